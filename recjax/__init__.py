@@ -1,0 +1,14 @@
+"""recjax: the whole feedback loop of a recommender as compiled JAX.
+
+Represent users and items, recommend, let the user respond, remember, learn, represent
+again. Each room is a subpackage and is imported by name, so ``import recjax`` alone is
+cheap, starts no device and changes no global state:
+
+>>> import recjax
+>>> from recjax import agents, envs, loop, nn
+"""
+
+from importlib import metadata
+
+__version__ = metadata.version("recjax")
+__all__ = ["__version__"]
