@@ -1,0 +1,77 @@
+"""Logs in, arrays out: readers, checks, named data sets, splits, histories, encoders.
+
+>>> from recjax import data
+>>> log = data.Interactions(user=[0, 0, 0], item=[4, 2, 0], time=[10, 30, 20], rating=[5, 3, 4])
+>>> split = data.leave_one_out(log)
+>>> split.train.item.tolist(), split.test.item.tolist()
+([4], [2])
+>>> print(split)
+leave-one-out by time, ties in file order, users with >= 3 events; train 1, validation 1, test 1 events
+
+Your own file: ``dataset, report = data.read("log.csv", data.Columns(time="timestamp"))``.
+A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
+"""
+
+from recjax.data import sets
+from recjax.data.columns import BEHAVIOURS, Columns
+from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
+from recjax.data.features import ItemColumns, item_features, title_vocabulary, with_item_file, with_user_file
+from recjax.data.histories import Sequences, last_histories, sequences, windows
+from recjax.data.ids import IdMap
+from recjax.data.named import NamedSet, datasets, fetch, load
+from recjax.data.offline import bandit_steps, transitions
+from recjax.data.readers import from_frame, read
+from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
+from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
+from recjax.data.splits import Split, by_user, global_time, leave_one_out
+from recjax.data.validate import KINDS, BadRowsError, Report
+
+register = datasets.register
+
+__all__ = [
+    "BEHAVIOURS",
+    "BEHAVIOUR_WEIGHTS",
+    "KINDS",
+    "BadRowsError",
+    "Columns",
+    "Dataset",
+    "Download",
+    "IdMap",
+    "Interactions",
+    "ItemColumns",
+    "LocalFile",
+    "MultiHot",
+    "NamedSet",
+    "OneHot",
+    "Report",
+    "Sequences",
+    "Split",
+    "Standardiser",
+    "UnavailableError",
+    "Vocabulary",
+    "Wheel",
+    "bandit_steps",
+    "behaviour_weights",
+    "by_user",
+    "cache_directory",
+    "concatenate",
+    "data_directory",
+    "datasets",
+    "fetch",
+    "from_frame",
+    "global_time",
+    "item_features",
+    "last_histories",
+    "leave_one_out",
+    "load",
+    "read",
+    "register",
+    "sequences",
+    "sets",
+    "title_vocabulary",
+    "transitions",
+    "windows",
+    "with_item_file",
+    "with_user_file",
+    "words",
+]

@@ -1,0 +1,110 @@
+"""Histories of users as a flat array that lives on the device, and windows gathered from it."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from recjax.data.schema import Interactions
+from recjax.types import PAD_ID, Array
+
+
+@struct.dataclass
+class Sequences:
+    """All events of all users: user by user, oldest first, events of equal time in file order.
+
+    The events of user ``u`` stand at positions ``starts[u] .. starts[u + 1] - 1``.
+
+    Attributes:
+      items: ``i32[E]``.
+      behaviours: ``i32[E]`` codes of :class:`~recjax.types.Behaviour`.
+      starts: ``i32[U + 1]``, ascending from 0 to ``E``.
+    """
+
+    items: Array
+    behaviours: Array
+    starts: Array
+
+    @property
+    def num_users(self) -> int:
+        """``U``, users without events included."""
+        return self.starts.shape[0] - 1
+
+
+def sequences(interactions: Interactions, num_users: int) -> Sequences:
+    """Sorts a log into one sequence a user.
+
+    Args:
+      interactions: the log.
+      num_users: ``U``; users without events have empty sequences.
+
+    Raises:
+      ValueError: a user id is not in ``0 .. num_users - 1``.
+
+    >>> log = Interactions([1, 0, 1, 1], [7, 5, 8, 9], time=[20, 10, 20, 10])
+    >>> found = sequences(log, num_users=3)
+    >>> found.items.tolist(), found.starts.tolist()
+    ([5, 9, 7, 8], [0, 1, 4, 4])
+    """
+    user = interactions.user
+    if len(user) and not (user.min() >= 0 and user.max() < num_users):
+        raise ValueError(
+            f"User ids run from {user.min()} to {user.max()}; with num_users={num_users} they must lie in"
+            f" 0..{num_users - 1}."
+        )
+    order = interactions.order()
+    starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=num_users))])
+    return Sequences(
+        items=jnp.asarray(interactions.item[order]),
+        behaviours=jnp.asarray(interactions.behaviour[order], jnp.int32),
+        starts=jnp.asarray(starts, jnp.int32),
+    )
+
+
+def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array, Array]:
+    """What happened before events: the history that a policy would have seen when each came.
+
+    Args:
+      sequences: the log.
+      positions: ``i32[P]`` positions of events in ``0 .. E - 1``.
+      length: ``L``, a Python int.
+
+    Returns:
+      Items and behaviours, each ``i32[P, L]``: up to ``L`` events of the same user before
+      each position, oldest first, padded on the left with ``PAD_ID``.
+
+    >>> log = Interactions([0, 0, 0, 1], [5, 6, 7, 8], time=[1, 2, 3, 4])
+    >>> windows(sequences(log, 2), jnp.array([2, 3]), length=3)[0].tolist()
+    [[-1, 5, 6], [-1, -1, -1]]
+    """
+    user = jnp.searchsorted(sequences.starts, positions, side="right") - 1
+    return _before(sequences, sequences.starts[user], positions, length)
+
+
+def last_histories(sequences: Sequences, length: int) -> tuple[Array, Array]:
+    """The newest ``length`` events of every user.
+
+    Returns:
+      Items and behaviours, each ``i32[U, L]``, oldest first, padded on the left with
+      ``PAD_ID``; a user without events has a row of padding.
+
+    >>> log = Interactions([0, 0, 0], [5, 6, 7], time=[1, 2, 3])
+    >>> last_histories(sequences(log, 2), length=2)[0].tolist()
+    [[6, 7], [-1, -1]]
+    """
+    return _before(sequences, sequences.starts[:-1], sequences.starts[1:], length)
+
+
+def _before(sequences: Sequences, begin: Array, end: Array, length: int) -> tuple[Array, Array]:
+    """Events at the ``length`` positions before ``end`` that are not before ``begin``."""
+    size = sequences.items.shape[0]
+    if size == 0:  # JAX gathers nothing from an empty array, not even a fill value
+        padding = jnp.full((end.shape[0], length), PAD_ID, jnp.int32)
+        return padding, padding
+    at = end[:, None] - length + jnp.arange(length, dtype=jnp.int32)[None, :]
+    at = jnp.where(at >= begin[:, None], at, size)
+    return (
+        sequences.items.at[at].get(mode="fill", fill_value=PAD_ID),
+        sequences.behaviours.at[at].get(mode="fill", fill_value=PAD_ID),
+    )

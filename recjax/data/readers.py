@@ -1,0 +1,210 @@
+"""Logs from CSV, TSV, Parquet and JSON lines, read in batches so that memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recjax.data.columns import BEHAVIOURS, Columns, as_text, extra, parse, resolve_time_format
+from recjax.data.ids import IdMap
+from recjax.data.scan import ROW, Table
+from recjax.data.schema import Dataset, Interactions
+from recjax.data.validate import KINDS, BadRowsError, Report, kinds_to_drop, repeats
+from recjax.types import Behaviour
+
+BATCH_ROWS = 500_000
+"""Rows that are in memory as text at a time."""
+
+LISTED = 5
+"""How many lines a report names for each kind of problem."""
+
+
+@dataclass
+class _Ids:
+    """Numbers names in the order of their first appearance, batch by batch."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def encode(self, names: pl.Series) -> np.ndarray:
+        distinct = names.unique(maintain_order=True)
+        rows = [self.rows.setdefault(name, len(self.rows)) for name in distinct.to_list()]
+        if not rows:
+            return np.empty(0, np.int32)
+        return names.replace_strict(distinct, pl.Series(rows, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy()
+
+    def freeze(self) -> IdMap:
+        return IdMap(tuple(self.rows))
+
+
+def read(
+    path: str | os.PathLike[str],
+    columns: Columns = Columns(),  # noqa: B008 (frozen)
+    *,
+    name: str | None = None,
+    separator: str | None = None,
+    header: bool = True,
+    quote: str | None = '"',
+    time_format: str = "auto",
+    behaviours: Mapping[str, Behaviour] = BEHAVIOURS,
+    behaviour: Behaviour | None = None,
+    on_bad: str | Collection[str] = "raise",
+    allow: Collection[str] = (),
+) -> tuple[Dataset, Report]:
+    """Reads a log from a file.
+
+    The rows keep the order of the file, which also decides between events of equal time.
+    (Only if the file states times finer than a second are the rows sorted by those, so
+    that the order within a second is not lost when :class:`Interactions` keeps seconds.)
+    Users and items are numbered in the order of their first appearance.
+
+    The file is parsed in batches of :data:`BATCH_ROWS` rows. Memory holds the text of a
+    few batches, the distinct names, and the numeric columns of the log: 25 bytes a row,
+    and about three times that for a moment, while the columns are joined and duplicates
+    are looked for. Ten million rows of five columns take about 1 GB at the peak.
+
+    Args:
+      path: ``.csv``, ``.tsv``, ``.txt``, ``.dat``, ``.data``, ``.jsonl`` or ``.ndjson``,
+        each also with ``.gz``; or ``.parquet``. UTF-8.
+      columns: which column holds what.
+      name: of the data set; default: the name of the file.
+      separator: between fields, one character or several such as ``"::"``. Default: a comma for
+        ``.csv``, a tab for ``.tsv``; other text files must say it.
+      header: whether the first line names the columns; if not, use positions.
+      quote: the quoting character, None for none.
+      time_format: ``"auto"`` (from the first time in the file, see
+        :func:`recjax.data.times.detect`), ``"s"``, ``"ms"``, ``"us"``, ``"iso"`` or a
+        pattern such as ``"%m/%d/%Y"``.
+      behaviours: what the words of the behaviour column mean.
+      behaviour: the behaviour of every event, for files without such a column. Default:
+        RATING where there is a rating column, else CLICK.
+      on_bad: what to do with rows that cannot be used: ``"raise"``, ``"drop"``, or a set
+        of the kinds to drop (:data:`recjax.data.KINDS`), any other kind raising.
+      allow: kinds to keep as they are, of ``"negative_rating"`` and ``"duplicate"``.
+
+    Returns:
+      The data set and the report of what was found.
+
+    Raises:
+      BadRowsError: (a ValueError) there are rows that cannot be used and that ``on_bad``
+        does not drop; its ``report`` has counts and line numbers of all kinds.
+      ValueError: the file cannot be parsed, or lacks a column.
+      FileNotFoundError: there is no such file.
+    """
+    table = Table(Path(path), separator, header, quote)
+    reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
+    try:
+        return reading.run(table.scan(), name or Path(path).name.split(".")[0], str(path), table.line_numbers)
+    except pl.exceptions.PolarsError as error:
+        raise table.explain(error) from error
+
+
+def from_frame(
+    frame: pl.DataFrame | pl.LazyFrame,
+    columns: Columns = Columns(),  # noqa: B008 (frozen)
+    *,
+    name: str = "frame",
+    time_format: str = "auto",
+    behaviours: Mapping[str, Behaviour] = BEHAVIOURS,
+    behaviour: Behaviour | None = None,
+    on_bad: str | Collection[str] = "raise",
+    allow: Collection[str] = (),
+) -> tuple[Dataset, Report]:
+    """Reads a log from a polars frame; like :func:`read`, with rows numbered from 1.
+
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"user": ["ann", "bob", "ann"], "item": [10, 10, 20]})
+    >>> dataset, report = from_frame(frame)
+    >>> dataset.interactions.user.tolist(), dataset.items.names
+    ([0, 1, 0], ('10', '20'))
+    """
+    reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
+    return reading.run(frame.lazy().with_row_index(ROW), name, name, lambda rows: {row: row + 1 for row in rows})
+
+
+@dataclass
+class _Tally:
+    """Counts of the rows that cannot be used, and where the first of each kind stand."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    rows: dict[str, list[int]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+    def add(self, kind: str, rows: np.ndarray) -> None:
+        self.counts[kind] += len(rows)
+        self.rows[kind] = sorted([*self.rows[kind], *rows[:LISTED].tolist()])[:LISTED]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The options of one call of :func:`read`, and what it does with a lazy frame."""
+
+    columns: Columns
+    time_format: str
+    behaviours: Mapping[str, Behaviour]
+    behaviour: Behaviour | None
+    on_bad: str | Collection[str]
+    allow: Collection[str]
+
+    def run(
+        self, frame: pl.LazyFrame, name: str, source: str, line_numbers: Callable[[list[int]], dict[int, int]]
+    ) -> tuple[Dataset, Report]:
+        drop, allowed = kinds_to_drop(self.on_bad, self.allow), frozenset(self.allow)
+        parsed, time_format = self._parsed(frame)
+        tally, users, items, total = _Tally(), _Ids(), _Ids(), 0
+        parts: dict[str, list[np.ndarray]] = {column: [] for column in parsed.collect_schema() if column not in KINDS}
+        for batch in parsed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            total += batch.height
+            usable = np.ones(batch.height, bool)
+            for kind in KINDS:
+                if kind in batch.columns:
+                    bad = batch[kind].to_numpy()
+                    tally.add(kind, batch[ROW].to_numpy()[bad])
+                    usable &= ~bad | (kind in allowed)
+            good = batch.filter(pl.Series(usable))
+            for column, numbers in parts.items():
+                ids = {"user": users, "item": items}.get(column)
+                numbers.append(good[column].to_numpy() if ids is None else ids.encode(good[column]))
+
+        joined = {column: np.concatenate(parts.pop(column) or [np.empty(0)]) for column in list(parts)}
+        microseconds, rows = joined.pop("time", None), joined.pop(ROW)
+        seconds = None if microseconds is None else microseconds // 1_000_000
+        log = Interactions(
+            joined.pop("user"), joined.pop("item"), seconds, joined.pop("rating", None), joined.pop("behaviour")
+        )
+        repeated = repeats(log, microseconds)
+        tally.add("duplicate", rows[repeated])
+        keep = np.flatnonzero(~repeated | ("duplicate" in allowed))
+        if microseconds is not None and np.any(microseconds % 1_000_000):
+            keep = keep[np.argsort(microseconds[keep], kind="stable")]
+
+        line_of = line_numbers([row for found in tally.rows.values() for row in found])
+        report = Report(
+            source=source,
+            rows=total,
+            kept=len(keep),
+            counts={kind: count for kind, count in tally.counts.items() if count},
+            lines={kind: tuple(line_of[row] for row in found) for kind, found in tally.rows.items() if found},
+            dropped=drop,
+            allowed=allowed,
+            time_format=time_format,
+        )
+        if report.unsettled:
+            raise BadRowsError(report)
+        extras = {str(key): joined[extra(key)][keep] for key in self.columns.extras}
+        return Dataset(name, log.take(keep), users.freeze(), items.freeze(), extras=extras), report
+
+    def _parsed(self, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, str | None]:
+        columns, behaviour = self.columns, self.behaviour
+        if columns.behaviour is not None and behaviour is not None:
+            raise ValueError("Give either a behaviour column or one behaviour for every event, not both.")
+        if behaviour is None:
+            behaviour = Behaviour.CLICK if columns.rating is None else Behaviour.RATING
+        text = as_text(frame, columns)
+        time_format = None
+        if columns.time is not None:
+            time_format = resolve_time_format(text, frame, columns.time, self.time_format)
+        return parse(text, columns, time_format, self.behaviours, behaviour), time_format

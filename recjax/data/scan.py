@@ -1,0 +1,173 @@
+"""Table files as lazy polars frames of text, and the way back from a record to its line in the file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+
+ROW = "__row__"
+"""Name of the column that numbers the records of a file from 0."""
+
+_FORMATS = {
+    ".csv": ("csv", ","),
+    ".tsv": ("csv", "\t"),
+    ".txt": ("csv", None),
+    ".dat": ("csv", None),
+    ".data": ("csv", None),
+    ".jsonl": ("jsonl", None),
+    ".ndjson": ("jsonl", None),
+    ".parquet": ("parquet", None),
+}
+_UNIT_SEPARATOR = "\x1f"  # stands in no text file, so a line scanned with it stays whole
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where a table lies and how it is written.
+
+    Attributes:
+      path: a file; CSV and JSON lines may be compressed (``.gz``).
+      separator: between the fields of a line, one character or several (``"::"``). Default:
+        a comma for ``.csv``, a tab for ``.tsv``; other text files must say it.
+      header: whether the first line names the columns; if not, they are named ``"0"``,
+        ``"1"``, ... by position.
+      quote: the character around fields that contain the separator, or None. Separators
+        of several characters know no quotes.
+
+    Raises:
+      ValueError: no such format, or no separator for a text file that needs one.
+      FileNotFoundError: no such file.
+    """
+
+    path: Path
+    separator: str | None = None
+    header: bool = True
+    quote: str | None = '"'
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise FileNotFoundError(f"There is no file {str(self.path)!r}.")
+        if self._suffix not in _FORMATS:
+            raise ValueError(
+                f"Cannot tell the format of {str(self.path)!r}; name it with one of {', '.join(_FORMATS)}."
+            )
+        if self.kind == "csv" and not self.delimiter:
+            raise ValueError(f"{str(self.path)!r} needs a separator, e.g. separator='\\t' or separator='::'.")
+
+    @property
+    def _suffix(self) -> str:
+        return (Path(self.path.stem) if self.path.suffix == ".gz" else self.path).suffix.lower()
+
+    @property
+    def kind(self) -> str:
+        """``"csv"``, ``"jsonl"`` or ``"parquet"``."""
+        return _FORMATS[self._suffix][0]
+
+    @property
+    def delimiter(self) -> str:
+        """The separator that is in force; empty if none is known."""
+        return self.separator or _FORMATS[self._suffix][1] or ""
+
+    def scan(self) -> pl.LazyFrame:
+        """A lazy frame of the file's columns, text for text files, and of :data:`ROW`."""
+        if self.kind == "parquet":
+            return pl.scan_parquet(self.path, row_index_name=ROW)
+        if self.kind == "jsonl":
+            return self._scan_jsonl()
+        frame = self._scan_csv() if len(self.delimiter) == 1 else self._scan_lines()
+        return frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
+
+    def _scan_csv(self) -> pl.LazyFrame:
+        frame = pl.scan_csv(
+            self.path,
+            has_header=self.header,
+            separator=self.delimiter,
+            quote_char=self.quote,
+            infer_schema=False,
+            row_index_name=ROW,
+        )
+        if self.header:
+            return frame
+        names = [name for name in frame.collect_schema().names() if name != ROW]
+        return frame.rename({name: str(position) for position, name in enumerate(names)})
+
+    def _scan_lines(self) -> pl.LazyFrame:
+        """Whole lines, split by a separator of several characters, which CSV parsers do not know."""
+        with self.open() as lines:
+            first = next(lines, "").rstrip("\r\n").split(self.delimiter)
+        names = first if self.header else [str(position) for position in range(len(first))]
+        lines_only = pl.scan_csv(
+            self.path,
+            has_header=False,
+            skip_lines=int(self.header),
+            separator=_UNIT_SEPARATOR,
+            quote_char=None,
+            infer_schema=False,
+            row_index_name=ROW,
+            new_columns=["line"],
+        )
+        parts = pl.col("line").str.splitn(self.delimiter, len(names))
+        fields = [parts.struct.field(f"field_{i}").alias(name) for i, name in enumerate(names)]
+        return lines_only.select(ROW, *fields).with_columns(pl.exclude(ROW).replace("", None))
+
+    def _scan_jsonl(self) -> pl.LazyFrame:
+        names = pl.scan_ndjson(self.path, infer_schema_length=1000).collect_schema().names()
+        return pl.scan_ndjson(self.path, schema=dict.fromkeys(names, pl.String), row_index_name=ROW)
+
+    @contextmanager
+    def open(self) -> Iterator[IO[str]]:
+        """The text of the file, decompressed."""
+        opener = gzip.open if self.path.suffix == ".gz" else open
+        with opener(self.path, "rt", encoding="utf-8-sig", errors="replace", newline="\n") as lines:
+            yield lines
+
+    def line_numbers(self, records: Iterable[int]) -> dict[int, int]:
+        """The 1-based line on which each record starts; for Parquet, its 1-based row.
+
+        Counts lines as the parsers count records: JSON lines skips blank ones, and a CSV
+        record goes on while a quote is open.
+        """
+        wanted = set(records)
+        if self.kind == "parquet" or not wanted:
+            return {record: record + 1 for record in wanted}
+        last, found, inside_quotes = max(wanted), {}, False
+        is_json = self.kind == "jsonl"
+        quote = self.quote if self.kind == "csv" and len(self.delimiter) == 1 else None
+        record = -1 if self.header and not is_json else 0
+        with self.open() as lines:
+            for number, line in enumerate(lines, start=1):
+                if is_json and not line.strip():
+                    continue
+                if not inside_quotes:
+                    if record in wanted:
+                        found[record] = number
+                    if record == last:
+                        break
+                    record += 1
+                if quote and line.count(quote) % 2:
+                    inside_quotes = not inside_quotes
+        return found
+
+    def explain(self, error: Exception) -> ValueError:
+        """What to tell the user about an error of the parser."""
+        where = str(self.path)
+        if "more fields" in str(error) and self.kind == "csv":
+            with self.open() as lines:
+                rows = csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote or None)
+                width = len(next(rows))
+                wide = next(((rows.line_num, row) for row in rows if len(row) > width), None)
+            if wide is not None:
+                return ValueError(
+                    f"{where}, line {wide[0]} has {len(wide[1])} fields where the first line has {width}: {wide[1]}."
+                    f" Put quotes around fields that contain {self.delimiter!r}, or say which separator is used."
+                )
+        if "utf-8" in str(error).lower() or "utf8" in str(error).lower():
+            return ValueError(f"{where} is not UTF-8; convert it first, e.g. iconv -f latin1 -t utf8 FILE.")
+        return ValueError(f"{where} cannot be read as {self.kind}: {error}")

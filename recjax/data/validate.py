@@ -1,0 +1,111 @@
+"""Rows of a log that cannot be used: what is wrong with them, how many there are and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from recjax.data.schema import Interactions
+
+KINDS: Mapping[str, str] = {
+    "missing_user": "no user id",
+    "missing_item": "no item id",
+    "bad_time": "a time that is missing or cannot be parsed",
+    "bad_rating": "a rating that is not a finite number (or is missing where the behaviour is RATING)",
+    "negative_rating": "a rating below 0",
+    "bad_behaviour": "a behaviour that has no meaning assigned",
+    "duplicate": "the same user, item, behaviour and time (where there is one) as an earlier row",
+}
+"""What can be wrong with a row."""
+
+ALLOWABLE = ("negative_rating", "duplicate")
+"""Kinds whose rows can be kept as they are, for logs in which they are meant."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What reading a log found.
+
+    Attributes:
+      source: the file.
+      rows: rows of the file, blank lines not counted.
+      kept: rows in the result.
+      counts: rows of each kind of :data:`KINDS` that occurred. A row can be of several;
+        duplicates are counted among rows that are otherwise used.
+      lines: the first lines of each kind, numbered from 1 as an editor does (header and
+        blank lines included; rows for Parquet and frames).
+      dropped: kinds whose rows are not in the result.
+      allowed: kinds whose rows were kept because the caller said so.
+      time_format: how times were read, None without a time column.
+    """
+
+    source: str
+    rows: int
+    kept: int
+    counts: Mapping[str, int]
+    lines: Mapping[str, tuple[int, ...]]
+    dropped: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
+    time_format: str | None = None
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Kinds that occurred and were neither dropped nor allowed."""
+        return tuple(kind for kind in self.counts if kind not in self.dropped | self.allowed)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.rows:,} rows, {self.kept:,} kept"]
+        for kind, count in self.counts.items():
+            fate = "dropped" if kind in self.dropped else "kept" if kind in self.allowed else "not settled"
+            shown = ", ".join(str(line) for line in self.lines[kind])
+            more = ", ..." if count > len(self.lines[kind]) else ""
+            lines.append(f"  {kind}: {count:,} ({KINDS[kind]}; {fate}); line {shown}{more}")
+        return "\n".join(lines)
+
+
+class BadRowsError(ValueError):
+    """A log has rows that cannot be used; ``report`` says which."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        fix = f"Drop them with on_bad='drop' or on_bad={{{', '.join(map(repr, report.unsettled))}}}"
+        allowable = [kind for kind in report.unsettled if kind in ALLOWABLE]
+        if allowable:
+            fix += f", or keep them with allow={{{', '.join(map(repr, allowable))}}}"
+        super().__init__(f"{report}\n{fix}.")
+
+
+def kinds_to_drop(on_bad: str | Collection[str], allow: Collection[str]) -> frozenset[str]:
+    """The kinds that ``on_bad`` says to drop.
+
+    Raises:
+      ValueError: ``on_bad`` or ``allow`` names no kind, or they contradict each other.
+    """
+    named = {"raise": (), "drop": tuple(KINDS)}.get(on_bad) if isinstance(on_bad, str) else tuple(on_bad)
+    if named is None or not set(named) <= set(KINDS):
+        raise ValueError(f"on_bad must be 'raise', 'drop' or a set of {tuple(KINDS)}; got {on_bad!r}.")
+    if isinstance(allow, str) or not set(allow) <= set(ALLOWABLE):
+        raise ValueError(f"allow must be a set of {ALLOWABLE}, the kinds that can be kept; got {allow!r}.")
+    if not isinstance(on_bad, str) and set(named) & set(allow):
+        raise ValueError(f"{sorted(set(named) & set(allow))} cannot be dropped and allowed at once.")
+    return frozenset(named) - frozenset(allow)
+
+
+def repeats(log: Interactions, microseconds: np.ndarray | None) -> np.ndarray:
+    """``bool[E]``: events that repeat the user, item, behaviour and time of an earlier row.
+
+    >>> repeats(Interactions([0, 0, 0], [7, 8, 7]), None).tolist()
+    [False, False, True]
+    """
+    repeated = np.zeros(len(log), bool)
+    if len(log):
+        key = log.user.astype(np.int64)
+        for column in (log.item, log.behaviour):
+            key = key * (int(column.max()) + 1) + column
+        keys = [key] if microseconds is None else [microseconds, key]
+        order = np.lexsort(keys)
+        same = np.logical_and.reduce([np.diff(column[order]) == 0 for column in keys])
+        repeated[order[1:]] = same
+    return repeated
