@@ -1,0 +1,95 @@
+"""Metrics as functions of arrays, the protocols that numbers are measured under, and intervals.
+
+* Ranking metrics are functions of the ranks of relevant items; ranks come from lists
+  (:func:`positions`) or from scores of the whole catalogue (:func:`target_ranks`).
+  :func:`evaluate` does all of it for a scoring function, under a :class:`Protocol`.
+* Beyond accuracy: functions of lists (diversity, serendipity, calibration) and functions
+  of exposure counts (coverage, novelty, Gini). :class:`Exposure` accumulates them with
+  clicks and rewards while a loop runs.
+* Everything is pure and can be jitted and vmapped. What has no value (a user without
+  relevant items, a slate of one item for diversity) is NaN and left out of means.
+
+>>> import jax.numpy as jnp
+>>> from recjax import eval
+>>> ranks = eval.positions(ranked=jnp.array([[4, 2, 7]]), relevant=jnp.array([[2, 7]]))
+>>> [round(float(metric(ranks, k=3)[0]), 3) for metric in (eval.ndcg, eval.recall, eval.precision)]
+[0.693, 1.0, 0.667]
+>>> print(eval.describe("gini").definition)
+Gini coefficient, over all items of the catalogue, of the number of slots that showed each; 0 is equal.
+"""
+
+from recjax.eval.catalogue_metrics import (
+    coverage,
+    exposure_counts,
+    exposure_popularity_lift,
+    gini,
+    is_tail,
+    novelty_information,
+    novelty_new,
+    self_information,
+    tail_coverage,
+)
+from recjax.eval.definitions import Metric, describe, metrics
+from recjax.eval.evaluation import Evaluation, evaluate, table
+from recjax.eval.exposure import Exposure, Total
+from recjax.eval.full_ranking import target_ranks
+from recjax.eval.intervals import Interval, bootstrap_interval, mean_interval, paired_difference, t_quantile
+from recjax.eval.list_metrics import (
+    calibration,
+    genre_distribution,
+    intra_list_diversity,
+    popularity_lift,
+    serendipity,
+)
+from recjax.eval.protocol import Protocol, SampledProtocol
+from recjax.eval.ranking import (
+    average_precision,
+    hit_rate,
+    ndcg,
+    positions,
+    precision,
+    ranking_metrics,
+    recall,
+    reciprocal_rank,
+)
+
+__all__ = [
+    "Evaluation",
+    "Exposure",
+    "Interval",
+    "Metric",
+    "Protocol",
+    "SampledProtocol",
+    "Total",
+    "average_precision",
+    "bootstrap_interval",
+    "calibration",
+    "coverage",
+    "describe",
+    "evaluate",
+    "exposure_counts",
+    "exposure_popularity_lift",
+    "genre_distribution",
+    "gini",
+    "hit_rate",
+    "intra_list_diversity",
+    "is_tail",
+    "mean_interval",
+    "metrics",
+    "ndcg",
+    "novelty_information",
+    "novelty_new",
+    "paired_difference",
+    "popularity_lift",
+    "positions",
+    "precision",
+    "ranking_metrics",
+    "recall",
+    "reciprocal_rank",
+    "self_information",
+    "serendipity",
+    "t_quantile",
+    "table",
+    "tail_coverage",
+    "target_ranks",
+]

@@ -1,0 +1,171 @@
+"""What a policy showed and what came back, accumulated on the device while a loop runs.
+
+>>> import jax.numpy as jnp
+>>> items = Items(popularity=jnp.array([5.0, 3.0, 0.0]), is_new=jnp.array([False, False, True]))
+>>> exposure = Exposure.empty(num_items=3)
+>>> slate = jnp.array([[0, 2], [1, -1]])
+>>> click = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+>>> exposure = exposure.update(slate, Response(click=click), reward=click, items=items)
+>>> summary = exposure.summary(items)
+>>> [round(float(summary[name]), 3) for name in ("ctr", "click_rate", "novelty_new")]
+[0.333, 0.5, 0.333]
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recjax.eval import catalogue_metrics as catalogue
+from recjax.eval.list_metrics import intra_list_diversity
+from recjax.types import Array, Items, Response
+
+
+@struct.dataclass
+class Total:
+    """A running sum as two floats, ``high + low``: 48 bits, so counts stay exact to ``2**48``.
+
+    One float32 stops counting at ``2**24``.
+
+    References:
+      Dekker, "A floating-point technique for extending the available precision", 1971.
+    """
+
+    high: Array
+    low: Array
+
+    @classmethod
+    def zero(cls) -> Total:
+        """An empty sum."""
+        return cls(high=jnp.zeros((), jnp.float32), low=jnp.zeros((), jnp.float32))
+
+    def add(self, x: Array) -> Total:
+        """This sum and one more term."""
+        rounded = self.high + x
+        of_x = rounded - self.high
+        lost = (self.high - (rounded - of_x)) + (x - of_x) + self.low
+        high = rounded + lost
+        return Total(high=high, low=lost - (high - rounded))
+
+    def __add__(self, other: Total) -> Total:
+        return self.add(other.high).add(other.low)
+
+    @property
+    def value(self) -> Array:
+        """The sum, rounded to one float32."""
+        return self.high + self.low
+
+
+@struct.dataclass
+class Exposure:
+    """Sums and counts over slates, from which every metric of a loop follows.
+
+    Updating costs one scatter of the slate and a few sums, so it can run in every step of
+    a scan, under ``jax.vmap`` over seeds; nothing here is a mean until :meth:`summary`.
+    Slots that hold ``PAD_ID`` were not shown and nothing about them counts; a slate
+    without items is not a slate.
+
+    Attributes:
+      counts: ``i32[N]`` slots that showed each item; exact while no item is shown more
+        than ``2**31 - 1`` times.
+      slates: slates with at least one item.
+      slots: slots shown.
+      reward: sum of rewards.
+      clicks: clicked slots.
+      clicked_slates: slates with at least one click.
+      conversions: converted slots.
+      satisfaction: sum of satisfaction.
+      diversity: sum of intra-list diversity over slates with at least two items.
+      diverse_slates: slates with at least two items.
+    """
+
+    counts: Array
+    slates: Total
+    slots: Total
+    reward: Total
+    clicks: Total
+    clicked_slates: Total
+    conversions: Total
+    satisfaction: Total
+    diversity: Total
+    diverse_slates: Total
+
+    @classmethod
+    def empty(cls, num_items: int) -> Exposure:
+        """Nothing was shown yet."""
+        totals = (name for name in cls.__dataclass_fields__ if name != "counts")
+        return cls(counts=jnp.zeros(num_items, jnp.int32), **{name: Total.zero() for name in totals})
+
+    def update(
+        self, slate: Array, response: Response, reward: Array, items: Items, content: Array | None = None
+    ) -> Exposure:
+        """Counts one slate for each of a batch of users.
+
+        Args:
+          slate: ``i32[B, K]`` items shown, ``PAD_ID`` in empty slots.
+          response: fields ``f32[B, K]``. The metrics of a field that is None are NaN.
+          reward: ``f32[B, K]``, one value a slot.
+          items: the catalogue.
+          content: ``f32[N, F]`` vectors that diversity is measured with; by default
+            ``items.multi_hot``. Diversity is NaN when there is neither.
+
+        Raises:
+          ValueError: ``reward`` does not have the shape of ``slate``.
+        """
+        if reward.shape != slate.shape:
+            raise ValueError(f"reward has shape {reward.shape}; it needs one value a slot, {slate.shape}.")
+        content = items.multi_hot if content is None else content
+        shown = (slate >= 0) & (slate < self.counts.shape[0])
+        clicked = shown & (response.click > 0)
+
+        def total(values: Array | None) -> Array:
+            return jnp.sum(jnp.where(shown, values, 0.0)) if values is not None else jnp.array(jnp.nan)
+
+        if content is None:
+            diversity = jnp.full(slate.shape[0], jnp.nan)
+        else:
+            diversity = intra_list_diversity(jnp.where(shown, slate, -1), content)
+        several = jnp.sum(shown, axis=-1) > 1
+        return Exposure(
+            counts=catalogue.add_counts(self.counts, slate),
+            slates=self.slates.add(_count(jnp.any(shown, axis=-1))),
+            slots=self.slots.add(_count(shown)),
+            reward=self.reward.add(total(reward)),
+            clicks=self.clicks.add(total(response.click)),
+            clicked_slates=self.clicked_slates.add(_count(jnp.any(clicked, axis=-1))),
+            conversions=self.conversions.add(total(response.conversion)),
+            satisfaction=self.satisfaction.add(total(response.satisfaction)),
+            diversity=self.diversity.add(jnp.sum(jnp.where(several, diversity, 0.0))),
+            diverse_slates=self.diverse_slates.add(_count(several)),
+        )
+
+    def merge(self, other: Exposure) -> Exposure:
+        """The exposure of both, for example of two chunks or of two devices."""
+        return jax.tree.map(lambda a, b: a + b, self, other, is_leaf=lambda x: isinstance(x, Total))
+
+    def summary(self, items: Items) -> dict[str, Array]:
+        """The metrics as scalars; :data:`recjax.eval.metrics` defines each.
+
+        A mean over nothing is NaN: satisfaction without clicks, diversity of slates of one item.
+        """
+        shown, popularity = self.counts, items.popularity
+        return {
+            "reward": self.reward.value / self.slates.value,
+            "ctr": self.clicks.value / self.slots.value,
+            "click_rate": self.clicked_slates.value / self.slates.value,
+            "conversion_rate": self.conversions.value / self.clicks.value,
+            "satisfaction": self.satisfaction.value / self.clicks.value,
+            "satisfaction_per_slate": self.satisfaction.value / self.slates.value,
+            "coverage": catalogue.coverage(shown),
+            "tail_coverage": catalogue.tail_coverage(shown, popularity),
+            "novelty_information": catalogue.novelty_information(shown, popularity),
+            "novelty_new": catalogue.novelty_new(shown, items.is_new),
+            "diversity": self.diversity.value / self.diverse_slates.value,
+            "gini": catalogue.gini(shown),
+            "popularity_lift": catalogue.exposure_popularity_lift(shown, popularity),
+        }
+
+
+def _count(mask: Array) -> Array:
+    return jnp.sum(mask, dtype=jnp.float32)

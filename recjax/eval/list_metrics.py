@@ -1,0 +1,143 @@
+"""Beyond accuracy, within a list: diversity, serendipity, calibration, popularity lift.
+
+Lists are item ids ``i32[..., K]`` padded with ``PAD_ID`` anywhere. A list that a metric
+says nothing about (too short, no genres) has the value NaN and is left out of means.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from recjax.eval.ranking import distinct
+from recjax.types import Array
+
+
+def intra_list_diversity(slates: Array, content: Array) -> Array:
+    """The mean of ``1 - cosine`` over all pairs of items of a list.
+
+    Args:
+      slates: ``i32[..., K]``.
+      content: ``f32[N, F]`` one content vector an item (genres, text). The cosine with a
+        vector of zeros is 0.
+
+    Returns:
+      ``f32[...]`` in [0, 2], in [0, 1] for content without negative numbers; NaN for
+      lists with fewer than two items.
+
+    References:
+      Smyth, McClave, "Similarity vs. diversity", ICCBR 2001; Ziegler, McNee, Konstan,
+      Lausen, "Improving recommendation lists through topic diversification", WWW 2005.
+
+    >>> genres = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> intra_list_diversity(jnp.array([[0, 1], [0, 2], [2, -1]]), genres).tolist()
+    [0.0, 1.0, nan]
+    """
+    shown = slates >= 0
+    vectors = jnp.where(shown[..., None], content[slates], 0.0)
+    squares = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    vectors = vectors * jnp.where(squares > 0, squares, 1.0) ** -0.5
+    # Over ordered pairs a != b, the cosines sum to |sum x|^2 - sum |x|^2: no [K, K] matrix is needed.
+    cosines = jnp.sum(jnp.sum(vectors, axis=-2) ** 2, axis=-1) - jnp.sum(vectors**2, axis=(-2, -1))
+    count = jnp.sum(shown, axis=-1, dtype=jnp.float32)
+    return jnp.where(count > 1, 1 - cosines / jnp.maximum(count * (count - 1), 1), jnp.nan)
+
+
+def serendipity(slates: Array, relevant: Array, expected: Array) -> Array:
+    """The share of a list that is relevant and that a primitive model would not have recommended.
+
+    ``|(slate without expected) and relevant| / |slate|``. What is expected is up to the
+    caller, and belongs with the number: most often the list of the most popular items.
+
+    Args:
+      slates: ``i32[..., K]``; repeats of an item fill slots but count once.
+      relevant: ``i32[..., R]`` padded.
+      expected: ``i32[..., E]`` the primitive model's recommendations, padded.
+
+    Returns:
+      ``f32[...]`` in [0, 1]; NaN for users without relevant items, 0 for empty lists.
+
+    References:
+      Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy: evaluating recommender systems by
+      coverage and serendipity", RecSys 2010; divided by the length of the list.
+    """
+    lucky = distinct(slates) & _contains(relevant, slates) & ~_contains(expected, slates)
+    share = jnp.sum(lucky, axis=-1) / jnp.maximum(jnp.sum(slates >= 0, axis=-1), 1)
+    return jnp.where(jnp.any(relevant >= 0, axis=-1), share, jnp.nan)
+
+
+def genre_distribution(ids: Array, multi_hot: Array) -> Array:
+    """The share of each genre in a list; an item's weight is split evenly over its genres.
+
+    Args:
+      ids: ``i32[..., L]``.
+      multi_hot: ``f32[N, G]`` of zeros and ones. Items without genres are passed over.
+
+    Returns:
+      ``f32[..., G]`` that sums to 1; NaN where no item of the list has a genre.
+    """
+    genres = multi_hot[ids]
+    per_item = jnp.sum(genres, axis=-1, keepdims=True)
+    counts = (ids >= 0)[..., None] & (per_item > 0)
+    total = jnp.sum(jnp.where(counts, genres / jnp.maximum(per_item, 1), 0.0), axis=-2)
+    return total / jnp.sum(total, axis=-1, keepdims=True)
+
+
+def calibration(slates: Array, profiles: Array, multi_hot: Array, *, alpha: float = 0.01) -> Array:
+    """How far the genres of a list are from those of the user's profile; lower is better.
+
+    ``KL(p || q')`` in nats with ``p`` the genre distribution of the profile, ``q`` that of
+    the list, and ``q' = (1 - alpha) q + alpha p``, which keeps it finite.
+
+    Args:
+      slates: ``i32[..., K]``.
+      profiles: ``i32[..., L]`` what the user liked before.
+      multi_hot: ``f32[N, G]`` of zeros and ones.
+      alpha: smoothing in (0, 1); Steck uses 0.01.
+
+    Returns:
+      ``f32[...]``, 0 when equal, at most ``-log alpha``; NaN where the list or the profile
+      has no item with a genre.
+
+    Raises:
+      ValueError: ``alpha`` is outside (0, 1).
+
+    References:
+      Steck, "Calibrated Recommendations", RecSys 2018.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}; it must lie strictly between 0 and 1, e.g. 0.01.")
+    p, q = genre_distribution(profiles, multi_hot), genre_distribution(slates, multi_hot)
+    smoothed = (1 - alpha) * q + alpha * p
+    return jnp.sum(jnp.where(p == 0, 0.0, p * jnp.log(p / smoothed)), axis=-1)
+
+
+def popularity_lift(slates: Array, profiles: Array, popularity: Array) -> Array:
+    """How much more popular the recommendations of a group of users are than their profiles.
+
+    ``(GAP_q - GAP_p) / GAP_p`` where the group average popularity ``GAP`` is the mean over
+    users of the mean popularity of their recommended (``q``) or profile (``p``) items.
+
+    Args:
+      slates: ``i32[U, K]`` recommendations to the users of the group.
+      profiles: ``i32[U, L]`` what they interacted with before.
+      popularity: ``f32[N]``; only ratios matter, so counts and shares give the same.
+
+    Returns:
+      ``f32[]``, 0 when equally popular; users without items are left out of that mean.
+
+    References:
+      Abdollahpouri, Mansoury, Burke, Mobasher, "The connection between popularity bias,
+      calibration, and fairness in recommendation", RecSys 2020.
+    """
+    gap_q, gap_p = (jnp.nanmean(_mean_popularity(ids, popularity)) for ids in (slates, profiles))
+    return (gap_q - gap_p) / gap_p
+
+
+def _mean_popularity(ids: Array, popularity: Array) -> Array:
+    listed = ids >= 0
+    return jnp.sum(jnp.where(listed, popularity[ids], 0.0), axis=-1) / jnp.sum(listed, axis=-1)
+
+
+def _contains(ids: Array, queries: Array) -> Array:
+    """``bool[..., K]``: which of ``queries [..., K]`` are items of ``ids [..., R]``."""
+    return jnp.any((queries[..., :, None] == ids[..., None, :]) & (ids >= 0)[..., None, :], axis=-1)

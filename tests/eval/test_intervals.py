@@ -1,0 +1,74 @@
+"""Intervals against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recjax.eval import bootstrap_interval, mean_interval, paired_difference, t_quantile
+
+VALUES = np.random.default_rng(0).gamma(2.0, size=60)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("df", [*range(1, 12), 29, 30, 99, 100, 999, 1000, 1001, 50_000])
+def test_t_quantile_agrees_with_scipy(df, level):
+    assert t_quantile(df, level) == pytest.approx(stats.t.ppf((1 + level) / 2, df), rel=1e-7)
+
+
+@pytest.mark.parametrize("count", [2, 5, 60])
+def test_mean_interval_agrees_with_scipy(count):
+    values = VALUES[:count]
+    got = mean_interval(values, level=0.9)
+    expected = stats.t.interval(0.9, count - 1, loc=values.mean(), scale=stats.sem(values))
+    np.testing.assert_allclose((got.mean, got.low, got.high), (values.mean(), *expected), rtol=1e-9)
+    assert got.half_width == pytest.approx((expected[1] - expected[0]) / 2)
+    assert got.count == count
+
+
+def test_seeds_without_a_value_are_left_out():
+    assert mean_interval([1.0, np.nan, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
+    one = mean_interval([np.nan, 3.0])
+    assert (one.mean, one.count) == (3.0, 1)
+    assert np.isnan([one.low, one.high]).all()
+    none = mean_interval([np.nan])
+    assert np.isnan([none.mean, none.low, none.high]).all()
+    assert none.count == 0
+
+
+def test_equal_seeds_have_no_width():
+    interval = mean_interval([0.5, 0.5, 0.5])
+    assert interval.low == interval.high == 0.5
+
+
+def test_paired_difference_uses_the_pairs():
+    other = VALUES + np.random.default_rng(1).normal(0.1, 0.01, 60)
+    got = paired_difference(other, VALUES)
+    low, high = stats.ttest_rel(other, VALUES).confidence_interval(0.95)
+    np.testing.assert_allclose((got.low, got.high), (low, high), rtol=1e-7)
+    assert got.low > 0
+    with pytest.raises(ValueError, match="shapes"):
+        paired_difference([1.0], [1.0, 2.0])
+
+
+def test_bootstrap_agrees_with_scipy():
+    got = bootstrap_interval(VALUES, resamples=4000)
+    expected = stats.bootstrap((VALUES,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5))
+    width = got.high - got.low
+    np.testing.assert_allclose((got.low, got.high), expected.confidence_interval, atol=0.06 * width)
+    assert got.mean == pytest.approx(VALUES.mean())
+
+
+def test_bootstrap_is_seeded_and_leaves_nan_out():
+    with_nan = np.append(VALUES, np.nan)
+    assert bootstrap_interval(with_nan, resamples=50) == bootstrap_interval(VALUES, resamples=50)
+    assert bootstrap_interval(VALUES, resamples=50, seed=1) != bootstrap_interval(VALUES, resamples=50)
+    assert np.isnan(bootstrap_interval([1.0]).low)
+
+
+def test_bad_values_are_named():
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        mean_interval(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="95"):
+        mean_interval([1.0, 2.0], level=95)
