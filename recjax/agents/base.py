@@ -23,6 +23,9 @@ class Agent(NamedTuple):
       learn: ``(key, state, sample) -> (state, metrics)``: one batched update from a
         :class:`~recjax.types.Sample`; ``metrics`` is a dictionary of scalars. None for
         agents that do not learn.
+      scores: ``(state, observation) -> (queries, items)``: how the policy rates every item,
+        as the operations of :mod:`recjax.catalogue` take it. None for policies that do not
+        rate items.
       hparams: default hyper-parameters, a pytree of scalars that may be vmapped.
       window: how many consecutive steps a sample must hold (the ``n`` of n-step returns).
     """
@@ -30,6 +33,7 @@ class Agent(NamedTuple):
     init: Callable
     act: Callable
     learn: Callable | None = None
+    scores: Callable | None = None
     hparams: PyTree = None
     window: int = 1
 

@@ -1,0 +1,174 @@
+"""Throughput of the closed loop: user-steps and TD updates a second, and the memory of the compiled loop.
+
+Run:    python benchmarks/loop_throughput.py            (about ten minutes on two CPU cores)
+Smoke:  python benchmarks/loop_throughput.py --smoke
+Prints: one table. The peer does the same work, in the same run, as such loops are usually
+        written: a Python loop over NumPy batches for acting and responding (top-k of a score
+        matrix, multinomial choice), and PyTorch for the TD update, if it is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recjax import agents, envs, nn
+from recjax.loop import LoopConfig, Program
+from recjax.rewards import click
+
+SLATE, HISTORY, DIM, BATCH = 5, 20, 32, 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    smoke: bool = False
+    """Tiny sizes, to see that it works."""
+    users: tuple[int, ...] = (1, 16, 256, 4096)
+    items: tuple[int, ...] = (1_000, 10_000, 100_000)
+    seconds: float = 2.0
+    """Time spent on each measurement after warming up."""
+
+
+def clock(work: Callable[[], object], seconds: float) -> float:
+    """Median seconds of a call, after one that does not count."""
+    work()
+    times: list[float] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or len(times) < 3:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+class Loop:
+    """A compiled chunk that can be timed again and again."""
+
+    def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
+        env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
+        agent = agents.dqn(nn.DotProductQ(num_items=items, dim=DIM), optax.adam(1e-3), epsilon=0.1)
+        config = LoopConfig(
+            steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
+            replay_capacity=max(65_536, users * 16), learn_start=0,
+        )  # fmt: skip
+        self.program = Program(env, agent if learn else agent._replace(learn=None), config, click)
+        self.state = self.program.init(jax.random.key(0))
+
+    def __call__(self) -> None:
+        self.state, metrics = self.program.chunk(self.state)
+        jax.block_until_ready(metrics)
+
+    def memory(self) -> tuple[float, float]:
+        """MB of temporary memory of the compiled chunk, and of the replay buffer."""
+        analysis = self.program.lower(self.state).compile().memory_analysis()
+        replay = self.state.replay
+        buffer = 0 if replay is None else sum(leaf.nbytes for leaf in jax.tree.leaves(replay.data))
+        return analysis.temp_size_in_bytes / 1e6, buffer / 1e6
+
+
+def numpy_loop(users: int, items: int, steps: int) -> Callable[[], None]:
+    """The peer: act and respond on the host with NumPy, the same sizes and the same dynamics in outline."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(items, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    tastes, factors = rng.normal(size=(users, 8)).astype(np.float32), rng.normal(size=(items, 8)).astype(np.float32)
+    history = rng.integers(items, size=(users, HISTORY))
+    rows = np.arange(users)[:, None]
+
+    def run() -> None:
+        nonlocal history
+        for _ in range(steps):
+            query = vectors[history].mean(axis=1)
+            scores = query @ vectors.T
+            scores[rows, history] = -np.inf
+            slate = np.argpartition(-scores, SLATE, axis=1)[:, :SLATE]
+            slate = np.take_along_axis(slate, np.argsort(-scores[rows, slate], axis=1), axis=1)
+            slate = np.where(rng.random(slate.shape) < 0.1, rng.integers(items, size=slate.shape), slate)
+            logits = np.concatenate([(factors[slate] * tastes[:, None]).sum(-1), np.full((users, 1), 3.0)], axis=1)
+            choice = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+            clicked = np.flatnonzero(choice < SLATE)
+            history[clicked] = np.roll(history[clicked], -1, axis=1)
+            history[clicked, -1] = slate[clicked, choice[clicked]]
+
+    return run
+
+
+def torch_update(items: int) -> Callable[[], None] | None:
+    """The peer: one double-DQN update of the same sizes in PyTorch, dense Adam as is usual; None without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    table = torch.nn.Embedding(items + 2, DIM)
+    tower = torch.nn.Sequential(torch.nn.Linear(DIM, DIM), torch.nn.ReLU(), torch.nn.Linear(DIM, DIM))
+    value = torch.nn.Linear(DIM, 1)
+    parameters = [*table.parameters(), *tower.parameters(), *value.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3)
+    history = torch.randint(items, (2, BATCH, HISTORY))
+    actions, reward = torch.randint(items, (BATCH, SLATE)), torch.rand(BATCH, SLATE)
+
+    def user(ids: torch.Tensor) -> torch.Tensor:
+        return tower(table(ids).mean(1))
+
+    def update() -> None:
+        with torch.no_grad():
+            after = user(history[1])
+            vectors = torch.nn.functional.normalize(table.weight[:items], dim=-1)
+            best = (torch.nn.functional.normalize(after, dim=-1) @ vectors.T).max(dim=1).values
+            target = reward + 0.95 * (best + value(after)[:, 0])[:, None]
+        state = user(history[0])
+        chosen = torch.nn.functional.normalize(table(actions), dim=-1)
+        q = (torch.nn.functional.normalize(state, dim=-1)[:, None] * chosen).sum(-1) + value(state)
+        loss = torch.nn.functional.huber_loss(q, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return update
+
+
+def main(config: Config) -> None:
+    if config.smoke:
+        config = Config(smoke=True, users=(1, 16), items=(100,), seconds=0.05)
+    torch_found = torch_update(10) is not None
+    table = Table(
+        "items", "users", "act + respond /s", "× NumPy", "with learning /s", "TD updates/s", "× PyTorch",
+        "temporary MB", "replay MB",
+        title=f"Closed loop, slate {SLATE}, history {HISTORY}, D={DIM}, one seed, one update of {BATCH} windows a step",
+        caption=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()};"
+        f" JAX {jax.__version__}; user-steps a second, medians."
+        + ("" if torch_found else " PyTorch is not installed: no peer for updates."),
+    )  # fmt: skip
+    for items in config.items:
+        peer_update = torch_update(items)
+        torch_seconds = clock(peer_update, config.seconds) if peer_update else float("nan")
+        for users in config.users:
+            # Chunks long enough that calling one costs nothing, short enough to be timed.
+            chunk = 2 if config.smoke else max(4, min(256, int(2e6 / (users * items / 50 + 1e4))))
+            acting = chunk * users / clock(Loop(users, items, False, chunk), config.seconds)
+            peer = 2 * users / clock(numpy_loop(users, items, 2), config.seconds)
+            learning_loop = Loop(users, items, True, chunk)
+            learning_seconds = clock(learning_loop, config.seconds)
+            acting_seconds = chunk * users / acting
+            update_seconds = max(learning_seconds - acting_seconds, 1e-9) / chunk
+            temporary, replay = learning_loop.memory()
+            table.add_row(
+                f"{items:,}", f"{users:,}", f"{acting:,.0f}", f"{acting / peer:.1f}",
+                f"{chunk * users / learning_seconds:,.0f}", f"{1 / update_seconds:,.0f}",
+                f"{torch_seconds / update_seconds:.1f}" if torch_found else "–", f"{temporary:,.1f}", f"{replay:,.1f}",
+            )  # fmt: skip
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,64 @@
+"""Policies and how they learn, each three pure functions over a state, by name.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from recjax import agents, nn
+>>> from recjax.types import Items, Spec
+>>> spec = Spec(num_items=50, slate_size=3, history_length=5)
+>>> items = Items(popularity=jnp.ones(50), is_new=jnp.zeros(50, bool))
+>>> agent = agents.dqn(nn.DotProductQ(num_items=50, dim=8), optax.adam(1e-3), n_step=3, discount=0.9)
+>>> state = agent.init(jax.random.key(0), spec, items)
+>>> slate, extras = agent.act(jax.random.key(1), state, spec.empty_observation((4,)), explore=True)
+>>> slate.shape, extras["propensity"].shape
+((4, 3), (4, 3))
+
+The myopic policy is the same agent, and the same compiled program, with other
+hyper-parameters:
+
+>>> myopic = agent.init(jax.random.key(0), spec, items, hparams=agent.hparams.replace(discount=0.0))
+
+Every agent is registered: ``agents.agents.make("random")``.
+"""
+
+from recjax.agents import td
+from recjax.agents.base import Agent, agents, register
+from recjax.agents.baselines import FixedState, fixed_policy, neighbours, popularity, random
+from recjax.agents.dqn import DQNHyper, DQNState, dqn
+from recjax.agents.exploration import (
+    ExplorationHyper,
+    boltzmann,
+    epsilon_greedy,
+    explorations,
+    fill_uniformly,
+    greedy,
+)
+from recjax.agents.supervised import SupervisedState, similarity_prior, supervised, supervised_greedy
+from recjax.agents.tabular import TabularHyper, TabularState, last_item, q_learning
+
+__all__ = [
+    "Agent",
+    "DQNHyper",
+    "DQNState",
+    "ExplorationHyper",
+    "FixedState",
+    "SupervisedState",
+    "TabularHyper",
+    "TabularState",
+    "agents",
+    "boltzmann",
+    "dqn",
+    "epsilon_greedy",
+    "explorations",
+    "fill_uniformly",
+    "fixed_policy",
+    "greedy",
+    "last_item",
+    "neighbours",
+    "popularity",
+    "q_learning",
+    "random",
+    "register",
+    "similarity_prior",
+    "supervised",
+    "supervised_greedy",
+    "td",
+]

@@ -1,0 +1,54 @@
+"""What agents have in common: checks of a problem, what must not be shown, scores that are at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from recjax.catalogue import BlockScorer
+from recjax.types import Array, Items, Observation, PyTree, Spec
+
+
+def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any = None) -> None:
+    """Refuses problems whose slates could not be filled or whose sizes disagree.
+
+    Raises:
+      ValueError: the catalogue is smaller than a history and a slate while histories are
+        excluded; or spec, items and network count different items.
+    """
+    sizes = {"spec": spec.num_items, "items": items.num_items}
+    if hasattr(network, "num_items"):
+        sizes["network"] = network.num_items
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"Spec, items and network must have the same number of items; got {sizes}.")
+    if exclude_history and spec.num_items < spec.history_length + spec.slate_size:
+        raise ValueError(
+            f"With exclude_history=True a slate of {spec.slate_size} beside a history of {spec.history_length} needs"
+            f" {spec.history_length + spec.slate_size} items, but the catalogue has {spec.num_items};"
+            " use exclude_history=False."
+        )
+
+
+def excluded(observation: Observation, exclude_history: bool) -> Array | None:
+    """Ids ``i32[B, L]`` that must not be shown, or None."""
+    return observation.history if exclude_history else None
+
+
+def dense_scores(scores: Array) -> tuple[Array, BlockScorer]:
+    """Scores of every item that are at hand, ``[B, N]``, as catalogue operations take them."""
+
+    def score_block(queries: Array, start: Array | int, size: int) -> Array:
+        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
+
+    def score_ids(queries: Array, ids: Array) -> Array:
+        return jnp.take_along_axis(queries, ids, axis=-1)
+
+    return scores, BlockScorer(score_block, scores.shape[-1], score_ids, block_size=scores.shape[-1])
+
+
+def owned(tree: PyTree) -> PyTree:
+    """A copy, so that donating an agent's state never deletes what the caller still holds."""
+    return jax.tree.map(jnp.array, tree)

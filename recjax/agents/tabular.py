@@ -1,0 +1,144 @@
+"""Q-learning with a table: one value for every state and item."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recjax.agents.base import Agent, register
+from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
+from recjax.agents.scores import check_problem, dense_scores, excluded
+from recjax.agents.td import td_error
+from recjax.catalogue import BlockScorer, max_score
+from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
+
+
+@struct.dataclass
+class TabularHyper(ExplorationHyper):
+    """Hyper-parameters of :func:`q_learning`; scalars that may be traced, and mapped over seeds.
+
+    Attributes:
+      discount: γ.
+      step_size: how far a value moves towards its target at one update, in (0, 1].
+    """
+
+    discount: Array | float = 0.95
+    step_size: Array | float = 0.1
+
+
+@struct.dataclass
+class TabularState:
+    """Everything that tabular Q-learning carries from update to update.
+
+    Attributes:
+      table: ``f32[S, N]`` values.
+      hparams: :class:`TabularHyper`.
+      spec: static shape of the problem.
+      step: ``i32[]`` updates done.
+    """
+
+    table: Array
+    hparams: TabularHyper
+    spec: Spec = struct.field(pytree_node=False)
+    step: Array = shared()
+
+
+def last_item(observation: Observation) -> Array:
+    """The item that the user responded to last, ``i32[B]``; ``PAD_ID`` for users without history."""
+    return observation.history[:, -1]
+
+
+@register("q_learning")
+def q_learning(
+    state_fn: Callable[[Observation], Array] = last_item,
+    num_states: int | None = None,
+    *,
+    exploration: str = "epsilon_greedy",
+    exclude_history: bool = True,
+    discount: float = 0.95,
+    step_size: float = 0.1,
+    epsilon: float | tuple[float, float, int] = (0.3, 0.05, 1000),
+    temperature: float = 0.1,
+) -> Agent:
+    """Watkins's Q-learning over states that a function reads off the observation.
+
+    Every shown slot is a transition of its own and the slate is the top K of a row, as in
+    :func:`recjax.agents.dqn`. A batch is one step: all errors are those of the table before
+    it, and the errors of a state and item that occur several times are averaged, so a value
+    moves by ``step_size`` towards the mean of its targets and never overshoots it.
+
+    Args:
+      state_fn: ``(observation) -> i32[B]`` row of the table; -1 is the last row. By default
+        the item that the user responded to last.
+      num_states: rows of the table, by default ``num_items + 1``, the last for users
+        without history.
+      exploration: a name in ``explorations``.
+      exclude_history: never show an item of the observed history, and leave those of the
+        next history out of the maximum.
+      discount: default γ, in [0, 1].
+      step_size: default step size, in (0, 1].
+      epsilon: default ε, a constant or ``(start, end, steps)``, linear in updates.
+      temperature: default temperature of Boltzmann exploration, in units of value.
+
+    Returns:
+      The agent; ``init(..., params=...)`` takes a table ``f32[S, N]``. ``learn`` reports
+      ``td_error`` (mean absolute) and ``q_value`` (mean of the shown items).
+
+    Raises:
+      ValueError: an argument outside its range; at ``init``, a table of another shape.
+
+    References:
+      Watkins, Dayan, "Q-learning", Machine Learning 8, 1992.
+    """
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount is {discount}; it must be in [0, 1].")
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step_size is {step_size}; it must be in (0, 1].")
+    defaults = TabularHyper(
+        discount=float(discount), step_size=float(step_size), **exploration_fields(epsilon, temperature)
+    )
+
+    def init(
+        key: Array, spec: Spec, items: Items, hparams: TabularHyper | None = None, params: PyTree = None
+    ) -> TabularState:
+        del key
+        check_problem(spec, items, exclude_history)
+        shape = (spec.num_items + 1 if num_states is None else num_states, spec.num_items)
+        if params is not None and jnp.shape(params) != shape:
+            raise ValueError(f"The table to start from has shape {jnp.shape(params)}; it must be {shape}.")
+        return TabularState(
+            table=jnp.zeros(shape) if params is None else jnp.array(params, jnp.float32),
+            hparams=jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if hparams is None else hparams),
+            step=jnp.zeros((), jnp.int32),
+            spec=spec,
+        )
+
+    def scores(state: TabularState, observation: Observation) -> tuple[Array, BlockScorer]:
+        return dense_scores(state.table[state_fn(observation)])
+
+    def learn(key: Array, state: TabularState, sample: Sample) -> tuple[TabularState, dict[str, Array]]:
+        del key
+        step, hparams = jax.tree.map(lambda x: x[:, 0], sample.steps), state.hparams
+        v_t = max_score(*scores(state, step.next_observation), exclude=excluded(step.next_observation, exclude_history))
+        discount_t = jnp.where(step.terminated, 0.0, hparams.discount)
+
+        slots = step.slate.shape[1]
+        each_slot = lambda x: jnp.repeat(x, slots)  # noqa: E731
+        s_tm1, a_tm1 = each_slot(state_fn(step.observation) % state.table.shape[0]), step.slate.reshape(-1)
+        q_tm1 = state.table[s_tm1, a_tm1]
+        error = td_error(q_tm1, step.reward.reshape(-1), each_slot(discount_t), each_slot(v_t))
+        weights = ((a_tm1 != PAD_ID) & each_slot(sample.valid)).astype(jnp.float32)
+
+        same = (s_tm1[:, None] == s_tm1[None]) & (a_tm1[:, None] == a_tm1[None])
+        repeats = jnp.maximum(same.astype(jnp.float32) @ weights, 1.0)
+        table = state.table.at[s_tm1, a_tm1].add(hparams.step_size * error * weights / repeats)
+        mean = lambda x: jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)  # noqa: E731
+        metrics = {"td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+        return dataclasses.replace(state, table=table, step=state.step + 1), metrics
+
+    act = act_on_scores(scores, exploration, exclude_history)
+    return Agent(init, act, learn, scores, hparams=defaults)

@@ -1,0 +1,39 @@
+"""User simulators: who arrives, what they click, how they feel about it, when they leave.
+
+An :class:`Environment` is a pair of pure functions of one user over a catalogue that all users
+share; the loop maps them over users and seeds. What a user *likes* is fitted to a log
+(:func:`fit_preference`) or drawn at random; how they *respond* to slates is declared
+(:class:`Declared`), because no log of ratings can tell it.
+
+>>> import jax
+>>> env = environments.make("synthetic", num_items=50, slate_size=3)
+>>> reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
+>>> observation, users = reset(jax.random.split(jax.random.key(0), 8), env.params)
+>>> observation.history.shape
+(8, 20)
+"""
+
+from recjax.envs.base import Environment, environments, register
+from recjax.envs.declared import Declared, Description, as_arrays, describe
+from recjax.envs.logged import logged
+from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
+from recjax.envs.probes import PROBES, q_values
+from recjax.envs.synthetic import synthetic
+
+__all__ = [
+    "PROBES",
+    "Declared",
+    "Description",
+    "Environment",
+    "Preference",
+    "PreferenceReport",
+    "ReliabilityBin",
+    "as_arrays",
+    "describe",
+    "environments",
+    "fit_preference",
+    "logged",
+    "q_values",
+    "register",
+    "synthetic",
+]

@@ -1,0 +1,51 @@
+"""How anything is trained: steps, epochs, schedules, checkpoints, progress, devices.
+
+>>> import jax, jax.numpy as jnp
+>>> from recjax import fit
+>>> def loss_fn(params, batch, key):
+...     prediction = batch["x"] @ params
+...     return jnp.mean((prediction - batch["y"]) ** 2), {}
+>>> x = jax.random.normal(jax.random.key(0), (64, 3))
+>>> data = {"x": x, "y": x @ jnp.array([1.0, 2.0, 3.0])}
+>>> optimizer = fit.adamw(0.3, max_grad_norm=10.0)
+>>> fitted = fit.fit_epochs(
+...     loss_fn, optimizer, jnp.zeros(3), data, key=jax.random.key(1), epochs=30, batch_size=16
+... )
+>>> bool(fitted.history[-1]["loss"] < 1e-3)
+True
+"""
+
+from recjax.fit.checkpoints import Checkpoints
+from recjax.fit.devices import pmap_update, shard_seeds
+from recjax.fit.epochs import Callback, EarlyStopping, FitState, Fitted, Gather, fit_epochs, make_epoch, take
+from recjax.fit.progress import Progress, Task
+from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
+from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
+
+__all__ = [
+    "Callback",
+    "Checkpoints",
+    "EarlyStopping",
+    "FitState",
+    "Fitted",
+    "Gather",
+    "LossFn",
+    "Progress",
+    "Schedule",
+    "Task",
+    "TrainState",
+    "Update",
+    "adamw",
+    "constant",
+    "cosine",
+    "fit_epochs",
+    "gradient_step",
+    "learning_rates",
+    "linear",
+    "linear_decay",
+    "make_epoch",
+    "make_update",
+    "pmap_update",
+    "shard_seeds",
+    "take",
+]

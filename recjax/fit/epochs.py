@@ -1,0 +1,242 @@
+"""Training by epochs over data that stays on the device: one compiled scan an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from recjax.fit.checkpoints import Checkpoints
+from recjax.fit.progress import Progress
+from recjax.fit.step import LossFn, TrainState, gradient_step
+from recjax.types import Array, PyTree
+
+Gather = Callable[[PyTree, Array], PyTree]
+"""``(data, indices i32[B]) -> batch``."""
+
+Callback = Callable[[int, PyTree], dict[str, float] | None]
+"""``(epoch, params) -> metrics or None``, called on the host after each epoch; epochs count from 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """Stops when a metric of the callback has not improved, and returns the best parameters.
+
+    Attributes:
+      metric: which of the epoch's metrics to watch.
+      patience: epochs without improvement before training stops.
+      maximise: whether larger is better.
+    """
+
+    metric: str
+    patience: int = 3
+    maximise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"patience={self.patience} would stop before any epoch could improve; use at least 1.")
+
+    def best_epoch(self, history: list[dict[str, float]]) -> int:
+        """The first epoch with the best metric, counted from 1."""
+        if self.metric not in history[-1]:
+            known = ", ".join(map(repr, history[-1]))
+            raise ValueError(f"Early stopping watches {self.metric!r}, but an epoch has only {known}.")
+        values = np.array([row[self.metric] for row in history])
+        return int(np.nanargmax(values if self.maximise else -values)) + 1
+
+
+@struct.dataclass
+class FitState:
+    """What an epoch changes; a pytree, so that a checkpoint of it resumes training exactly.
+
+    Attributes:
+      train: parameters, optimiser state and step.
+      key: the key that all epochs' keys are folded from.
+      best_params: parameters of the best epoch so far, or None without early stopping.
+    """
+
+    train: TrainState
+    key: Array
+    best_params: PyTree = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The outcome of training.
+
+    Attributes:
+      params: parameters of the best epoch with early stopping, else of the last.
+      history: the metrics of each epoch: means over its steps, and the callback's.
+      best_epoch: which epoch ``params`` are from, counted from 1.
+    """
+
+    params: PyTree
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+def take(data: PyTree, indices: Array) -> PyTree:
+    """The rows ``indices`` of every leaf of ``data``."""
+    return jax.tree.map(lambda leaf: leaf[indices], data)
+
+
+def make_epoch(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_examples: int,
+    batch_size: int,
+    gather: Gather = take,
+) -> Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array]]]:
+    """A compiled epoch: every example once, in random order.
+
+    The last batch is filled up with the first examples of the epoch's order, so all
+    batches have one size, every example is seen, and fewer than ``batch_size`` are seen
+    twice.
+
+    Args:
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      optimizer: an optax transformation.
+      num_examples: examples in the data.
+      batch_size: examples in a batch.
+      gather: makes a batch from the data and example indices.
+
+    Returns:
+      ``(state, data, key) -> (state, metrics)`` with metrics ``f32[steps]`` as
+      :func:`~recjax.fit.gradient_step` has them. The state is donated.
+
+    Raises:
+      ValueError: ``batch_size`` is not in ``1 .. num_examples``.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
+    step = gradient_step(loss_fn, optimizer)
+    steps = -(-num_examples // batch_size)
+
+    def epoch(state: TrainState, data: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
+        order_key, step_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, num_examples)
+        batches = jnp.resize(order, (steps, batch_size))
+        return jax.lax.scan(
+            lambda state, batch: step(state, gather(data, batch[0]), batch[1]),
+            state,
+            (batches, jax.random.split(step_key, steps)),
+        )
+
+    return jax.jit(epoch, donate_argnums=0)
+
+
+def fit_epochs(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    data: PyTree,
+    *,
+    key: Array,
+    epochs: int,
+    batch_size: int,
+    num_examples: int | None = None,
+    gather: Gather = take,
+    callback: Callback | None = None,
+    early_stopping: EarlyStopping | None = None,
+    progress: Progress | None = None,
+    name: str = "fit",
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
+    """Trains ``params`` by epochs.
+
+    >>> def loss_fn(params, batch, key):
+    ...     return jnp.mean((params - batch) ** 2), {}
+    >>> fitted = fit_epochs(
+    ...     loss_fn, optax.sgd(0.5), jnp.zeros(()), jnp.full(10, 3.0), key=jax.random.key(0), epochs=2, batch_size=4
+    ... )
+    >>> float(fitted.params), len(fitted.history)
+    (3.0, 2)
+
+    Args:
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      optimizer: an optax transformation, see :func:`~recjax.fit.adamw` for clipping.
+      params: where to start; left untouched.
+      data: pytree that stays on the device.
+      key: all shuffles and losses follow from it.
+      epochs: how many at most.
+      batch_size: examples in a batch.
+      num_examples: examples in ``data``; the leading axis of its leaves by default.
+      gather: makes a batch from the data and example indices; takes rows by default.
+      callback: called after each epoch; the metrics that it returns join the epoch's. It
+        must not keep the parameters, whose memory the next epoch reuses.
+      early_stopping: when to stop before ``epochs``.
+      progress: where to show progress.
+      name: what the progress bar calls this.
+      checkpoints: where to save after each epoch. If it holds a checkpoint, training
+        continues from there, to results that are bit-identical with those of training
+        that was never cut short.
+
+    Returns:
+      Parameters and metrics.
+
+    Raises:
+      ValueError: ``epochs`` or ``batch_size`` is out of range, or early stopping watches
+        a metric that no epoch has.
+      RuntimeError: the loss became infinite or NaN.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
+    if num_examples is None:
+        num_examples = jax.tree.leaves(data)[0].shape[0]
+    run_epoch = make_epoch(loss_fn, optimizer, num_examples=num_examples, batch_size=batch_size, gather=gather)
+    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
+    state = FitState(
+        train=TrainState.create(params, optimizer),
+        key=key,
+        best_params=None if early_stopping is None else jax.tree.map(jnp.copy, params),
+    )
+    history: list[dict[str, float]] = []
+    if checkpoints is not None and checkpoints.latest_step() is not None:
+        state, metadata = checkpoints.restore(state)
+        history = metadata["history"]
+    data = jax.tree.map(jnp.asarray, data)
+    task = (progress or Progress(enabled=False)).task(name, total=epochs * num_examples, unit="examples")
+    task.update(len(history) * num_examples)
+
+    while len(history) < epochs and not _stalled(early_stopping, history):
+        epoch_key = jax.random.fold_in(state.key, len(history))
+        train, metrics = run_epoch(state.train, data, epoch_key)
+        state = dataclasses.replace(state, train=train)
+        row = _epoch_means(jax.device_get(metrics), len(history))
+        if callback is not None:
+            row |= callback(len(history) + 1, train.params) or {}
+        history.append({name: float(value) for name, value in row.items()})
+        if early_stopping is not None and early_stopping.best_epoch(history) == len(history):
+            state = dataclasses.replace(state, best_params=jax.tree.map(jnp.copy, train.params))
+        if checkpoints is not None:
+            checkpoints.save(len(history), state, {"history": history})
+        task.update(num_examples, **history[-1])
+    task.finish()
+    if early_stopping is None:
+        return Fitted(state.train.params, history, len(history))
+    return Fitted(state.best_params, history, early_stopping.best_epoch(history))
+
+
+def _stalled(early_stopping: EarlyStopping | None, history: list[dict[str, float]]) -> bool:
+    if early_stopping is None or not history:
+        return False
+    return len(history) - early_stopping.best_epoch(history) >= early_stopping.patience
+
+
+def _epoch_means(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, Any]:
+    losses = metrics["loss"]
+    if not np.isfinite(losses).all():
+        bad = int(np.argmin(np.isfinite(losses)))
+        first = epoch * len(losses)
+        raise RuntimeError(
+            f"The loss became {losses[bad]} at step {first + bad} (epoch {epoch + 1}, steps {first} to"
+            f" {first + len(losses) - 1}). Lower the learning rate, clip gradients, or check the data."
+        )
+    return {name: np.mean(values) for name, values in metrics.items()}

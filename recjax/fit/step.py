@@ -1,0 +1,107 @@
+"""One step of gradient descent as a pure function of a state, a batch and a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from recjax.types import Array, PyTree
+
+LossFn = Callable[[PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
+"""``(params, batch, key) -> (loss, metrics)`` with scalar loss and metrics."""
+
+
+@struct.dataclass
+class TrainState:
+    """What gradient descent changes.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimiser's state.
+      step: ``i32[]`` updates done.
+    """
+
+    params: PyTree
+    opt_state: optax.OptState
+    step: Array
+
+    @classmethod
+    def create(cls, params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+        """The state before the first update."""
+        return cls(params=params, opt_state=optimizer.init(params), step=jnp.zeros((), jnp.int32))
+
+
+Update = Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array]]]
+"""``(state, batch, key) -> (state, metrics)``."""
+
+
+def gradient_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, axis_name: str | None = None) -> Update:
+    """An update that is not compiled yet, to be used inside ``jit``, ``scan`` or ``vmap``.
+
+    Args:
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      optimizer: an optax transformation.
+      axis_name: a mapped axis over which gradients and metrics are averaged.
+
+    Returns:
+      ``(state, batch, key) -> (state, metrics)``; metrics are those of the loss and
+      ``loss`` and ``grad_norm``, the global norm of the gradient before any clipping.
+    """
+
+    def update(state: TrainState, batch: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
+        metrics = {"loss": loss, **metrics}
+        if axis_name is not None:
+            grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        return TrainState(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+    return update
+
+
+def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Update:
+    """A compiled update that reuses the memory of the state it is given.
+
+    The state passed in is donated: use the one that is returned.
+
+    >>> def loss_fn(params, batch, key):
+    ...     error = params - batch
+    ...     return jnp.mean(error**2), {}
+    >>> optimizer = optax.sgd(0.5)
+    >>> update = make_update(loss_fn, optimizer)
+    >>> state, metrics = update(TrainState.create(jnp.zeros(()), optimizer), jnp.ones(4), jax.random.key(0))
+    >>> float(state.params), float(metrics["loss"])
+    (1.0, 1.0)
+
+    Args:
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      optimizer: an optax transformation.
+
+    Returns:
+      ``(state, batch, key) -> (state, metrics)``, as :func:`gradient_step`.
+    """
+    return jax.jit(gradient_step(loss_fn, optimizer), donate_argnums=0)
+
+
+def adamw(
+    learning_rate: Any, *, weight_decay: float = 0.0, max_grad_norm: float | None = None
+) -> optax.GradientTransformation:
+    """AdamW whose gradient is first clipped to a global norm.
+
+    Args:
+      learning_rate: a float or a schedule.
+      weight_decay: decoupled weight decay.
+      max_grad_norm: the largest global norm of a gradient; None does not clip.
+
+    References:
+      Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019.
+    """
+    optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
+    return optimizer if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)

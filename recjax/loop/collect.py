@@ -1,0 +1,73 @@
+"""A log from an environment that has none: what a platform would have if it had shown things at random."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from recjax.agents import random
+from recjax.data import Dataset, IdMap, Interactions
+from recjax.envs import Environment
+from recjax.types import Array, Observation
+
+
+def collect_log(env: Environment, *, users: int, steps: int, key: Array, name: str = "collected") -> Dataset:
+    """Shows random slates to new users and keeps what the platform would log of it.
+
+    Args:
+      env: the environment.
+      users: users who arrive; nobody replaces those who leave.
+      steps: slates shown to each of them, at most.
+      key: one typed PRNG key.
+      name: of the data set.
+
+    Returns:
+      The histories that users arrived with and everything they clicked since, in order;
+      ``Interactions.time`` counts the events of each user.
+
+    Raises:
+      ValueError: nothing was clicked, so there is nothing to learn from.
+    """
+    agent = random()
+    state = agent.init(key, env.spec, env.items)
+    arrive_key, run_key = jax.random.split(key)
+
+    def interact(carry: tuple, key: Array) -> tuple[tuple, tuple[Array, Array, Array]]:
+        observation, user_state, staying = carry
+        act_key, respond_key = jax.random.split(key)
+        slate, _ = agent.act(act_key, state, observation, explore=True)
+        observation, user_state, response, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
+            jax.random.split(respond_key, users), user_state, slate, env.params
+        )
+        clicked = (response.click > 0) & staying[:, None]
+        # The environment's own history says what kind of behaviour the newest event was.
+        return (observation, user_state, staying & ~(terminated | truncated)), (
+            slate,
+            clicked,
+            observation.behaviour[:, -1],
+        )
+
+    @jax.jit
+    def rollout(arrive_key: Array, run_key: Array) -> tuple[Observation, tuple[Array, Array, Array]]:
+        observation, user_state = jax.vmap(env.reset, in_axes=(0, None))(
+            jax.random.split(arrive_key, users), env.params
+        )
+        carry = (observation, user_state, jax.numpy.ones(users, bool))
+        return observation, jax.lax.scan(interact, carry, jax.random.split(run_key, steps))[1]
+
+    before, (slates, clicked, behaviours) = jax.device_get(rollout(arrive_key, run_key))
+    past_user, past_at = np.nonzero(before.history >= 0)
+    step, user, slot = np.nonzero(clicked)
+    length = env.spec.history_length
+    log = Interactions(
+        user=np.concatenate([past_user, user]),
+        item=np.concatenate([before.history[past_user, past_at], slates[step, user, slot]]),
+        time=np.concatenate([past_at, length + step]),
+        behaviour=np.concatenate([before.behaviour[past_user, past_at], behaviours[step, user]]),
+    )
+    if not len(log):
+        raise ValueError(
+            f"{users} users clicked nothing in {steps} random slates; show more slates or raise click rates."
+        )
+    names = [IdMap(tuple(str(i) for i in range(count))) for count in (users, env.spec.num_items)]
+    return Dataset(name=name, interactions=log, users=names[0], items=names[1])

@@ -1,0 +1,153 @@
+"""The policies that a study compares, by name.
+
+A policy is an agent with the parameters and hyper-parameters it starts from. Its factory
+gets a :class:`PolicyContext`, so a policy of one's own is a function and a registration:
+
+>>> from recjax import agents
+>>> from recjax.loop import Policy, policies
+>>> @policies.register("never_seen")
+... def never_seen(context):
+...     return Policy(agents.random(exclude_history=True))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from recjax import agents
+from recjax.agents import Agent
+from recjax.loop.study_config import StudyConfig
+from recjax.models.collaborative import ItemKNN
+from recjax.nn import Recommendation, q_networks
+from recjax.registry import Registry
+from recjax.types import Array, Items, Observation, PyTree
+
+policies: Registry = Registry("policy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """An agent and what it starts from.
+
+    Attributes:
+      agent: the agent; policies that share one (the same object) share a compiled program.
+      params: parameters that warm-start it.
+      hparams: hyper-parameters that replace its defaults.
+    """
+
+    agent: Agent
+    params: PyTree = None
+    hparams: PyTree = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyContext:
+    """What a policy may be built from.
+
+    Attributes:
+      config: the study.
+      recommendation: the supervised model.
+      params: its parameters, trained on the log.
+      neighbours: item neighbours counted on the log.
+    """
+
+    config: StudyConfig
+    recommendation: Recommendation
+    params: PyTree
+    neighbours: ItemKNN
+
+    @functools.cached_property
+    def dqn(self) -> Agent:
+        """One agent for every discount, so that they share a compiled program."""
+        learn, model = self.config.learn, self.recommendation
+        network = q_networks.make(
+            self.config.network.q_network,
+            num_items=model.num_items,
+            dim=model.dim,
+            encoder=model.encoder,
+            text_vocabulary=model.text_vocabulary,
+        )
+        return agents.dqn(
+            network,
+            optax.chain(optax.clip_by_global_norm(10.0), optax.adam(learn.learning_rate)),
+            double=learn.double,
+            n_step=learn.n_step,
+            target_period=learn.target_period,
+            loss=learn.loss,
+            discount=learn.discount,
+            **self.exploration,
+        )
+
+    @property
+    def exploration(self) -> dict[str, Any]:
+        """How every learning policy explores."""
+        learn = self.config.learn
+        return {
+            "exploration": learn.exploration,
+            "epsilon": (learn.epsilon_start, learn.epsilon_end, learn.epsilon_steps),
+            "temperature": learn.boltzmann_temperature,
+        }
+
+
+def make_policy(name: str, context: PolicyContext) -> Policy:
+    """The policy of that name; an agent that was registered without one is made with its defaults.
+
+    Raises:
+      ValueError: neither a policy nor an agent has that name.
+    """
+    if name not in policies and name in agents.agents:
+        return Policy(agents.agents.make(name))
+    return policies.make(name, context)
+
+
+@policies.register("random")
+def _random(context: PolicyContext) -> Policy:
+    return Policy(agents.random())
+
+
+@policies.register("popularity")
+def _popularity(context: PolicyContext) -> Policy:
+    return Policy(agents.popularity())
+
+
+@policies.register("neighbours")
+def _neighbours(context: PolicyContext) -> Policy:
+    return Policy(agents.neighbours(context.neighbours), params=context.neighbours)
+
+
+@policies.register("greedy")
+def _greedy(context: PolicyContext) -> Policy:
+    return Policy(agents.supervised_greedy(context.recommendation), params=context.params)
+
+
+@policies.register("supervised")
+def _supervised(context: PolicyContext) -> Policy:
+    optimizer = optax.adam(context.config.learn.learning_rate)
+    return Policy(agents.supervised(context.recommendation, optimizer, **context.exploration), params=context.params)
+
+
+@policies.register("similarity_prior")
+def _similarity_prior(context: PolicyContext) -> Policy:
+    """Similarity of the two towers times the policy of the item neighbours."""
+
+    def neighbours_policy(observation: Observation, items: Items) -> Array:
+        scores = context.neighbours.scores(observation.history) + 1e-6
+        return scores / jnp.sum(scores, axis=-1, keepdims=True)
+
+    return Policy(agents.similarity_prior(context.recommendation, prior=neighbours_policy), params=context.params)
+
+
+@policies.register("dqn")
+def _dqn(context: PolicyContext) -> Policy:
+    return Policy(context.dqn, params=context.params)
+
+
+@policies.register("myopic")
+def _myopic(context: PolicyContext) -> Policy:
+    """The same DQN with a discount of 0: it learns what a slate earns, and nothing beyond."""
+    return Policy(context.dqn, params=context.params, hparams=context.dqn.hparams.replace(discount=0.0))

@@ -1,0 +1,134 @@
+"""The configuration of a study: what ``recjax loop`` takes, and what a run's ``config.json`` reproduces."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from recjax.envs import Declared
+from recjax.loop.config import LoopConfig
+from recjax.models.sequence import TwoTowerConfig
+
+POLICIES = ("random", "popularity", "greedy", "supervised", "similarity_prior", "myopic", "dqn")
+"""The policies of a study unless told otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The representations that the supervised model and the Q-network share."""
+
+    dim: int = 32
+    """Width of user and item vectors."""
+    encoder: str = "mean"
+    """How a history becomes a user vector: mean, gru or attention."""
+    temperature: float = 0.1
+    """Divides the cosine of user and item in the softmax of the supervised model."""
+    q_network: str = "dot_product"
+    """Q-network: dot_product (scaled cosine plus state value), dueling_dot_product, mlp or dueling_mlp."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnConfig:
+    """How the policies that learn in the loop do so."""
+
+    discount: float = 0.95
+    """γ of the DQN policy: what a reward is worth one slate later. The myopic policy has 0."""
+    n_step: int = 3
+    """Rewards that are added up before the target network is asked for the rest."""
+    double: bool = True
+    """Whether the online network chooses the item that the target network values (double DQN)."""
+    loss: str = "huber"
+    """Of the TD error: huber or mse."""
+    learning_rate: float = 1e-3
+    """Of Adam, for the Q-network and for the supervised model that is retrained in the loop."""
+    target_period: int = 100
+    """Updates between copies of the Q-network to its target."""
+    exploration: str = "epsilon_greedy"
+    """epsilon_greedy or boltzmann."""
+    epsilon_start: float = 0.3
+    """Share of random slots at the first update."""
+    epsilon_end: float = 0.05
+    """Share of random slots after epsilon_steps updates."""
+    epsilon_steps: int = 200
+    """Updates over which the share falls."""
+    boltzmann_temperature: float = 0.1
+    """Of Boltzmann exploration, in units of reward."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig(LoopConfig):
+    """A study: policies compared in a closed loop over one catalogue, from logs to a report."""
+
+    data: str = "ml-100k"
+    """Data set whose log is represented and simulated; see `recjax data list`."""
+    data_dir: str | None = None
+    """Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA)."""
+    env: str = "logged"
+    """User simulator: logged (preference fitted to the data set), synthetic (needs no data), or one you registered."""
+    agent: tuple[str, ...] = POLICIES
+    """Policies to compare, by name."""
+    slate_size: int = 5
+    """Items shown at once."""
+    items: int = 1000
+    """Items of the synthetic catalogue; a data set brings its own."""
+    reward: str = "click"
+    """What policies learn from: click, conversion, satisfaction, or a sum such as click=1,conversion=5."""
+    seed: int = 0
+    """All randomness of the study follows from it."""
+    devices: int = 1
+    """Devices among which the seeds are divided; must divide seeds."""
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    training: TwoTowerConfig = dataclasses.field(default_factory=TwoTowerConfig)
+    learn: LearnConfig = dataclasses.field(default_factory=LearnConfig)
+    declared: Declared = dataclasses.field(default_factory=Declared)
+
+    @property
+    def history_length(self) -> int:
+        """Items of a user's past that models and policies see; what the supervised model is trained with."""
+        return self.training.history_length
+
+    def to_json(self) -> str:
+        """The configuration as JSON, as ``--config`` reads it."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> StudyConfig:
+        """Reads a configuration; options that the file leaves out keep their defaults.
+
+        Raises:
+          ValueError: the file is missing, is not JSON, or has an option that does not exist.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"Cannot read the configuration {path}: {error.strerror}.") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The configuration {path} is not JSON: {error}.") from None
+        return _build(cls, values, str(path))
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    """A dataclass from nested dictionaries, refusing what it does not know."""
+    hints = get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(values, dict) or not set(values) <= known:
+        given = sorted(set(values) - known) if isinstance(values, dict) else values
+        raise ValueError(f"{where}: {given} is no option of {kind.__name__}; it has {', '.join(sorted(known))}.")
+    return kind(**{name: _convert(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if float in allowed and type(value) is int:
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
+        raise ValueError(f"{where} is {value!r}; it must be of type {names}.")
+    return value

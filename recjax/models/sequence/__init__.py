@@ -1,0 +1,5 @@
+"""Models of the order in which users act, trained on the next item."""
+
+from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
+
+__all__ = ["TwoTower", "TwoTowerConfig", "fit_recommendation"]

@@ -1,0 +1,45 @@
+"""Flax modules that represent items and users and score every item for a user.
+
+Networks take a batch of observations and the item features as call arguments and keep
+no data. Item and user towers are submodules named ``item`` and ``user``, so what is
+learned from logs can start what is learned from rewards.
+
+>>> import jax, jax.numpy as jnp
+>>> from recjax import catalogue
+>>> from recjax.types import Items, Spec
+>>> items = Items(popularity=jnp.ones(50), is_new=jnp.zeros(50, bool))
+>>> observation = Spec(num_items=50, slate_size=1, history_length=5).empty_observation((2,))
+>>> network = DotProductQ(num_items=50, dim=8, encoder="gru")
+>>> params = network.init(jax.random.key(0), observation, items)
+>>> q_max = catalogue.max_score(*catalogue_scores(network, params, observation, items))
+>>> q_max.shape
+(2,)
+"""
+
+from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
+from recjax.nn.item import ItemRepresentation
+from recjax.nn.q_networks import MLPQ, DotProductQ, q_networks
+from recjax.nn.recommendation import Recommendation
+from recjax.nn.similarity import Similarity, cosine_similarity, normalize
+from recjax.nn.towers import Towers
+from recjax.nn.transfer import catalogue_scores, warm_start
+from recjax.nn.user import UserRepresentation
+
+__all__ = [
+    "MLPQ",
+    "DotProductQ",
+    "GRUEncoder",
+    "ItemRepresentation",
+    "MeanEncoder",
+    "Recommendation",
+    "SelfAttentionEncoder",
+    "Similarity",
+    "Towers",
+    "UserRepresentation",
+    "catalogue_scores",
+    "cosine_similarity",
+    "history_encoders",
+    "normalize",
+    "q_networks",
+    "warm_start",
+]

@@ -1,0 +1,115 @@
+"""Vectors of items, from what a platform knows of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from recjax.types import PAD_ID, Array, Items
+
+# Vectors of norm about 1, so that no feature drowns the others.
+_table = nn.initializers.variance_scaling(1.0, "fan_out", "normal")
+
+
+class ItemRepresentation(nn.Module):
+    """The sum of an item's id, category, number and title vectors, optionally through an MLP.
+
+    Features that ``items`` does not have are left out. Ids follow
+    :mod:`recjax.types`: item ``N`` is any item outside the vocabulary and has a trained
+    vector of its own; ``PAD_ID`` has the zero vector and gets no gradient.
+
+    Attributes:
+      num_items: items in the catalogue (``N``).
+      dim: width of the vectors.
+      use_id: whether every item has a vector of its own; False for representations that
+        carry over to new items.
+      text_vocabulary: word ids that titles may use (``items.text < text_vocabulary``);
+        0 leaves titles out.
+      hidden: widths of ReLU layers between the sum and the result; empty for the sum itself.
+      dtype: of the computation; parameters are float32.
+    """
+
+    num_items: int
+    dim: int
+    use_id: bool = True
+    text_vocabulary: int = 0
+    hidden: tuple[int, ...] = ()
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Declares the parameters."""
+        # The last two rows are the item outside the vocabulary and padding, which is never read.
+        self.embedding = self.param("embedding", _table, (self.num_items + 2 if self.use_id else 1, self.dim))
+        self.multi_hot = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=_table)
+        self.numeric = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=_table)
+        if self.text_vocabulary:
+            self.words = self.param("words", _table, (self.text_vocabulary, self.dim))
+        if self.hidden:
+            self.layers = [nn.Dense(width, dtype=self.dtype) for width in (*self.hidden, self.dim)]
+
+    def __call__(self, ids: Array, items: Items) -> Array:
+        """Vectors of items.
+
+        Args:
+          ids: integers of any shape ``[...]`` in ``0 .. N``, or ``PAD_ID``.
+          items: the features of all items.
+
+        Returns:
+          ``[..., dim]``.
+        """
+        self._check(items)
+        if ids.size > self.num_items:
+            known = self.all(items)
+            unknown = self._project(self._id_vectors(jnp.full((1,), self.num_items)))
+            vectors = jnp.concatenate([known, unknown])[ids]
+        else:
+            is_item = (ids != PAD_ID) & (ids < self.num_items)
+            rows = jnp.where(is_item, ids, 0)
+            features = self._features(items, rows)
+            vectors = self._id_vectors(ids)
+            if features is not None:
+                vectors = vectors + jnp.where(is_item[..., None], features, 0)
+            vectors = self._project(vectors)
+        return jnp.where((ids != PAD_ID)[..., None], vectors, 0)
+
+    def all(self, items: Items) -> Array:
+        """Vectors of the whole catalogue, ``[N, dim]``, in the order of ids."""
+        self._check(items)
+        vectors = self._id_vectors(jnp.arange(self.num_items))
+        features = self._features(items, slice(None))
+        return self._project(vectors if features is None else vectors + features)
+
+    def _id_vectors(self, ids: Array) -> Array:
+        embedding = self.embedding.astype(self.dtype)
+        if self.use_id:
+            return embedding[ids]
+        return jnp.where((ids == self.num_items)[..., None], embedding[0], 0)
+
+    def _features(self, items: Items, rows: Array | slice) -> Array | None:
+        terms = []
+        if items.multi_hot is not None:
+            terms.append(self.multi_hot(items.multi_hot[rows]))
+        if items.numeric is not None:
+            terms.append(self.numeric(items.numeric[rows]))
+        if self.text_vocabulary:
+            if items.text is None:
+                raise ValueError(
+                    f"ItemRepresentation.text_vocabulary is {self.text_vocabulary}, but items.text is None;"
+                    " give the items their title words or set text_vocabulary=0."
+                )
+            words = items.text[rows]
+            present = (words != PAD_ID)[..., None]
+            total = jnp.where(present, self.words.astype(self.dtype)[words], 0).sum(-2)
+            terms.append(total / jnp.maximum(present.sum(-2), 1).astype(self.dtype))
+        return sum(terms[1:], start=terms[0]) if terms else None
+
+    def _project(self, vectors: Array) -> Array:
+        for layer in self.layers if self.hidden else ():
+            vectors = layer(nn.relu(vectors))
+        return vectors
+
+    def _check(self, items: Items) -> None:
+        if items.num_items != self.num_items:
+            raise ValueError(f"ItemRepresentation.num_items is {self.num_items}, but items has {items.num_items} rows.")

@@ -1,0 +1,159 @@
+"""Q-networks: the value of every item, or of chosen ones, for a batch of users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, mean_score, score_at
+from recjax.nn.similarity import normalize
+from recjax.nn.towers import Towers
+from recjax.registry import Registry
+from recjax.types import Array, Items, Observation
+
+q_networks: Registry = Registry("Q-network")
+
+
+@q_networks.register("dot_product")
+class DotProductQ(Towers):
+    """``q(s, a) = scale * cos(u(s), v(a)) + V(s)``, an inner product of width ``dim + 1``.
+
+    The scale is trained. As the query is ``[scale * u, V]`` and the item vector is
+    ``[v, 1]``, the largest value over the catalogue is one maximum-inner-product search.
+
+    Attributes:
+      dueling: subtracts the mean advantage over the catalogue, so that ``V(s)`` is the
+        mean value. Centred item vectors keep this an inner product, at the price that
+        values of chosen items need the vectors of all.
+
+    References:
+      Wang et al., "Dueling Network Architectures for Deep Reinforcement Learning",
+      ICML 2016.
+    """
+
+    dueling: bool = False
+
+    def setup(self) -> None:
+        """Declares the parameters."""
+        super().setup()
+        self.scale = self.param("scale", nn.initializers.ones, ())
+        self.value = nn.Dense(1)
+
+    def __call__(self, observation: Observation, items: Items) -> Array:
+        """Values of every item, ``f32[B, N]``."""
+        queries, index = self.catalogue(observation, items)
+        return queries @ index.vectors.T
+
+    def at(self, observation: Observation, actions: Array, items: Items) -> Array:
+        """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
+        if self.dueling:
+            return score_at(*self.catalogue(observation, items), actions)
+        vectors = _with_one(normalize(self.item(actions, items).astype(jnp.float32)))
+        return jnp.einsum("bd,bmd->bm", self.queries(observation, items), vectors)
+
+    def queries(self, observation: Observation, items: Items) -> Array:
+        """``f32[B, dim + 1]``, what the index of :meth:`catalogue` scores."""
+        user = self.represent(observation, items).astype(jnp.float32)
+        return jnp.concatenate([self.scale * normalize(user), self.value(user)], axis=-1)
+
+    def catalogue(self, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
+        """Queries and index, for the operations of :mod:`recjax.catalogue`."""
+        vectors = normalize(self.item.all(items).astype(jnp.float32))
+        if self.dueling:
+            vectors = vectors - vectors.mean(0, keepdims=True)
+        return self.queries(observation, items), ItemIndex(_with_one(vectors))
+
+
+@q_networks.register("mlp")
+class MLPQ(Towers):
+    """``q(s, a) = MLP([u(s), v(a)])`` with ReLU layers.
+
+    The first layer is a sum of a user and an item part, each computed once. A block of
+    ``size`` items takes ``[B, size, max(hidden)]`` of memory, so :meth:`catalogue` asks for
+    blocks of ``BLOCK_SIZE / max(hidden)`` items; ``__call__`` takes the whole catalogue at once.
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      dueling: makes the MLP an advantage, less its exact mean over the catalogue, and adds
+        a value ``V(s)``. Values of chosen items then need a pass over all.
+    """
+
+    hidden: tuple[int, ...] = (64,)
+    dueling: bool = False
+
+    def setup(self) -> None:
+        """Declares the parameters."""
+        if not self.hidden:
+            raise ValueError("MLPQ.hidden is empty; give at least one width, e.g. (64,).")
+        super().setup()
+        # Halved, because each of the two is one half of the inputs of the first layer.
+        half = nn.initializers.variance_scaling(0.5, "fan_in", "truncated_normal")
+        self.user_layer = nn.Dense(self.hidden[0], dtype=self.dtype, kernel_init=half)
+        self.item_layer = nn.Dense(self.hidden[0], dtype=self.dtype, kernel_init=half, use_bias=False)
+        # Plain parameters, because the head also runs inside the scan over blocks.
+        self.head = [
+            (
+                self.param(f"kernel_{i}", nn.initializers.lecun_normal(), shape),
+                self.param(f"bias_{i}", nn.initializers.zeros, shape[1:]),
+            )
+            for i, shape in enumerate(zip(self.hidden, (*self.hidden[1:], 1), strict=True))
+        ]
+        if self.dueling:
+            self.value = nn.Dense(1)
+
+    def __call__(self, observation: Observation, items: Items) -> Array:
+        """Values of every item, ``f32[B, N]``."""
+        queries, scorer = self.catalogue(observation, items)
+        return scorer.score_block(queries, 0, self.num_items)
+
+    def at(self, observation: Observation, actions: Array, items: Items) -> Array:
+        """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
+        if self.dueling:
+            return score_at(*self.catalogue(observation, items), actions)
+        user = self.user_layer(self.represent(observation, items))
+        return _mlp(self.head, user[:, None] + self.item_layer(self.item(actions, items)))
+
+    def catalogue(self, observation: Observation, items: Items) -> tuple[tuple[Array, Array], BlockScorer]:
+        """Queries and scorer, for the operations of :mod:`recjax.catalogue`."""
+        state = self.represent(observation, items)
+        user, item, head = self.user_layer(state), self.item_layer(self.item.all(items)), self.head
+
+        def score_block(queries: tuple[Array, Array], start: Array | int, size: int) -> Array:
+            user, baseline = queries
+            block = lax.dynamic_slice_in_dim(item, start, size)
+            return _mlp(head, user[:, None] + block[None]) + baseline
+
+        def score_ids(queries: tuple[Array, Array], ids: Array) -> Array:
+            user, baseline = queries
+            return _mlp(head, user[:, None] + item[ids]) + baseline
+
+        block_size = max(1, BLOCK_SIZE // max(self.hidden))
+        scorer = BlockScorer(score_block, self.num_items, score_ids, block_size)
+        baseline = jnp.zeros((user.shape[0], 1))
+        if self.dueling:
+            baseline = self.value(state.astype(jnp.float32)) - mean_score((user, baseline), scorer)[:, None]
+        return (user, baseline), scorer
+
+
+@q_networks.register("dueling_dot_product")
+def _dueling_dot_product(**fields: Any) -> DotProductQ:
+    return DotProductQ(dueling=True, **fields)
+
+
+@q_networks.register("dueling_mlp")
+def _dueling_mlp(**fields: Any) -> MLPQ:
+    return MLPQ(dueling=True, **fields)
+
+
+def _with_one(vectors: Array) -> Array:
+    return jnp.concatenate([vectors, jnp.ones_like(vectors[..., :1])], axis=-1)
+
+
+def _mlp(layers: list[tuple[Array, Array]], hidden: Array) -> Array:
+    """ReLU layers from ``[B, M, H]`` before activation to ``f32[B, M]``."""
+    for kernel, bias in layers:
+        hidden = nn.relu(hidden) @ kernel.astype(hidden.dtype) + bias.astype(hidden.dtype)[None, None]
+    return hidden[..., 0].astype(jnp.float32)

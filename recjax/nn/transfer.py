@@ -1,0 +1,83 @@
+"""What works for every network: scores for catalogue operations, and starting from trained towers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from recjax.catalogue import BlockScorer, ItemIndex
+from recjax.types import Array, Items, Observation, PyTree
+
+TOWERS = ("user", "item")
+"""Names of the submodules that networks have in common."""
+
+
+def catalogue_scores(
+    network: nn.Module, params: PyTree, observation: Observation, items: Items
+) -> tuple[PyTree, ItemIndex | BlockScorer]:
+    """What the operations of :mod:`recjax.catalogue` take, for any network.
+
+    A network that has a method ``catalogue(observation, items)`` answers itself. For any
+    other, ``network(observation, items) -> [B, N]`` is computed whole and its blocks are
+    slices: right for every module, with memory ``[B, N]``.
+
+    Args:
+      network: a Flax module.
+      params: its variables, as ``network.init`` returns them.
+      observation: of a batch of users.
+      items: the features of all items.
+
+    Returns:
+      ``(queries, items)``.
+    """
+    if hasattr(network, "catalogue"):
+        queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
+        return queries_and_items
+    scores: Any = network.apply(params, observation, items)
+
+    def score_block(queries: Array, start: Array | int, size: int) -> Array:
+        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
+
+    def score_ids(queries: Array, ids: Array) -> Array:
+        return jnp.take_along_axis(queries, ids, axis=-1)
+
+    return scores, BlockScorer(score_block, items.num_items, score_ids, block_size=items.num_items)
+
+
+def warm_start(params: PyTree, source: PyTree) -> PyTree:
+    """``params`` with the towers of another network in place of its own.
+
+    The trees below ``user`` and ``item`` are copied where both have them with equal
+    structure and shapes; everything else (heads, a tower that differs) stays.
+
+    Args:
+      params: variables as ``network.init`` returns them.
+      source: variables of the network to start from, in the same form.
+
+    Returns:
+      Variables like ``params``.
+
+    Raises:
+      ValueError: no tower matches.
+    """
+    own, other = params["params"], source["params"]
+    copied = {name: other[name] for name in TOWERS if name in own and name in other and _alike(own[name], other[name])}
+    if not copied:
+        raise ValueError(
+            "Nothing to start from: no tower has equal structure and shapes in both networks."
+            f" Towers here: {_shapes(own)}; towers of the source: {_shapes(other)}."
+            " Build both with the same num_items, dim, encoder and item features."
+        )
+    return {**params, "params": {**own, **copied}}
+
+
+def _alike(own: PyTree, other: PyTree) -> bool:
+    return jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, other)
+
+
+def _shapes(tree: PyTree) -> dict[str, PyTree]:
+    return {name: jax.tree.map(jnp.shape, tree[name]) for name in TOWERS if name in tree}

@@ -1,0 +1,39 @@
+"""What a person sees of a study: tables, plots, the one-file page, TensorBoard files.
+
+Everything is drawn from the plain results that ``metrics.json`` holds.
+"""
+
+from recjax.report.comparison import comparison_rows, option_rows
+from recjax.report.html import PAGE_FILE, render, write_page
+from recjax.report.results import (
+    CATALOGUE_METRICS,
+    METRICS_FILE,
+    RESPONSE_METRICS,
+    TABLE_METRICS,
+    final_values,
+    read_results,
+    write_json,
+)
+from recjax.report.tables import HEADINGS, number, policy_rows, ranking_rows, rich_table
+from recjax.report.tensorboard import TensorBoard
+
+__all__ = [
+    "CATALOGUE_METRICS",
+    "HEADINGS",
+    "METRICS_FILE",
+    "PAGE_FILE",
+    "RESPONSE_METRICS",
+    "TABLE_METRICS",
+    "TensorBoard",
+    "comparison_rows",
+    "final_values",
+    "number",
+    "option_rows",
+    "policy_rows",
+    "ranking_rows",
+    "read_results",
+    "render",
+    "rich_table",
+    "write_json",
+    "write_page",
+]

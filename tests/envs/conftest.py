@@ -1,0 +1,38 @@
+"""A log whose users' tastes are known, because they were planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recjax.data import Dataset, IdMap, Interactions
+
+NUM_USERS, NUM_ITEMS, EVENTS_PER_USER = 120, 40, 25
+
+
+@pytest.fixture(scope="session")
+def planted_logits() -> np.ndarray:
+    """``f64[U, I]``: biases, and two kinds of users who like opposite halves of the items."""
+    rng = np.random.default_rng(0)
+    kind = np.where(np.arange(NUM_USERS) % 2, 1.0, -1.0)
+    half = np.where(np.arange(NUM_ITEMS) < NUM_ITEMS // 2, 1.0, -1.0)
+    biases = rng.normal(size=(NUM_USERS, 1)) * 0.5 + rng.normal(size=NUM_ITEMS) * 0.5
+    return biases + 2.0 * kind[:, None] * half
+
+
+@pytest.fixture(scope="session")
+def dataset(planted_logits: np.ndarray) -> Dataset:
+    rng = np.random.default_rng(1)
+    user = np.repeat(np.arange(NUM_USERS), EVENTS_PER_USER)
+    item = np.concatenate([rng.permutation(NUM_ITEMS)[:EVENTS_PER_USER] for _ in range(NUM_USERS)])
+    liked = rng.random(user.size) < 1 / (1 + np.exp(-planted_logits[user, item]))
+    return Dataset(
+        name="planted",
+        interactions=Interactions(
+            user, item, time=rng.integers(0, 1000, user.size), rating=np.where(liked, 5.0, 2.0).astype(np.float32)
+        ),
+        users=IdMap(tuple(f"u{u}" for u in range(NUM_USERS))),
+        items=IdMap(tuple(f"i{i}" for i in range(NUM_ITEMS))),
+        context_names=("odd",),
+        context=(np.arange(NUM_USERS)[:, None] % 2).astype(np.float32),
+    )

@@ -1,0 +1,117 @@
+"""The driver: schedule, records, checkpoints, and interrupts that lose nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from recjax import agents, envs, loop
+from recjax.fit import Checkpoints
+from recjax.loop import Interrupted, LoopConfig, Program, run_program
+from recjax.loop.interrupt import deferred_interrupt
+from recjax.rewards import click
+
+CONFIG = LoopConfig(steps=12, chunk=2, eval_every=4, users=4, eval_users=4, eval_steps=3, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def program():
+    env = envs.synthetic(num_items=30, slate_size=3, history_length=5)
+    # Learning by counting: enough for a replay buffer and a state that changes.
+    learner = agents.random()._replace(learn=lambda key, state, sample: (state, {"reward": sample.steps.reward.mean()}))
+    return Program(env, learner, CONFIG, click)
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(3)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_schedule_and_records(program, key):
+    rows = []
+    result = run_program(program, key, on_record=lambda kind, row: rows.append((kind, row["step"])))
+    np.testing.assert_array_equal(result.evaluated_at, [0, 4, 8, 12])
+    np.testing.assert_array_equal(result.online_at, [2, 4, 6, 8, 10, 12])
+    assert rows[:5] == [("evaluation", 0), ("online", 2), ("online", 4), ("evaluation", 4), ("online", 6)]
+    assert result.evaluations["ctr"].shape == (4, 2)
+    assert result.online["learn/reward"].shape == (6, 2)
+    same(result.final(), {name: values[-1] for name, values in result.evaluations.items()})
+    assert int(result.state.step) == 12
+
+
+def test_interrupted_and_resumed_is_never_stopped(program, key, tmp_path):
+    whole = run_program(program, key)
+
+    def press_ctrl_c(kind, row):
+        if kind == "online" and row["step"] == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="stopped after 6 of 12 steps"):
+        run_program(program, key, directory=tmp_path, on_record=press_ctrl_c)
+    seen = []
+    resumed = run_program(
+        program, key, directory=tmp_path, resume=True, on_record=lambda kind, row: seen.append(row["step"])
+    )
+    same(whole.evaluations, resumed.evaluations)
+    same(whole.online, resumed.online)
+    assert seen == [0, 4, 2, 4, 6, 8, 8, 10, 12, 12]
+    for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(resumed.state), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_new_run_replaces_old_checkpoints(program, key, tmp_path):
+    run_program(program, key, directory=tmp_path)
+    assert Checkpoints(tmp_path).latest_step() == 12
+    again = run_program(program, jax.random.key(4), directory=tmp_path)
+    restored = run_program(program, jax.random.key(4), directory=tmp_path, resume=True)
+    same(again.evaluations, restored.evaluations)
+
+
+def test_checkpoint_of_another_shape_is_refused(program, key, tmp_path):
+    run_program(program, key, directory=tmp_path)
+    env = envs.synthetic(num_items=40, slate_size=3, history_length=5)
+    with pytest.raises(ValueError, match="popularity"):
+        loop.run(env, program.agent, CONFIG, key=key, directory=tmp_path, resume=True)
+
+
+def test_seeds_on_two_devices_equal_seeds_on_one(program, key):
+    one = run_program(program, key)
+    two = run_program(program, key, devices=2)
+    assert len(two.state.users.observation.history.sharding.device_set) == 2
+    same(one.evaluations, two.evaluations)
+
+
+def test_second_interrupt_stops_at_once():
+    with deferred_interrupt() as requested:
+        assert not requested.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert requested.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_no_handlers_outside_the_main_thread():
+    outcome = []
+
+    def body():
+        with deferred_interrupt() as requested:
+            outcome.append(requested.is_set())
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert outcome == [False]

@@ -1,0 +1,110 @@
+"""The two-tower model learns sequences, repeats, resumes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recjax.data import Interactions, sequences
+from recjax.fit import Checkpoints, EarlyStopping
+from recjax.models import TwoTower, TwoTowerConfig, fit_recommendation, recommend
+from recjax.nn import Recommendation
+from recjax.types import PAD_ID, Behaviour, Items
+
+ITEMS = 8
+CATALOGUE = Items(popularity=jnp.ones(ITEMS), is_new=jnp.zeros(ITEMS, bool))
+MODULE = Recommendation(num_items=ITEMS, dim=16)
+CONFIG = TwoTowerConfig(epochs=30, batch_size=32, history_length=1, learning_rate=0.03, weight_decay=0.0)
+
+
+def cycle_log(users=12, events=10):
+    """Every user goes round the catalogue, each from another item."""
+    user = np.repeat(np.arange(users), events)
+    item = (np.arange(users * events) % events + user) % ITEMS
+    return Interactions(user, item, time=np.arange(users * events))
+
+
+def fit(seed=0, config=CONFIG, log=None, **options):
+    log = log or cycle_log()
+    return fit_recommendation(MODULE, sequences(log, 12), CATALOGUE, config, key=jax.random.key(seed), **options)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit()
+
+
+def test_learns_what_follows(fitted):
+    model = TwoTower(fitted.params, CATALOGUE, MODULE)
+    _, ids = recommend(model, np.arange(ITEMS)[:, None], 1, exclude_seen=False)
+    assert ids[:, 0].tolist() == [(item + 1) % ITEMS for item in range(ITEMS)]
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+def test_the_loss_is_the_cross_entropy_of_every_position():
+    # One event a user and no learning: every position has the cold-start history.
+    log = Interactions(np.arange(5), np.arange(5))
+    config = TwoTowerConfig(epochs=1, batch_size=5, learning_rate=1e-12)
+    result = fit_recommendation(MODULE, sequences(log, 5), CATALOGUE, config, key=jax.random.key(0))
+    logits = np.asarray(
+        TwoTower(result.params, CATALOGUE, MODULE).scores(jnp.full((1, config.history_length), PAD_ID)), np.float64
+    )[0]
+    expected = np.mean(np.log(np.exp(logits).sum()) - logits[:5])
+    assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_same_key_same_bits_other_key_other_loss(fitted):
+    assert fit().history == fitted.history
+    assert fit(seed=1).history != fitted.history
+
+
+def test_unknown_items_are_no_targets():
+    log = cycle_log()
+    unknown = Interactions(log.user, np.where(log.item == 3, ITEMS, log.item), log.time)
+    model = TwoTower(fit(log=unknown).params, CATALOGUE, MODULE)
+    _, ids = recommend(model, np.arange(ITEMS)[:, None], 1, exclude_seen=False)
+    assert 3 not in ids
+    with pytest.raises(ValueError, match="no event of a known item"):
+        fit(log=Interactions(log.user, np.full(len(log), ITEMS), log.time))
+
+
+def test_resume_is_bit_identical(tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=4)
+    whole = fit(config=config)
+
+    def stop(epoch, params):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config=config, checkpoints=Checkpoints(tmp_path), callback=stop)
+    assert Checkpoints(tmp_path).latest_step() == 2
+    resumed = fit(config=config, checkpoints=Checkpoints(tmp_path))
+    assert resumed.history == whole.history
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+
+
+def test_early_stopping_by_a_callback():
+    scores = iter([0.1, 0.3, 0.2, 0.1])
+    result = fit(
+        callback=lambda epoch, params: {"ndcg": next(scores)}, early_stopping=EarlyStopping("ndcg", patience=2)
+    )
+    assert (result.best_epoch, len(result.history)) == (2, 4)
+
+
+def test_scores_pass_the_behaviour_and_padding_on(fitted):
+    history = jnp.array([[PAD_ID, 2], [3, 4]])
+    scores = {
+        code: TwoTower(fitted.params, CATALOGUE, MODULE, code).scores(history)
+        for code in (Behaviour.CLICK, Behaviour.CART)
+    }
+    assert scores[Behaviour.CLICK].shape == (2, ITEMS)
+    assert not np.allclose(scores[Behaviour.CLICK], scores[Behaviour.CART])
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "history_length"])
+def test_bad_config(name):
+    with pytest.raises(ValueError, match=f"TwoTowerConfig.{name} is 0; it must be at least 1"):
+        TwoTowerConfig(**{name: 0})
