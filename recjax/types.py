@@ -76,7 +76,7 @@ def seed_axes(tree: PyTree) -> PyTree:
                 axes[field.name] = seed_axes(value)
         return dataclasses.replace(tree, **axes)
     children, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
-    if treedef == jax.tree.structure(0):
+    if jax.tree_util.treedef_is_leaf(treedef):
         return 0
     return jax.tree.unflatten(treedef, [seed_axes(child) for child in children])
 
@@ -101,6 +101,7 @@ class Items:
 
     @property
     def num_items(self) -> int:
+        """``N``."""
         return self.popularity.shape[-1]
 
 

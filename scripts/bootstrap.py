@@ -267,7 +267,9 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
             sys.exit(f"[bootstrap] {name} failed with exit status {done.returncode}.")
         say(f"{name}: passed in {time.monotonic() - start:.1f} s")
     os.chdir(ROOT)
-    become([environment.program("python"), "-m", "pytest", *arguments], variables)
+    # Compilation keeps one core busy, so the complete run uses all of them; files stay whole for their fixtures.
+    workers = ["-n", "auto", "--dist", "loadfile"] if complete else []
+    become([environment.program("python"), "-m", "pytest", *workers, *arguments], variables)
 
 
 def run_step(command: list[str], variables: dict[str, str], folder: str) -> subprocess.CompletedProcess:
@@ -303,23 +305,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         test(environment, rest, complete=options.word == "test")
     if options.word == "docs":
         source, target = ROOT / "docs", ROOT / "docs" / "_build" / "html"
-        python = environment.program("python")
-        become(
-            [
-                python,
-                "-m",
-                "sphinx",
-                "-q",
-                "-E",
-                "-W",
-                "--keep-going",
-                "-b",
-                "html",
-                *options.rest,
-                str(source),
-                str(target),
-            ]
-        )
+        build = [environment.program("python"), *"-m sphinx -q -E -W --keep-going -b html".split()]
+        become([*build, *options.rest, str(source), str(target)])
     become([environment.program("recjax"), options.word, *options.rest])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -16,7 +17,7 @@ from recjax.cli.options import registry, with_config_file
 from recjax.cli.recommend import recommend
 from recjax.loop import Interrupted
 
-COMMANDS = {"loop": loop, "recommend": recommend, "compare": compare, "data": data}
+COMMANDS: dict[str, Any] = {"loop": loop, "recommend": recommend, "compare": compare, "data": data}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

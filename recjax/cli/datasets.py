@@ -25,7 +25,9 @@ def data(
     """
     console = Console()
     if action == "list":
-        console.print(report.rich_table("Data sets", ["name", "what", "how to get it", "terms"], _listing(), text=True))
+        caption = "`recjax data fetch NAME` fetches a set, or says which files of a set to bring, and where to."
+        headings = ["name", "what", "how to get it", "terms"]
+        console.print(report.rich_table("Data sets", headings, _listing(), caption=caption, text=True))
         return
     if not names:
         raise ValueError(f"`recjax data {action}` needs a data set: {', '.join(datasets)}.")
@@ -44,8 +46,7 @@ def _listing() -> list[list[str]]:
     for name in datasets:
         known = datasets[name]
         if isinstance(known, NamedSet):
-            files = ", ".join(f"{name}/{file.name}" for file in known.files)
-            how = "fetched" if known.fetchable else f"bring it: {files}"
+            how = "fetched" if known.fetchable else f"bring it ({len(known.files)} files)"
             rows.append([name, known.summary, how, known.terms])
         else:
             rows.append([name, "registered as a function", "–", "–"])
@@ -57,6 +58,8 @@ def _text(value: object) -> str:
         return ", ".join(f"{key}: {number:,}" for key, number in value.items())
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -98,6 +98,7 @@ def show_results(console: Console, results: dict[str, Any]) -> None:
         f"{config['eval_users']} new users a seed, no exploration; mean ± 95 % interval over {config['seeds']} seeds."
         " Definitions are in metrics.json."
     )
+    console.print()
     console.print(report.rich_table("How users responded", *report.policy_rows(results, report.RESPONSE_METRICS)))
     console.print(
         report.rich_table("What was shown", *report.policy_rows(results, report.CATALOGUE_METRICS), caption=caption)

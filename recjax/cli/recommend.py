@@ -31,7 +31,7 @@ def recommend(run: Path, user: str, policy: str = "dqn", k: int = 10, plugins: t
     recommender = Recommender.restore(StudyConfig.from_json(run / CONFIG), run / CHECKPOINTS, policy)
     history, recommendations = recommender.recommend(user, k)
     console = Console()
-    console.print(report.rich_table(f"The last items of user {user}", ["item"], [[title] for title in history]))
+    console.print(f"The last items of user {user}, newest first: {'; '.join(history)}\n", markup=False, highlight=False)
     rows = [
         [str(i + 1), r.title, report.number(r.score), ", ".join(f"{t} ({s:.2f})" for t, s in r.follows_from)]
         for i, r in enumerate(recommendations)
@@ -41,4 +41,4 @@ def recommend(run: Path, user: str, policy: str = "dqn", k: int = 10, plugins: t
         f"Scores are what {policy} ranks items by (Q-values for dqn and myopic, logits for supervised models)."
         " Items the user has had are left out."
     )
-    console.print(report.rich_table(f"For user {user}, by {policy}", headings, rows, caption=caption))
+    console.print(report.rich_table(f"For user {user}, by {policy}", headings, rows, caption=caption, text=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax import data, envs
+from recjax.catalogue import Catalogue
 from recjax.data import Dataset, Split
 from recjax.envs import Environment, Preference
 from recjax.eval import Protocol, evaluate
@@ -20,7 +22,7 @@ from recjax.loop.policies import PolicyContext
 from recjax.loop.study_config import StudyConfig
 from recjax.models.collaborative import als, item_knn, popularity, user_knn
 from recjax.models.sequence import fit_recommendation
-from recjax.nn import Recommendation
+from recjax.nn import Recommendation, catalogue_scores
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
@@ -126,7 +128,7 @@ def _logged(
 
     users, n = dataset.num_users, dataset.num_items
     shapes = {"user_vectors": (users, FACTORS), "user_bias": (users,), "item_vectors": (n, FACTORS), "item_bias": (n,)}
-    like = Preference(**{name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()})
+    like = jax.eval_shape(lambda: Preference(**{name: jnp.zeros(shape) for name, shape in shapes.items()}))
     preference, fitted = stages.once("simulate", like, fit)
     env = envs.environments.make(
         "logged",
@@ -147,7 +149,7 @@ def _logged(
 
 
 def _environment(config: StudyConfig, key: Array) -> tuple[Environment, dict[str, Any]]:
-    options = {"slate_size": config.slate_size, "history_length": config.history_length}
+    options: dict[str, Any] = {"slate_size": config.slate_size, "history_length": config.history_length}
     if config.env == "synthetic":
         options |= {"num_items": config.items, "declared": config.declared, "key": key}
         env = envs.environments.make("synthetic", **options)
@@ -197,8 +199,7 @@ def rank(
     history, behaviour = data.last_histories(log, length)
     longest = int(np.bincount(known.user, minlength=dataset.num_users).max())
     seen, _ = data.last_histories(log, longest)
-    targets = np.full(dataset.num_users, PAD_ID, np.int32)
-    targets[split.test.user] = split.test.item
+    targets = jnp.full(dataset.num_users, PAD_ID).at[split.test.user].set(split.test.item)
     observation = Observation(history=history, behaviour=behaviour)
     others = {
         "popularity": popularity(split.train, items.num_items),
@@ -210,10 +211,8 @@ def rank(
         name: evaluate(jax.tree_util.Partial(type(other).scores, other), history, targets, protocol, seen=seen)
         for name, other in others.items()
     }
-    evaluations["two towers"] = evaluate(
-        lambda observation: model.apply(params, observation, items, method="catalogue"),
-        observation, targets, protocol, seen=seen,
-    )  # fmt: skip
+    two_towers = jax.tree_util.Partial(functools.partial(_two_towers, model), params, items)
+    evaluations["two towers"] = evaluate(two_towers, observation, targets, protocol, seen=seen)
     columns = {
         "HR@10": "hit_rate@10",
         "NDCG@10": "ndcg@10",
@@ -228,3 +227,9 @@ def rank(
             for name, evaluation in evaluations.items()
         },
     }
+
+
+def _two_towers(
+    model: Recommendation, params: PyTree, items: Items, observation: Observation
+) -> tuple[PyTree, Catalogue]:
+    return catalogue_scores(model, params, observation, items)

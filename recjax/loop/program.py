@@ -7,6 +7,7 @@ goes through the host inside it and the replay buffer is written in place.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -189,7 +190,7 @@ class Program:
             users, step = self._interact(interact_key, state.users, state.agent, world, explore=True)
             exposure = exposure.update(step.slate, step.response, step.reward, items)
             world = self.env.tick(tick_key, world, step.response) if self.env.tick else None
-            state = state.replace(users=users, world=world, step=state.step + 1)
+            state = dataclasses.replace(state, users=users, world=world, step=state.step + 1)
             state, metrics = self._remember_and_learn(learn_key, state, step)
             return (state, exposure), metrics
 
@@ -221,7 +222,7 @@ class Program:
         # The predicate has no seed axis, so this stays a branch under vmap.
         due = (state.step > config.learn_start) & (state.step % config.learn_every == 0)
         agent, metrics = jax.lax.cond(due, updates, rest, state.agent)
-        return state.replace(agent=agent, replay=replay), metrics
+        return dataclasses.replace(state, agent=agent, replay=replay), metrics
 
     def _evaluate(self, state: LoopState, params: PyTree, items: Items, key: Array) -> dict[str, Array]:
         world = params if state.world is None else state.world

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,8 @@ class Recommender:
         history, behaviour = data.last_histories(sequence, env.spec.history_length)
         observation = Observation(history=history, behaviour=behaviour)
         seen, _ = data.last_histories(sequence, len(log))
-        scores, ids = catalogue.top_k(*self.agent.scores(self.state, observation), k, exclude=seen)  # type: ignore[misc]
+        queries, items = self.agent.scores(self.state, observation)  # type: ignore[misc]
+        scores, ids = catalogue.top_k(queries, items, k, exclude=seen)
         past = [int(item) for item in history[0] if item != PAD_ID]
         recommended = [
             Recommended(int(item), dataset.title(int(item)), float(score), self._follows_from(int(item), past))
@@ -108,4 +110,5 @@ class Recommender:
         """``f32[N, D]`` normalised item vectors of the supervised model."""
         policies = self.prepared.policies
         model, items = policies.recommendation, self.prepared.env.items
-        return np.asarray(model.apply(policies.params, items, method="item_index").vectors)
+        index: Any = model.apply(policies.params, items, method="item_index")
+        return np.asarray(index.vectors)

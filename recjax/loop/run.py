@@ -141,9 +141,10 @@ def run_program(
         if checkpoints is not None:
             checkpoints.save(step, state, record)
 
-    for kind in ("evaluation", "online"):
-        for row in record[kind] if on_record else ():
-            on_record(kind, row)
+    if on_record:
+        for kind in ("evaluation", "online"):
+            for row in record[kind]:
+                on_record(kind, row)
     with deferred_interrupt() as interrupt:
         if not record["evaluation"]:
             evaluate()

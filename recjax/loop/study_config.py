@@ -22,7 +22,7 @@ class NetworkConfig:
 
     dim: int = 32
     """Width of user and item vectors."""
-    encoder: str = "mean"
+    encoder: str = "attention"
     """How a history becomes a user vector: mean, gru or attention."""
     temperature: float = 0.1
     """Divides the cosine of user and item in the softmax of the supervised model."""

@@ -14,7 +14,7 @@ from recjax.report.tables import HEADINGS
 
 # Okabe & Ito's palette: told apart by readers with colour-vision deficiencies too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
-STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 
 
 def colour_of(results: dict[str, Any]) -> dict[str, str]:

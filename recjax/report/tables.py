@@ -70,7 +70,7 @@ def rich_table(
     """A table for the terminal: numbers to the right of a first column of names, or text throughout."""
     table = Table(
         title=title, caption=caption, title_justify="left", caption_justify="left",
-        show_header=any(headings), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+        show_header=any(headings), box=box.SIMPLE_HEAD, padding=(0, 1 if text else 0), show_edge=False,
     )  # fmt: skip
     for i, heading in enumerate(headings):
         justify: Literal["left", "right"] = "left" if text or i == 0 else "right"

@@ -12,7 +12,7 @@ import pytest
 
 from recjax import report
 from recjax.cli import main
-from recjax.loop import run as run_module
+from recjax.loop import Program
 
 SMALL = [
     "loop", "--quiet", "--env", "synthetic", "--items", "60", "--slate-size", "3",
@@ -86,7 +86,7 @@ def test_configuration_reproduces_the_run(run, tmp_path):
 
 def test_interrupted_run_resumes_to_the_same_numbers(run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "c"
-    real = run_module.Program.chunk
+    real = Program.chunk
     chunks = []
 
     def interrupting(program, state):
@@ -95,7 +95,7 @@ def test_interrupted_run_resumes_to_the_same_numbers(run, tmp_path, monkeypatch,
             os.kill(os.getpid(), signal.SIGINT)
         return real(program, state)
 
-    monkeypatch.setattr(run_module.Program, "chunk", interrupting)
+    monkeypatch.setattr(Program, "chunk", interrupting)
     with pytest.raises(SystemExit) as stopped:
         main([*SMALL, "--out", str(out)])
     assert stopped.value.code == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -15,6 +16,9 @@ from recjax.fit import Checkpoints
 from recjax.loop import Interrupted, LoopConfig, Program, run_program
 from recjax.loop.interrupt import deferred_interrupt
 from recjax.rewards import click
+
+# The function of the same name hides the module from attribute access.
+run_module = importlib.import_module("recjax.loop.run")
 
 CONFIG = LoopConfig(steps=12, chunk=2, eval_every=4, users=4, eval_users=4, eval_steps=3, seeds=2)
 
@@ -72,6 +76,22 @@ def test_interrupted_and_resumed_is_never_stopped(program, key, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_killed_between_checkpoints_loses_only_time(program, key, tmp_path, monkeypatch):
+    whole = run_program(program, key)
+    monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.0)
+
+    def die(kind, row):
+        if kind == "online" and row["step"] == 10:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run_program(program, key, directory=tmp_path, on_record=die)
+    assert Checkpoints(tmp_path).latest_step() == 8
+    resumed = run_program(program, key, directory=tmp_path, resume=True)
+    same(whole.evaluations, resumed.evaluations)
+    same(whole.online, resumed.online)
+
+
 def test_a_new_run_replaces_old_checkpoints(program, key, tmp_path):
     run_program(program, key, directory=tmp_path)
     assert Checkpoints(tmp_path).latest_step() == 12
@@ -83,7 +103,7 @@ def test_a_new_run_replaces_old_checkpoints(program, key, tmp_path):
 def test_checkpoint_of_another_shape_is_refused(program, key, tmp_path):
     run_program(program, key, directory=tmp_path)
     env = envs.synthetic(num_items=40, slate_size=3, history_length=5)
-    with pytest.raises(ValueError, match="popularity"):
+    with pytest.raises(ValueError, match="made by a run with another configuration"):
         loop.run(env, program.agent, CONFIG, key=key, directory=tmp_path, resume=True)
 
 
