@@ -5,13 +5,13 @@ each of the same users under the same random numbers: random, popularity, and tw
 real policy can be, since they read the users' hidden tastes. The first shows what a user likes
 best; the second also knows what the user has had enough of.
 
-    python experiments/sensitivity.py                 # MovieLens-100K, one minute of 2 idle cores
-    python experiments/sensitivity.py --smoke         # synthetic users, half of that
+    python experiments/sensitivity.py                 # MovieLens-100K, 2 min on 2 busy cores (40 s of CPU)
+    python experiments/sensitivity.py --smoke         # synthetic users, 25 s of CPU, most of it compilation
 
 Prints the fit of the preference and one table, and writes ``sensitivity.csv``,
 ``sensitivity.json`` and ``sensitivity.md`` (the table of ``docs/simulator.md``) to ``--out``.
 Expected with the defaults on MovieLens-100K, in clicks per slate: random 0.21, popularity 0.30, preference
-oracle 0.47, attraction oracle 0.57, each within 0.02; and the policies in that order in every row.
+oracle 0.47, attraction oracle 0.57, each within 0.02; and the policies in that order of clicks in every row.
 """
 
 from __future__ import annotations

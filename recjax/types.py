@@ -76,7 +76,7 @@ def seed_axes(tree: PyTree) -> PyTree:
                 axes[field.name] = seed_axes(value)
         return dataclasses.replace(tree, **axes)
     children, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
-    if jax.tree_util.treedef_is_leaf(treedef):
+    if children and jax.tree_util.treedef_is_leaf(treedef):
         return 0
     return jax.tree.unflatten(treedef, [seed_axes(child) for child in children])
 

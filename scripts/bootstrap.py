@@ -305,7 +305,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         test(environment, rest, complete=options.word == "test")
     if options.word == "docs":
         source, target = ROOT / "docs", ROOT / "docs" / "_build" / "html"
-        build = [environment.program("python"), *"-m sphinx -q -E -W --keep-going -b html".split()]
+        build = [environment.program("python"), "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
         become([*build, *options.rest, str(source), str(target)])
     become([environment.program("recjax"), options.word, *options.rest])
 

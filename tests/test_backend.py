@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from recjax import agents, envs, loop, rewards
 from recjax.envs import Environment
@@ -21,12 +22,10 @@ class MyQ(linen.Module):
         return linen.Dense(items.num_items)(jnp.zeros((observation.history.shape[0], 1)) + 1.0)
 
 
-@rewards.register("my_reward")
 def my_reward(response):
     return 2.0 * response.click - 0.5
 
 
-@envs.register("my_env")
 def my_env():
     spec = Spec(num_items=6, slate_size=1, history_length=2)
     items = Items(popularity=jnp.ones(6), is_new=jnp.zeros(6, bool))
@@ -41,13 +40,22 @@ def my_env():
     return Environment(spec, jnp.array(4), items, reset, step)
 
 
-@agents.register("my_agent")
 def my_agent(item=4):
     def act(key, state, observation, *, explore):
         slate = jnp.full((observation.history.shape[0], 1), item)
         return slate, {"propensity": jnp.ones(slate.shape)}
 
     return agents.Agent(init=lambda key, spec, items, hparams=None, params=None: (), act=act)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Registers all three for the time of a test, so that other tests do not meet them."""
+    for registry in (rewards.rewards, envs.environments, agents.agents):
+        monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    rewards.register("my_reward", my_reward)
+    envs.register("my_env", my_env)
+    agents.register("my_agent", my_agent)
 
 
 CONFIG = loop.LoopConfig(

@@ -14,7 +14,7 @@ from recjax.report.results import (
     read_results,
     write_json,
 )
-from recjax.report.tables import HEADINGS, number, policy_rows, ranking_rows, rich_table
+from recjax.report.tables import HEADINGS, interval_text, number, policy_rows, ranking_rows, rich_table
 from recjax.report.tensorboard import TensorBoard
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "TensorBoard",
     "comparison_rows",
     "final_values",
+    "interval_text",
     "number",
     "option_rows",
     "policy_rows",
