@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.items import BlockScorer, Catalogue, as_scorer
+from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, as_scorer
 from recjax.catalogue.select import best
 from recjax.types import PAD_ID, Array, PyTree
 
@@ -35,7 +35,8 @@ def top_k(
       k: how many items; at most ``num_items``.
       exclude: ``i32[B, E]`` items that each query must not get; ``PAD_ID`` and ids
         outside the catalogue are ignored.
-      block_size: items scored at once, by default what ``items`` prefers.
+      block_size: items scored at once; by default what ``items`` prefers, and for inner
+        products ``max(BLOCK_SIZE, 256 k)``.
 
     Returns:
       ``(scores f32[B, k], ids i32[B, k])``, best first and, among equal scores, the
@@ -53,6 +54,10 @@ def top_k(
     num_items = as_scorer(items).num_items
     if not 1 <= k <= num_items:
         raise ValueError(f"k is {k}, but the catalogue has {num_items} items; choose k in 1 .. {num_items}.")
+
+    if block_size is None and not isinstance(items, BlockScorer):
+        # Every block ends in a ranking of 2 k scores, so k sets how many items are worth one.
+        block_size = max(BLOCK_SIZE, 256 * k)
 
     def summarise(scores: Array, start: Array | int) -> tuple[Array, Array]:
         values, positions = best(scores, min(k, scores.shape[-1]))

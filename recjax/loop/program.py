@@ -92,8 +92,11 @@ class Program:
             hparams,
         )
         self._axes = seed_axes(one)
-        init = jax.vmap(self._init, in_axes=(0, 0 if vary else None, None), out_axes=self._axes)
-        return jax.jit(init)(keys, hparams, params)
+        name = "init, varied" if vary else "init"
+        if name not in self._compiled:
+            init = jax.vmap(self._init, in_axes=(0, 0 if vary else None, None), out_axes=self._axes)
+            self._compiled[name] = jax.jit(init)
+        return self._compiled[name](keys, hparams, params)
 
     def chunk(self, state: LoopState) -> tuple[LoopState, dict[str, Array]]:
         """Runs ``config.chunk`` steps. ``state`` is donated: use the returned one.

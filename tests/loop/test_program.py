@@ -78,9 +78,11 @@ def test_second_call_does_not_compile_again(program, key):
     other = jax.random.fold_in(key, 1)
     with jax.no_tracing():
         state, _ = program.chunk(state)
-    sizes = [function._cache_size() for function in program._compiled.values()]
+    sizes = {name: function._cache_size() for name, function in program._compiled.items()}
     program.evaluate(state, other)
-    assert [function._cache_size() for function in program._compiled.values()] == sizes == [1, 1]
+    program.init(other)
+    assert {name: function._cache_size() for name, function in program._compiled.items()} == sizes
+    assert (sizes["chunk"], sizes["evaluate"]) == (1, 1)
 
 
 def test_another_discount_is_the_same_program(program, agent, key):
