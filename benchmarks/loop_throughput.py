@@ -70,6 +70,21 @@ class Loop:
         self.state, metrics = self.program.chunk(self.state)
         jax.block_until_ready(metrics)
 
+    def updates(self, count: int) -> Callable[[], None]:
+        """The loop's own learning alone, ``count`` updates a call: sample from its replay, one TD update."""
+        program, replay = self.program, jax.tree.map(lambda x: x[0] if x.ndim else x, self.state.replay)
+        agent = program.agent.init(jax.random.key(0), program.env.spec, program.env.items)
+
+        @jax.jit
+        def run(agent, replay):
+            def update(agent, key):
+                sample = program.buffer.sample(key, replay, BATCH)
+                return program.agent.learn(key, agent, sample)
+
+            return jax.lax.scan(update, agent, jax.random.split(jax.random.key(1), count))
+
+        return lambda: jax.block_until_ready(run(agent, replay))
+
     def memory(self) -> tuple[float, float]:
         """MB of temporary memory of the compiled chunk, and of the replay buffer."""
         analysis = self.program.lower(self.state).compile().memory_analysis()
@@ -179,8 +194,8 @@ def main(config: Config) -> None:
             peer = 2 * users / clock(numpy_loop(users, items, 2), config.seconds)
             learning_loop = Loop(users, items, True, chunk)
             learning_seconds = clock(learning_loop, config.seconds)
-            acting_seconds = chunk * users / acting
-            update_seconds = max(learning_seconds - acting_seconds, 1e-9) / chunk
+            count = 2 if config.smoke else max(4, min(200, 2_000_000 // items))
+            update_seconds = clock(learning_loop.updates(count), config.seconds) / count
             temporary, replay = learning_loop.memory()
             table.add_row(
                 f"{items:,}", f"{users:,}", f"{acting:,.0f}", f"{acting / peer:.1f}",
