@@ -48,7 +48,7 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
         importlib.import_module(module)
     console = Console()
     _claim(study, run)
-    trace = jax.profiler.trace(str(run.out / PROFILE)) if run.profile else contextlib.nullcontext()
+    trace = _trace(run.out / PROFILE) if run.profile else contextlib.nullcontext()
     boards: list[report.TensorBoard] = []
 
     def recorder(policy: str) -> report.TensorBoard:
@@ -56,7 +56,9 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
         return boards[-1]
 
     try:
-        with Progress(enabled=not run.quiet) as progress, trace:
+        # Tables printed above a live bar must come from the bar's own console.
+        bars = console if console.is_terminal else None
+        with Progress(enabled=not run.quiet, console=bars) as progress, trace:
             done = run_study(
                 study,
                 directory=run.out / CHECKPOINTS,
@@ -105,6 +107,12 @@ def show_results(console: Console, results: dict[str, Any]) -> None:
     )
     if value := results["long_term_value"]:
         console.print(f"Long-term value: {value['text']}")
+
+
+def _trace(path: Path) -> contextlib.AbstractContextManager[Any]:
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # Every Python call of the preparation would be hundreds of megabytes.
+    return jax.profiler.trace(str(path), profiler_options=options)
 
 
 def _claim(study: StudyConfig, run: RunOptions) -> None:
