@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from recjax.agents.scores import excluded
-from recjax.catalogue import BlockScorer, Catalogue, as_scorer, max_score, mean_score, sample, score_at, top_k
+from recjax.catalogue import BlockScorer, Catalogue, as_scorer, block_size_of, logsumexp, sample, score_at, top_k
 from recjax.fit import linear_decay
 from recjax.registry import Registry
 from recjax.types import PAD_ID, Array, Observation, PyTree
@@ -138,19 +138,14 @@ def boltzmann(
     """
     del step
     slate = sample(key, queries, items, slate_size, temperature=hparams.temperature, exclude=exclude)
-    best = max_score(queries, items, exclude=exclude)[:, None]
     scorer = as_scorer(items)
 
-    def weigh(queries_and_best: PyTree, start: Array | int, size: int) -> Array:
-        queries, best = queries_and_best
-        return jnp.exp((scorer.score_block(queries, start, size) - best) / hparams.temperature)
+    def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
+        return scorer.score_block(queries, start, size) / hparams.temperature
 
-    weights = BlockScorer(weigh, scorer.num_items, block_size=scorer.block_size)
-    total = mean_score((queries, best), weights, exclude=exclude) * num_allowed(
-        scorer.num_items, slate.shape[0], exclude
-    )
-    shown = jnp.exp((score_at(queries, items, slate) - best) / hparams.temperature)
-    return slate, {"propensity": shown / total[:, None]}
+    logits = BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries, None))
+    shown = score_at(queries, items, slate) / hparams.temperature
+    return slate, {"propensity": jnp.exp(shown - logsumexp(queries, logits, exclude=exclude)[:, None])}
 
 
 def act_on_scores(

@@ -1,8 +1,9 @@
-"""Operations whose second operand is *every item*: top-k, max, argmax, mean, Boltzmann samples.
+"""Operations whose second operand is *every item*: top-k, max, argmax, mean, softmax, Boltzmann samples.
 
-A catalogue is an :class:`ItemIndex` (scores are inner products), a plain array of item
-vectors, or a :class:`BlockScorer` (any function that scores a block of items). The
-operations are exact and never hold more than ``[B, block_size]`` scores.
+A catalogue is an :class:`ItemIndex` (scores are inner products or cosines), a plain array of
+item vectors, or a :class:`BlockScorer` (any function that scores a block of items). The
+operations are exact and never hold more than a block of scores, in either direction of
+differentiation.
 
 >>> import jax.numpy as jnp
 >>> index = ItemIndex(vectors=jnp.eye(3), bias=jnp.array([0.0, 0.5, 0.0]))
@@ -12,8 +13,11 @@ operations are exact and never hold more than ``[B, block_size]`` scores.
 [[1, 2], [1, 0]]
 """
 
+from recjax.catalogue.blocks import block_size_of
 from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer
-from recjax.catalogue.reduce import argmax, max_score, mean_score, sample, score_at, top_k
+from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
+from recjax.catalogue.search import argmax, sample, top_k
+from recjax.catalogue.vectors import normalize
 
 __all__ = [
     "BLOCK_SIZE",
@@ -22,9 +26,13 @@ __all__ = [
     "ItemIndex",
     "argmax",
     "as_scorer",
+    "block_size_of",
+    "logsumexp",
     "max_score",
     "mean_score",
+    "normalize",
     "sample",
     "score_at",
+    "softmax_cross_entropy",
     "top_k",
 ]

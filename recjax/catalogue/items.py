@@ -5,34 +5,83 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
+from recjax.catalogue.vectors import inverse_norm, normalize, quantize
 from recjax.types import Array, PyTree
 
 BLOCK_SIZE = 4096
-"""Items scored at once unless told otherwise: a catalogue of a few thousand items is one dense block."""
+"""Items of a scorer that are scored at once unless told otherwise; the fewest that are worth more than one block."""
 
 
 @struct.dataclass
 class ItemIndex:
-    """Items whose score is an inner product: ``score(q, i) = <q, vectors[i]> + bias[i]``.
+    """Items whose score is an inner product: ``score(q, i) = scale[i] <q, vectors[i]> + bias[i]``.
 
     Products are summed in float32, at JAX's default matrix precision of the device.
 
     Attributes:
-      vectors: ``[N, D]`` one vector an item.
+      vectors: ``[N, D]`` one vector an item: float32, bfloat16 or int8. Eight-bit vectors
+        are scored exactly as ``vectors * scale[:, None]`` in float32.
       bias: ``f32[N]`` added to the scores, or None. A bias of ``-inf`` withdraws an item.
+      scale: ``f32[N]`` by which the products are multiplied, or None for 1.
+      unit_queries: whether queries are divided by their norm, see :meth:`cosine`.
     """
 
     vectors: Array
     bias: Array | None = None
+    scale: Array | None = None
+    unit_queries: bool = struct.field(pytree_node=False, default=False)
+
+    @classmethod
+    def cosine(cls, vectors: Array) -> ItemIndex:
+        """Scores are cosines between queries and vectors, 0 where either is zero; no vector is copied.
+
+        >>> index = ItemIndex.cosine(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+        >>> index.scores(jnp.array([[6.0, 8.0]])).tolist()
+        [[1.0, 0.0]]
+        """
+        wide = vectors.astype(jnp.promote_types(vectors.dtype, jnp.float32))
+        return cls(vectors, scale=inverse_norm(wide)[:, 0], unit_queries=True)
+
+    def quantized(self) -> ItemIndex:
+        """The same items in eight bits a number, a quarter of the memory of float32; scores change a little."""
+        codes, scale = quantize(self.vectors)
+        return self.replace(vectors=codes, scale=scale if self.scale is None else scale * self.scale)  # type: ignore[attr-defined]
 
     @property
     def num_items(self) -> int:
         """Size of the catalogue (``N``)."""
         return self.vectors.shape[-2]
+
+    def block(self, start: Array | int, size: int) -> ItemIndex:
+        """The items ``start .. start + size - 1``."""
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), self)
+
+    def scores(self, queries: Array) -> Array:
+        """Scores of all items, ``[B, D] -> f32[B, N]``."""
+        queries, vectors = self._alike(queries, self.vectors)
+        scores = jnp.matmul(queries, vectors.T, preferred_element_type=jnp.float32)
+        return self._affine(scores, self.scale, self.bias)
+
+    def scores_at(self, queries: Array, ids: Array) -> Array:
+        """Scores of given items, ``([B, D], i32[B, M]) -> f32[B, M]``; all ids in ``0 .. N-1``."""
+        queries, vectors = self._alike(queries, self.vectors[ids])
+        scores = jnp.einsum("bd,bmd->bm", queries, vectors, preferred_element_type=jnp.float32)
+        return self._affine(scores, *(None if leaf is None else leaf[ids] for leaf in (self.scale, self.bias)))
+
+    def _alike(self, queries: Array, vectors: Array) -> tuple[Array, Array]:
+        queries = normalize(queries) if self.unit_queries else queries
+        return (queries, vectors.astype(jnp.float32)) if vectors.dtype == jnp.int8 else (queries, vectors)
+
+    @staticmethod
+    def _affine(scores: Array, scale: Array | None, bias: Array | None) -> Array:
+        if scale is not None:
+            scores = scores * jnp.broadcast_to(scale, scores.shape)
+        return scores if bias is None else scores + jnp.broadcast_to(bias, scores.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,29 +111,36 @@ Catalogue = Array | ItemIndex | BlockScorer
 """What catalogue operations accept as ``items``; an array means ``ItemIndex(array)``."""
 
 
-def as_scorer(items: Catalogue) -> BlockScorer:
-    """The items as a :class:`BlockScorer`.
+def as_catalogue(items: Catalogue) -> ItemIndex | BlockScorer:
+    """The items as an :class:`ItemIndex` or a :class:`BlockScorer`.
 
     Raises:
-      ValueError: the item vectors or biases have the wrong shape.
+      ValueError: the item vectors, biases or scales have the wrong shape or dtype.
     """
     if isinstance(items, BlockScorer):
         return items
     index = items if isinstance(items, ItemIndex) else ItemIndex(items)
     if index.vectors.ndim != 2:
         raise ValueError(f"Item vectors must have shape [N, D]; got {index.vectors.shape}.")
-    if index.bias is not None and index.bias.shape != (index.num_items,):
-        raise ValueError(f"Item biases must have shape ({index.num_items},), one an item; got {index.bias.shape}.")
+    if index.vectors.dtype != jnp.int8 and not jnp.issubdtype(index.vectors.dtype, jnp.floating):
+        raise ValueError(f"Item vectors must be floating or int8; got {index.vectors.dtype}.")
+    for name, leaf in (("biases", index.bias), ("scales", index.scale)):
+        if leaf is not None and leaf.shape != (index.num_items,):
+            raise ValueError(f"Item {name} must have shape ({index.num_items},), one an item; got {leaf.shape}.")
+    return index
+
+
+def as_scorer(items: Catalogue) -> BlockScorer:
+    """The items as a :class:`BlockScorer`.
+
+    Raises:
+      ValueError: as :func:`as_catalogue`.
+    """
+    index = as_catalogue(items)
+    if isinstance(index, BlockScorer):
+        return index
 
     def score_block(queries: Array, start: Array | int, size: int) -> Array:
-        vectors = lax.dynamic_slice_in_dim(index.vectors, start, size)
-        scores = jnp.matmul(queries, vectors.T, preferred_element_type=jnp.float32)
-        if index.bias is None:
-            return scores
-        return scores + lax.dynamic_slice_in_dim(index.bias, start, size)[None, :]
+        return index.block(start, size).scores(queries)
 
-    def score_ids(queries: Array, ids: Array) -> Array:
-        scores = jnp.einsum("bd,bmd->bm", queries, index.vectors[ids], preferred_element_type=jnp.float32)
-        return scores if index.bias is None else scores + index.bias[ids]
-
-    return BlockScorer(score_block, index.num_items, score_ids)
+    return BlockScorer(score_block, index.num_items, index.scores_at)

@@ -7,24 +7,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from recjax.catalogue import normalize
 from recjax.types import Array
-
-
-def normalize(x: Array, axis: int = -1) -> Array:
-    """``x`` divided by its Euclidean norm along ``axis``, in the dtype of ``x``.
-
-    The norm is computed in float32. A zero vector (norm below 1e-18) gives zeros and a
-    zero gradient, where ``x / norm`` would give NaN.
-
-    >>> normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.600..., 0.800...], [0.0, 0.0]]
-    """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    square = jnp.sum(wide * wide, axis=axis, keepdims=True)
-    is_zero = square < 1e-36
-    # The inner `where` keeps an infinite derivative from becoming NaN when it meets a zero.
-    inverse = jnp.where(is_zero, 0.0, 1.0 / jnp.sqrt(jnp.where(is_zero, 1.0, square)))
-    return (wide * inverse).astype(x.dtype)
 
 
 def cosine_similarity(x: Array, y: Array) -> Array:
