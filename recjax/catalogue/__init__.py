@@ -15,7 +15,10 @@ differentiation.
 
 from recjax.catalogue.blocks import block_size_of
 from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer
+from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
+from recjax.catalogue.row_optimizers import RowOptimizer, row_adagrad, row_adam, row_sgd
+from recjax.catalogue.rows import RowGrads, coalesce
 from recjax.catalogue.search import argmax, sample, top_k
 from recjax.catalogue.vectors import normalize
 
@@ -24,15 +27,24 @@ __all__ = [
     "BlockScorer",
     "Catalogue",
     "ItemIndex",
+    "RowGrads",
+    "RowOptimizer",
     "argmax",
     "as_scorer",
     "block_size_of",
+    "coalesce",
+    "is_followed",
     "logsumexp",
+    "lookup",
     "max_score",
     "mean_score",
     "normalize",
+    "row_adagrad",
+    "row_adam",
+    "row_sgd",
     "sample",
     "score_at",
     "softmax_cross_entropy",
     "top_k",
+    "value_and_row_grad",
 ]

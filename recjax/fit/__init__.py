@@ -16,21 +16,26 @@ True
 """
 
 from recjax.fit.checkpoints import Checkpoints
+from recjax.fit.descent import Descent, Optimizer, descend
 from recjax.fit.devices import pmap_update, shard_seeds
 from recjax.fit.epochs import Callback, EarlyStopping, FitState, Fitted, Gather, fit_epochs, make_epoch, take
 from recjax.fit.progress import Progress, Task
+from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
 from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
 
 __all__ = [
     "Callback",
     "Checkpoints",
+    "Descent",
     "EarlyStopping",
     "FitState",
     "Fitted",
     "Gather",
     "LossFn",
+    "Optimizer",
     "Progress",
+    "RowWise",
     "Schedule",
     "Task",
     "TrainState",
@@ -38,6 +43,7 @@ __all__ = [
     "adamw",
     "constant",
     "cosine",
+    "descend",
     "fit_epochs",
     "gradient_step",
     "learning_rates",

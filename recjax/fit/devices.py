@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
+from recjax.fit.descent import Optimizer
 from recjax.fit.step import LossFn, Update, gradient_step
 from recjax.types import PyTree
 
@@ -57,9 +57,7 @@ def shard_seeds(tree: PyTree, axes: PyTree, devices: int | None = None) -> PyTre
     return jax.tree.map(place, axes, tree, is_leaf=lambda axis: axis is None)
 
 
-def pmap_update(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, devices: Sequence[jax.Device] | None = None
-) -> Update:
+def pmap_update(loss_fn: LossFn, optimizer: Optimizer, devices: Sequence[jax.Device] | None = None) -> Update:
     """The update of :func:`~recjax.fit.make_update` with its batch divided among devices by ``jax.pmap``.
 
     Each device computes the gradient of its share of the batch; gradients, loss and
@@ -69,7 +67,7 @@ def pmap_update(
 
     Args:
       loss_fn: ``(params, batch, key) -> (loss, metrics)``.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
       devices: all local devices by default.
 
     Returns:

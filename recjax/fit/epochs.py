@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import struct
 
 from recjax.fit.checkpoints import Checkpoints
+from recjax.fit.descent import Optimizer
 from recjax.fit.progress import Progress
 from recjax.fit.step import LossFn, TrainState, gradient_step
 from recjax.types import Array, PyTree
@@ -88,11 +88,12 @@ def take(data: PyTree, indices: Array) -> PyTree:
 
 def make_epoch(
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     num_examples: int,
     batch_size: int,
     gather: Gather = take,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array]]]:
     """A compiled epoch: every example once, in random order.
 
@@ -102,10 +103,11 @@ def make_epoch(
 
     Args:
       loss_fn: ``(params, batch, key) -> (loss, metrics)``.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
       num_examples: examples in the data.
       batch_size: examples in a batch.
       gather: makes a batch from the data and example indices.
+      accumulate: into how many parts each batch is cut, see :func:`~recjax.fit.gradient_step`.
 
     Returns:
       ``(state, data, key) -> (state, metrics)`` with metrics ``f32[steps]`` as
@@ -116,7 +118,7 @@ def make_epoch(
     """
     if not 1 <= batch_size <= num_examples:
         raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
-    step = gradient_step(loss_fn, optimizer)
+    step = gradient_step(loss_fn, optimizer, accumulate=accumulate)
     steps = -(-num_examples // batch_size)
 
     def epoch(state: TrainState, data: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
@@ -134,7 +136,7 @@ def make_epoch(
 
 def fit_epochs(
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     params: PyTree,
     data: PyTree,
     *,
@@ -143,6 +145,7 @@ def fit_epochs(
     batch_size: int,
     num_examples: int | None = None,
     gather: Gather = take,
+    accumulate: int = 1,
     callback: Callback | None = None,
     early_stopping: EarlyStopping | None = None,
     progress: Progress | None = None,
@@ -161,7 +164,8 @@ def fit_epochs(
 
     Args:
       loss_fn: ``(params, batch, key) -> (loss, metrics)``.
-      optimizer: an optax transformation, see :func:`~recjax.fit.adamw` for clipping.
+      optimizer: an optax transformation, see :func:`~recjax.fit.adamw` for clipping, or
+        :class:`~recjax.fit.RowWise`.
       params: where to start; left untouched.
       data: pytree that stays on the device.
       key: all shuffles and losses follow from it.
@@ -169,6 +173,7 @@ def fit_epochs(
       batch_size: examples in a batch.
       num_examples: examples in ``data``; the leading axis of its leaves by default.
       gather: makes a batch from the data and example indices; takes rows by default.
+      accumulate: into how many parts each batch is cut, one after the other, for less memory.
       callback: called after each epoch; the metrics that it returns join the epoch's. It
         must not keep the parameters, whose memory the next epoch reuses.
       early_stopping: when to stop before ``epochs``.
@@ -190,7 +195,9 @@ def fit_epochs(
         raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
     if num_examples is None:
         num_examples = jax.tree.leaves(data)[0].shape[0]
-    run_epoch = make_epoch(loss_fn, optimizer, num_examples=num_examples, batch_size=batch_size, gather=gather)
+    run_epoch = make_epoch(
+        loss_fn, optimizer, num_examples=num_examples, batch_size=batch_size, gather=gather, accumulate=accumulate
+    )
     params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
     state = FitState(
         train=TrainState.create(params, optimizer),

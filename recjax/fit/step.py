@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from recjax.fit.descent import Optimizer, descend
 from recjax.types import Array, PyTree
 
 LossFn = Callable[[PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
@@ -31,7 +32,7 @@ class TrainState:
     step: Array
 
     @classmethod
-    def create(cls, params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    def create(cls, params: PyTree, optimizer: Optimizer) -> TrainState:
         """The state before the first update."""
         return cls(params=params, opt_state=optimizer.init(params), step=jnp.zeros((), jnp.int32))
 
@@ -40,33 +41,39 @@ Update = Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array
 """``(state, batch, key) -> (state, metrics)``."""
 
 
-def gradient_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, axis_name: str | None = None) -> Update:
+def gradient_step(
+    loss_fn: LossFn, optimizer: Optimizer, axis_name: str | None = None, *, accumulate: int = 1
+) -> Update:
     """An update that is not compiled yet, to be used inside ``jit``, ``scan`` or ``vmap``.
 
     Args:
       loss_fn: ``(params, batch, key) -> (loss, metrics)``.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
       axis_name: a mapped axis over which gradients and metrics are averaged.
+      accumulate: into how many parts the batch is cut, see :func:`~recjax.fit.descend`; each
+        has a key of its own.
 
     Returns:
       ``(state, batch, key) -> (state, metrics)``; metrics are those of the loss and
       ``loss`` and ``grad_norm``, the global norm of the gradient before any clipping.
     """
 
+    def part_loss(params: PyTree, batch: PyTree, keys: Array) -> tuple[Array, dict[str, Array]]:
+        return loss_fn(params, batch, keys[0])
+
     def update(state: TrainState, batch: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
-        metrics = {"loss": loss, **metrics}
-        if axis_name is not None:
-            grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        keys = key[None] if accumulate == 1 else jax.random.split(key, accumulate)
+        done = descend(
+            part_loss, optimizer, state.params, state.opt_state, batch, keys,
+            axis_name=axis_name, accumulate=accumulate,
+        )  # fmt: skip
+        metrics = {"loss": done.loss, **done.aux, "grad_norm": done.grad_norm}
+        return TrainState(params=done.params, opt_state=done.opt_state, step=state.step + 1), metrics
 
     return update
 
 
-def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Update:
+def make_update(loss_fn: LossFn, optimizer: Optimizer, *, accumulate: int = 1) -> Update:
     """A compiled update that reuses the memory of the state it is given.
 
     The state passed in is donated: use the one that is returned.
@@ -82,12 +89,13 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
 
     Args:
       loss_fn: ``(params, batch, key) -> (loss, metrics)``.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
+      accumulate: into how many parts the batch is cut, see :func:`gradient_step`.
 
     Returns:
       ``(state, batch, key) -> (state, metrics)``, as :func:`gradient_step`.
     """
-    return jax.jit(gradient_step(loss_fn, optimizer), donate_argnums=0)
+    return jax.jit(gradient_step(loss_fn, optimizer, accumulate=accumulate), donate_argnums=0)
 
 
 def adamw(

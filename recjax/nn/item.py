@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from recjax.catalogue import is_followed, lookup
 from recjax.types import PAD_ID, Array, Items
 
 # Vectors of norm about 1, so that no feature drowns the others.
@@ -60,7 +61,7 @@ class ItemRepresentation(nn.Module):
           ``[..., dim]``.
         """
         self._check(items)
-        if ids.size > self.num_items:
+        if ids.size > self.num_items and not is_followed(self.embedding):
             known = self.all(items)
             unknown = self._project(self._id_vectors(jnp.full((1,), self.num_items)))
             vectors = jnp.concatenate([known, unknown])[ids]
@@ -77,15 +78,20 @@ class ItemRepresentation(nn.Module):
     def all(self, items: Items) -> Array:
         """Vectors of the whole catalogue, ``[N, dim]``, in the order of ids."""
         self._check(items)
-        vectors = self._id_vectors(jnp.arange(self.num_items))
+        # A slice, not a lookup: a loss that reads the whole table has no gradient by rows.
+        known = self.embedding[: self.num_items] if self.use_id else jnp.zeros((self.num_items, self.dim))
+        vectors = self._cast(known)
         features = self._features(items, slice(None))
         return self._project(vectors if features is None else vectors + features)
 
     def _id_vectors(self, ids: Array) -> Array:
-        embedding = self.embedding.astype(self.dtype)
         if self.use_id:
-            return embedding[ids]
-        return jnp.where((ids == self.num_items)[..., None], embedding[0], 0)
+            return self._cast(lookup(self.embedding, ids))
+        # The one row is that of items outside the vocabulary.
+        return jnp.where((ids == self.num_items)[..., None], self._cast(lookup(self.embedding, jnp.zeros_like(ids))), 0)
+
+    def _cast(self, rows: Array) -> Array:
+        return rows.astype(self.dtype)
 
     def _features(self, items: Items, rows: Array | slice) -> Array | None:
         terms = []
@@ -101,7 +107,7 @@ class ItemRepresentation(nn.Module):
                 )
             words = items.text[rows]
             present = (words != PAD_ID)[..., None]
-            total = jnp.where(present, self.words.astype(self.dtype)[words], 0).sum(-2)
+            total = jnp.where(present, self._cast(lookup(self.words, words)), 0).sum(-2)
             terms.append(total / jnp.maximum(present.sum(-2), 1).astype(self.dtype))
         return sum(terms[1:], start=terms[0]) if terms else None
 
