@@ -36,6 +36,7 @@ def fixed_policy(
     *,
     exclude_history: bool = True,
     network: Any = None,
+    prepare: Callable[[PyTree, Items], PyTree] | None = None,
 ) -> Agent:
     """The agent that shows the best items of a score and never changes.
 
@@ -46,6 +47,8 @@ def fixed_policy(
       exclude_history: never show an item of the observed history.
       network: the module whose parameters these are, if there is one; ``init`` then
         insists on having them.
+      prepare: ``(params, items) -> params``, applied once by ``init``: what is the same at
+        every step.
     """
 
     fitted = params
@@ -56,7 +59,9 @@ def fixed_policy(
         params = fitted if params is None else params
         if network is not None and params is None:
             raise ValueError("This policy needs trained parameters: pass params to the factory or to init.")
-        return FixedState(params=owned(params), items=owned(items), spec=spec)
+        return FixedState(
+            params=owned(params if prepare is None else prepare(params, items)), items=owned(items), spec=spec
+        )
 
     def scores(state: FixedState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return rate(state.params, observation, state.items)

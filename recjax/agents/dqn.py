@@ -15,8 +15,9 @@ from recjax.agents.base import Agent, register
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.scores import check_problem, excluded, owned
 from recjax.agents.td import n_step_return
-from recjax.catalogue import Catalogue, argmax, max_score, score_at
-from recjax.nn import catalogue_scores, warm_start
+from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, live_index, max_score, refresh, score_at
+from recjax.fit import Optimizer, descend
+from recjax.nn import catalogue_scores, item_vectors, warm_start
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
 
 LOSSES: dict[str, Callable[[Array], Array]] = {
@@ -46,6 +47,8 @@ class DQNState:
       opt_state: state of the optimiser.
       hparams: :class:`DQNHyper`.
       spec: static shape of the problem.
+      index: item vectors of ``params`` that are kept, or None when they are made anew.
+      target_index: those of ``target_params``.
       step: ``i32[]`` updates done.
       items: features of the catalogue.
     """
@@ -55,6 +58,8 @@ class DQNState:
     opt_state: optax.OptState
     hparams: DQNHyper
     spec: Spec = struct.field(pytree_node=False)
+    index: LiveIndex | None
+    target_index: ItemIndex | None
     step: Array = shared()
     items: Items = shared()
 
@@ -62,12 +67,13 @@ class DQNState:
 @register("dqn")
 def dqn(
     network: Any,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     double: bool = True,
     n_step: int = 1,
     target_period: int | None = None,
     target_tau: float | None = None,
+    index_every: int | None = None,
     loss: str = "huber",
     exploration: str = "epsilon_greedy",
     exclude_history: bool = True,
@@ -89,6 +95,14 @@ def dqn(
     **Excluded items.** With ``exclude_history`` the items of the observed history are never
     shown, and the maximum over what comes next leaves out the history of that observation.
 
+    **Big catalogues.** Give a :class:`recjax.fit.RowWise` optimiser, so that an update writes
+    only the rows that it reads, and ``index_every``, so that item vectors are kept: an update
+    makes those of its own items again, and every ``index_every`` updates those of all. The
+    target network keeps a copy from when it was copied itself. Its double selection and the
+    policy then see vectors that are stale as far as shared weights moved; ``learn`` reports
+    how many updates ago all were made (``index_age``) and how far the stalest had drifted by
+    then (``index_drift``).
+
     **Warm start.** ``init(..., params=...)`` takes variables of the same Q-network, which
     are used whole, or variables of another network with the same towers (such as a trained
     :class:`recjax.nn.Recommendation`), whose towers are copied by
@@ -97,7 +111,7 @@ def dqn(
     Args:
       network: a Flax module ``(observation, items) -> f32[B, N]``; those of
         :mod:`recjax.nn` never compute the whole array here. Dueling is its choice.
-      optimizer: an optax transformation; clip gradients there.
+      optimizer: an optax transformation or :class:`recjax.fit.RowWise`; clip gradients there.
       double: selects the next item with the network that learns, and values it with the
         target network; otherwise the target network does both.
       n_step: rewards that are summed before the network is asked for the rest; the
@@ -105,7 +119,9 @@ def dqn(
       target_period: updates between copies to the target network. 100 when neither this
         nor ``target_tau`` is given.
       target_tau: instead, the share of the network that is mixed into the target at
-        every update, in (0, 1].
+        every update, in (0, 1]. It is work for the whole table, so it excludes ``index_every``.
+      index_every: updates between full refreshes of kept item vectors; None makes them anew
+        whenever they are needed.
       loss: "huber" (quadratic up to an error of 1) or "mse".
       exploration: a name in ``explorations``: "epsilon_greedy" or "boltzmann".
       exclude_history: never show an item of the observed history.
@@ -115,7 +131,7 @@ def dqn(
 
     Returns:
       The agent. ``learn`` reports ``loss``, ``td_error`` (mean absolute) and ``q_value``
-      (mean of the shown items).
+      (mean of the shown items), and the two of a kept index.
 
     Raises:
       ValueError: an argument outside its range.
@@ -128,6 +144,11 @@ def dqn(
     follow = _target_update(target_period, target_tau)
     if loss not in LOSSES:
         raise ValueError(f"There is no loss named {loss!r}; choose one of {sorted(LOSSES)}.")
+    if index_every is not None and (index_every < 1 or target_tau is not None):
+        raise ValueError(
+            f"index_every={index_every} must be at least 1 and needs a target network that is copied;"
+            f" target_tau is {target_tau}."
+        )
     if n_step < 1:
         raise ValueError(f"n_step is {n_step}; it must be at least 1.")
     if not 0 <= discount <= 1:
@@ -139,6 +160,7 @@ def dqn(
         own = network.init(key, spec.empty_observation((1,)), items)
         if params is not None:
             own = owned(params if _alike(own, params) else warm_start(own, params))
+        index = None if index_every is None else live_index(item_vectors(network, own, items), items.num_items)
         return DQNState(
             params=own,
             target_params=owned(own),
@@ -147,10 +169,13 @@ def dqn(
             step=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
+            index=index,
+            target_index=None if index is None else owned(index.items),
         )
 
     def scores(state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        return catalogue_scores(network, state.params, observation, state.items)
+        index = None if state.index is None else state.index.items
+        return catalogue_scores(network, state.params, observation, state.items, index)
 
     def values_at(params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
         if hasattr(network, "at"):
@@ -159,11 +184,10 @@ def dqn(
 
     def best_value(state: DQNState, observation: Observation) -> Array:
         exclude = excluded(observation, exclude_history)
-        target = catalogue_scores(network, state.target_params, observation, state.items)
+        target = catalogue_scores(network, state.target_params, observation, state.items, state.target_index)
         if not double:
             return max_score(*target, exclude=exclude)
-        online = catalogue_scores(network, state.params, observation, state.items)
-        return score_at(*target, argmax(*online, exclude=exclude)[:, None])[:, 0]
+        return score_at(*target, argmax(*scores(state, observation), exclude=exclude)[:, None])[:, 0]
 
     def targets(state: DQNState, sample: Sample) -> Array:
         steps, discount = sample.steps, state.hparams.discount
@@ -191,15 +215,21 @@ def dqn(
             value = mean(LOSSES[loss](error))
             return value, {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        step = state.step + 1
+        done = descend(loss_fn, optimizer, state.params, state.opt_state)
+        metrics, step, index, vectors = done.aux, state.step + 1, state.index, None
+        if index is not None:
+            touched = jnp.concatenate([o_tm1.history.ravel(), slate.ravel()])
+            index = refresh(index, touched, item_vectors(network, done.params, state.items), index_every)
+            metrics |= {"index_age": index.age.astype(jnp.float32), "index_drift": index.drift}
+            vectors = index.items
+        target_params, target_index = follow(step, (done.params, vectors), (state.target_params, state.target_index))
         state = dataclasses.replace(
             state,
-            params=params,
-            target_params=follow(step, params, state.target_params),
-            opt_state=opt_state,
+            params=done.params,
+            target_params=target_params,
+            opt_state=done.opt_state,
+            index=index,
+            target_index=target_index,
             step=step,
         )
         return state, metrics

@@ -16,8 +16,22 @@ from recjax.agents.base import Agent, register
 from recjax.agents.baselines import fixed_policy
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.scores import check_problem, owned
-from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, as_scorer
-from recjax.nn import catalogue_scores, normalize
+from recjax.catalogue import (
+    BlockScorer,
+    Catalogue,
+    ItemIndex,
+    LiveIndex,
+    accidental_hits,
+    as_scorer,
+    live_index,
+    logsumexp,
+    refresh,
+    sampled_softmax,
+    score_at,
+)
+from recjax.catalogue.negatives import uniform
+from recjax.fit import Optimizer, descend
+from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
 
 
@@ -30,6 +44,7 @@ class SupervisedState:
       opt_state: state of the optimiser.
       hparams: :class:`~recjax.agents.ExplorationHyper`.
       spec: static shape of the problem.
+      index: item vectors that are kept, or None when they are made anew.
       step: ``i32[]`` updates done.
       items: features of the catalogue.
     """
@@ -38,6 +53,7 @@ class SupervisedState:
     opt_state: optax.OptState
     hparams: ExplorationHyper
     spec: Spec = struct.field(pytree_node=False)
+    index: LiveIndex | None
     step: Array = shared()
     items: Items = shared()
 
@@ -54,16 +70,18 @@ def supervised_greedy(network: Any, params: PyTree = None, *, exclude_history: b
     """
 
     def rate(params: PyTree, observation: Observation, items: Items) -> tuple[PyTree, Catalogue]:
-        return catalogue_scores(network, params, observation, items)
+        return catalogue_scores(network, params[0], observation, items, params[1])
 
-    return fixed_policy(rate, params, exclude_history=exclude_history, network=network)
+    return fixed_policy(rate, params, exclude_history=exclude_history, network=network, prepare=_with_index(network))
 
 
 @register("supervised")
 def supervised(
     network: Any,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
+    negatives: int | None = None,
+    index_every: int | None = None,
     exploration: str = "epsilon_greedy",
     exclude_history: bool = True,
     epsilon: float | tuple[float, float, int] = (0.3, 0.05, 1000),
@@ -71,15 +89,21 @@ def supervised(
 ) -> Agent:
     """A recommender retrained on the clicks that it and its exploration bring about.
 
-    The loss is the cross-entropy of a softmax over the whole catalogue, averaged over the
-    clicked slots of the first step of each window. Clicks alone count as positive; what was
+    The loss is the cross-entropy of a softmax over the whole catalogue, or an unbiased estimate
+    of its normaliser from uniform negatives (:func:`recjax.catalogue.sampled_softmax`), averaged
+    over the clicked slots of the first step of each window. Clicks alone count as positive; what was
     shown and not clicked is one of the other classes, no more. It explores like
     :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
 
     Args:
       network: a Flax module ``(observation, items) -> f32[B, N]`` of logits, such as
         :class:`recjax.nn.Recommendation`.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``negatives``.
+      negatives: how many uniform negatives the users of a batch share; None for the whole
+        catalogue. The network then needs a method ``at(observation, ids, items)`` that takes
+        ids ``i32[B, M]`` and ``i32[M]``, as :class:`recjax.nn.Recommendation` has.
+      index_every: updates between full refreshes of kept item vectors, see
+        :func:`recjax.agents.dqn`; None makes them anew whenever they are needed.
       exploration: a name in ``explorations``.
       exclude_history: never show an item of the observed history.
       epsilon: default ε, a constant or ``(start, end, steps)``, linear in updates.
@@ -87,11 +111,14 @@ def supervised(
 
     Returns:
       The agent; ``init(..., params=...)`` takes variables of the network. ``learn`` reports
-      ``loss`` and ``clicks``, how many slots it learned from.
+      ``loss``, ``clicks`` (how many slots it learned from) and the two numbers of a kept index.
 
     Raises:
       ValueError: an argument outside its range.
     """
+    for name, value in (("negatives", negatives), ("index_every", index_every)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
     defaults = ExplorationHyper(**exploration_fields(epsilon, temperature))
 
     def init(
@@ -99,6 +126,7 @@ def supervised(
     ) -> SupervisedState:
         check_problem(spec, items, exclude_history, network)
         params = network.init(key, spec.empty_observation((1,)), items) if params is None else owned(params)
+        index = None if index_every is None else live_index(item_vectors(network, params, items), items.num_items)
         return SupervisedState(
             params=params,
             opt_state=optimizer.init(params),
@@ -106,27 +134,49 @@ def supervised(
             step=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
+            index=index,
         )
 
     def scores(state: SupervisedState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        return catalogue_scores(network, state.params, observation, state.items)
+        index = None if state.index is None else state.index.items
+        return catalogue_scores(network, state.params, observation, state.items, index)
+
+    def losses(params: PyTree, key: Array, observation: Observation, slate: Array, items: Items) -> Array:
+        """Cross-entropies ``f32[B, K]`` of every slot's item."""
+        if negatives is None:
+            queries, catalogue = catalogue_scores(network, params, observation, items)
+            return logsumexp(queries, catalogue)[:, None] - score_at(queries, catalogue, slate)
+        drawn = uniform(key, (negatives,), items.num_items)
+        shown = network.apply(params, observation, slate, items, method="at")
+        others = network.apply(params, observation, drawn.ids, items, method="at")
+        of_slot = jax.vmap(
+            lambda ids, positive: sampled_softmax(
+                positive, others, logq=drawn.logq, hits=accidental_hits(ids, drawn.ids)
+            ),
+            in_axes=1,
+            out_axes=1,
+        )
+        return of_slot(slate, shown)
 
     def learn(key: Array, state: SupervisedState, sample: Sample) -> tuple[SupervisedState, dict[str, Array]]:
-        del key
         step = jax.tree.map(lambda x: x[:, 0], sample.steps)
         clicked = step.response.click * ((step.slate != PAD_ID) & sample.valid[:, None])
-        clicks = jnp.sum(clicked)
+        clicks, slate = jnp.sum(clicked), jnp.maximum(step.slate, 0)
 
-        def loss_fn(params: PyTree) -> Array:
-            log_probs = jax.nn.log_softmax(network.apply(params, step.observation, state.items))
-            shown = jnp.take_along_axis(log_probs, jnp.maximum(step.slate, 0), axis=1)
-            return -jnp.sum(shown * clicked) / jnp.maximum(clicks, 1.0)
+        def loss_fn(params: PyTree) -> tuple[Array, None]:
+            loss = jnp.sum(losses(params, key, step.observation, slate, state.items) * clicked)
+            return loss / jnp.maximum(clicks, 1.0), None
 
-        loss, grads = jax.value_and_grad(loss_fn)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "clicks": clicks}
-        return dataclasses.replace(state, params=params, opt_state=opt_state, step=state.step + 1), metrics
+        done = descend(loss_fn, optimizer, state.params, state.opt_state)
+        metrics, index = {"loss": done.loss, "clicks": clicks}, state.index
+        if index is not None:
+            touched = jnp.concatenate([step.observation.history.ravel(), slate.ravel()])
+            index = refresh(index, touched, item_vectors(network, done.params, state.items), index_every)
+            metrics |= {"index_age": index.age.astype(jnp.float32), "index_drift": index.drift}
+        state = dataclasses.replace(
+            state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
+        )
+        return state, metrics
 
     act = act_on_scores(scores, exploration, exclude_history)
     return Agent(init, act, learn, scores, hparams=defaults)
@@ -169,7 +219,7 @@ def similarity_prior(
     tiny = float(jnp.finfo(jnp.float32).tiny)
 
     def rate(params: PyTree, observation: Observation, items: Items) -> tuple[PyTree, BlockScorer]:
-        queries, index = catalogue_scores(network, params, observation, items)
+        queries, index = catalogue_scores(network, params[0], observation, items, params[1])
         if not isinstance(index, ItemIndex):
             raise ValueError(f"{type(network).__name__} has no item vectors; use a two-tower network.")
         vectors, logits = normalize(index.vectors), as_scorer(index)
@@ -188,4 +238,15 @@ def similarity_prior(
 
         return (normalize(queries), queries, given), BlockScorer(score_block, index.num_items)
 
-    return fixed_policy(rate, params, exclude_history=exclude_history, network=network)
+    return fixed_policy(rate, params, exclude_history=exclude_history, network=network, prepare=_with_index(network))
+
+
+def _with_index(network: Any) -> Callable[[PyTree, Items], tuple[PyTree, ItemIndex | None]]:
+    """Parameters that stay as they are, and the item vectors they make, if they make any."""
+
+    def prepare(params: PyTree, items: Items) -> tuple[PyTree, ItemIndex | None]:
+        if not has_item_vectors(network):
+            return params, None
+        return params, live_index(item_vectors(network, params, items), items.num_items).items
+
+    return prepare

@@ -15,7 +15,16 @@ differentiation.
 
 from recjax.catalogue.blocks import block_size_of
 from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer
+from recjax.catalogue.live_index import LiveIndex, live_index, refresh
 from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
+from recjax.catalogue.losses import (
+    accidental_hits,
+    bce,
+    bpr,
+    gbce,
+    sampled_softmax,
+)
+from recjax.catalogue.negatives import Negatives
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
 from recjax.catalogue.row_optimizers import RowOptimizer, row_adagrad, row_adam, row_sgd
 from recjax.catalogue.rows import RowGrads, coalesce
@@ -27,22 +36,31 @@ __all__ = [
     "BlockScorer",
     "Catalogue",
     "ItemIndex",
+    "LiveIndex",
+    "Negatives",
     "RowGrads",
     "RowOptimizer",
+    "accidental_hits",
     "argmax",
     "as_scorer",
+    "bce",
     "block_size_of",
+    "bpr",
     "coalesce",
+    "gbce",
     "is_followed",
+    "live_index",
     "logsumexp",
     "lookup",
     "max_score",
     "mean_score",
     "normalize",
+    "refresh",
     "row_adagrad",
     "row_adam",
     "row_sgd",
     "sample",
+    "sampled_softmax",
     "score_at",
     "softmax_cross_entropy",
     "top_k",

@@ -83,9 +83,11 @@ def argmax(queries: PyTree, items: Catalogue, *, exclude: Array | None = None, b
     """
 
     def summarise(scores: Array, start: Array | int) -> tuple[Array, Array]:
-        scores = _canonical(scores)
-        position = jnp.argmax(scores, axis=-1)
-        return jnp.take_along_axis(scores, position[:, None], axis=-1)[:, 0], position.astype(jnp.int32) + start
+        # Two plain reductions: jnp.argmax reduces pairs, several times slower on CPUs.
+        top = scores.max(-1)
+        is_top = (scores == top[:, None]) | (jnp.isnan(scores) & jnp.isnan(top)[:, None])
+        positions = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
+        return top, jnp.min(jnp.where(is_top, positions, scores.shape[-1]), axis=-1) + start
 
     def merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
         # NaN is the greatest, and the first of equals stays.

@@ -22,7 +22,7 @@ from recjax.nn.q_networks import MLPQ, DotProductQ, q_networks
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
 from recjax.nn.towers import Towers
-from recjax.nn.transfer import catalogue_scores, warm_start
+from recjax.nn.transfer import catalogue_scores, has_item_vectors, item_vectors, warm_start
 from recjax.nn.user import UserRepresentation
 
 __all__ = [
@@ -38,7 +38,9 @@ __all__ = [
     "UserRepresentation",
     "catalogue_scores",
     "cosine_similarity",
+    "has_item_vectors",
     "history_encoders",
+    "item_vectors",
     "normalize",
     "q_networks",
     "warm_start",

@@ -51,8 +51,17 @@ class DotProductQ(Towers):
         """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
         if self.dueling:
             return score_at(*self.catalogue(observation, items), actions)
-        vectors = _with_one(normalize(self.item(actions, items).astype(jnp.float32)))
-        return jnp.einsum("bd,bmd->bm", self.queries(observation, items), vectors)
+        return jnp.einsum("bd,bmd->bm", self.queries(observation, items), self.item_vectors(actions, items))
+
+    def item_vectors(self, ids: Array, items: Items) -> Array:
+        """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 1]``.
+
+        Raises:
+          ValueError: the network is dueling, so that each row depends on all items.
+        """
+        if self.dueling:
+            raise ValueError("Item vectors of a dueling DotProductQ are centred over the catalogue; use dueling=False.")
+        return _with_one(normalize(self.item(ids, items).astype(jnp.float32)))
 
     def queries(self, observation: Observation, items: Items) -> Array:
         """``f32[B, dim + 1]``, what the index of :meth:`catalogue` scores."""

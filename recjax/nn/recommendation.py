@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from recjax.catalogue import ItemIndex
 from recjax.nn.similarity import Similarity
@@ -37,6 +38,15 @@ class Recommendation(Towers):
     def queries(self, observation: Observation, items: Items) -> Array:
         """What :meth:`item_index` scores: ``f32[B, dim]``, normalised, over the temperature."""
         return self.similarity.query(self.represent(observation, items))
+
+    def item_vectors(self, ids: Array, items: Items) -> Array:
+        """Rows ``ids: i32[M]`` of :meth:`item_index`, ``f32[M, dim]``."""
+        return self.similarity.key(self.item(ids, items))
+
+    def at(self, observation: Observation, ids: Array, items: Items) -> Array:
+        """Logits ``f32[B, M]`` of given items ``i32[B, M]``, or ``i32[M]`` the same for all, in ``0 .. N-1``."""
+        queries, vectors = self.queries(observation, items), self.item_vectors(ids, items)
+        return queries @ vectors.T if ids.ndim == 1 else jnp.einsum("bd,bmd->bm", queries, vectors)
 
     def item_index(self, items: Items) -> ItemIndex:
         """Normalised vectors of the catalogue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +18,7 @@ TOWERS = ("user", "item")
 
 
 def catalogue_scores(
-    network: nn.Module, params: PyTree, observation: Observation, items: Items
+    network: nn.Module, params: PyTree, observation: Observation, items: Items, index: ItemIndex | None = None
 ) -> tuple[PyTree, ItemIndex | BlockScorer]:
     """What the operations of :mod:`recjax.catalogue` take, for any network.
 
@@ -30,10 +31,13 @@ def catalogue_scores(
       params: its variables, as ``network.init`` returns them.
       observation: of a batch of users.
       items: the features of all items.
+      index: item vectors that are at hand (:func:`item_vectors`), so that only queries are made.
 
     Returns:
       ``(queries, items)``.
     """
+    if index is not None:
+        return network.apply(params, observation, items, method="queries"), index
     if hasattr(network, "catalogue"):
         queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
         return queries_and_items
@@ -46,6 +50,36 @@ def catalogue_scores(
         return jnp.take_along_axis(queries, ids, axis=-1)
 
     return scores, BlockScorer(score_block, items.num_items, score_ids, block_size=items.num_items)
+
+
+def has_item_vectors(network: nn.Module) -> bool:
+    """Whether scores are inner products with vectors that each belong to one item."""
+    methods = hasattr(network, "item_vectors") and hasattr(network, "queries")
+    return methods and not getattr(network, "dueling", False)
+
+
+def item_vectors(network: nn.Module, params: PyTree, items: Items) -> Callable[[Array], Array]:
+    """How a network makes item vectors, for :func:`recjax.catalogue.live_index`.
+
+    Args:
+      network: a Flax module with methods ``queries(observation, items)`` and
+        ``item_vectors(ids, items)``, whose inner products are the scores.
+      params: its variables.
+      items: the features of all items.
+
+    Returns:
+      ``ids i32[M] -> [M, D]``.
+
+    Raises:
+      ValueError: the network scores items otherwise.
+    """
+    if not has_item_vectors(network):
+        raise ValueError(
+            f"{type(network).__name__} has no item vectors that could be kept; use a network with methods"
+            " queries(observation, items) and item_vectors(ids, items) that is not dueling, such as DotProductQ or"
+            " Recommendation."
+        )
+    return lambda ids: jnp.asarray(network.apply(params, ids, items, method="item_vectors"))
 
 
 def warm_start(params: PyTree, source: PyTree) -> PyTree:
