@@ -29,7 +29,7 @@ from recjax.catalogue import (
     sampled_softmax,
     score_at,
 )
-from recjax.catalogue.negatives import uniform
+from recjax.catalogue.negatives import Negatives, uniform
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
@@ -141,12 +141,11 @@ def supervised(
         index = None if state.index is None else state.index.items
         return catalogue_scores(network, state.params, observation, state.items, index)
 
-    def losses(params: PyTree, key: Array, observation: Observation, slate: Array, items: Items) -> Array:
+    def losses(params: PyTree, observation: Observation, slate: Array, items: Items, drawn: Negatives | None) -> Array:
         """Cross-entropies ``f32[B, K]`` of every slot's item."""
-        if negatives is None:
+        if drawn is None:
             queries, catalogue = catalogue_scores(network, params, observation, items)
             return logsumexp(queries, catalogue)[:, None] - score_at(queries, catalogue, slate)
-        drawn = uniform(key, (negatives,), items.num_items)
         shown = network.apply(params, observation, slate, items, method="at")
         others = network.apply(params, observation, drawn.ids, items, method="at")
         of_slot = jax.vmap(
@@ -162,15 +161,17 @@ def supervised(
         step = jax.tree.map(lambda x: x[:, 0], sample.steps)
         clicked = step.response.click * ((step.slate != PAD_ID) & sample.valid[:, None])
         clicks, slate = jnp.sum(clicked), jnp.maximum(step.slate, 0)
+        drawn = None if negatives is None else uniform(key, (negatives,), state.items.num_items)
 
         def loss_fn(params: PyTree) -> tuple[Array, None]:
-            loss = jnp.sum(losses(params, key, step.observation, slate, state.items) * clicked)
+            loss = jnp.sum(losses(params, step.observation, slate, state.items, drawn) * clicked)
             return loss / jnp.maximum(clicks, 1.0), None
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
         metrics, index = {"loss": done.loss, "clicks": clicks}, state.index
         if index is not None:
-            touched = jnp.concatenate([step.observation.history.ravel(), slate.ravel()])
+            sampled = jnp.zeros(0, jnp.int32) if drawn is None else drawn.ids
+            touched = jnp.concatenate([step.observation.history.ravel(), slate.ravel(), sampled])
             index = refresh(index, touched, item_vectors(network, done.params, state.items), index_every)
             metrics |= {"index_age": index.age.astype(jnp.float32), "index_drift": index.drift}
         state = dataclasses.replace(
