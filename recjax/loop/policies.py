@@ -21,9 +21,12 @@ import optax
 
 from recjax import agents
 from recjax.agents import Agent
+from recjax.catalogue import row_adam
+from recjax.fit import Optimizer, RowWise, adamw
 from recjax.loop.study_config import StudyConfig
 from recjax.models.collaborative import ItemKNN
-from recjax.nn import Recommendation, q_networks
+from recjax.models.sequence import WHOLE_CATALOGUE
+from recjax.nn import Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
 from recjax.types import Array, Items, Observation, PyTree
 
@@ -74,7 +77,8 @@ class PolicyContext:
         )
         return agents.dqn(
             network,
-            optax.chain(optax.clip_by_global_norm(10.0), optax.adam(learn.learning_rate)),
+            self.optimizer(max_grad_norm=10.0),
+            index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
             double=learn.double,
             n_step=learn.n_step,
             target_period=learn.target_period,
@@ -82,6 +86,19 @@ class PolicyContext:
             discount=learn.discount,
             **self.exploration,
         )
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether learning policies update only the item rows that they read."""
+        chosen = self.config.learn.row_wise
+        return self.recommendation.num_items > WHOLE_CATALOGUE if chosen is None else chosen
+
+    def optimizer(self, max_grad_norm: float | None = None) -> Optimizer:
+        """What every learning policy learns by."""
+        rate = self.config.learn.learning_rate
+        if self.row_wise:
+            return RowWise(row_adam(rate), optax.adam(rate), max_grad_norm=max_grad_norm)
+        return adamw(rate, max_grad_norm=max_grad_norm)
 
     @property
     def exploration(self) -> dict[str, Any]:
@@ -127,8 +144,10 @@ def _greedy(context: PolicyContext) -> Policy:
 
 @policies.register("supervised")
 def _supervised(context: PolicyContext) -> Policy:
-    optimizer = optax.adam(context.config.learn.learning_rate)
-    return Policy(agents.supervised(context.recommendation, optimizer, **context.exploration), params=context.params)
+    learn = context.config.learn
+    sampled = {"negatives": learn.negatives, "index_every": learn.index_every} if context.row_wise else {}
+    agent = agents.supervised(context.recommendation, context.optimizer(), **sampled, **context.exploration)
+    return Policy(agent, params=context.params)
 
 
 @policies.register("similarity_prior")

@@ -46,6 +46,12 @@ class LearnConfig:
     """Of Adam, for the Q-network and for the supervised model that is retrained in the loop."""
     target_period: int = 100
     """Updates between copies of the Q-network to its target."""
+    row_wise: bool | None = None
+    """Update only the item rows that are read, and keep item vectors (default: for more than 20,000 items)."""
+    index_every: int = 100
+    """Updates between full refreshes of kept item vectors (with row_wise)."""
+    negatives: int = 1024
+    """Sampled negatives of the supervised model that is retrained in the loop (with row_wise)."""
     exploration: str = "epsilon_greedy"
     """epsilon_greedy or boltzmann."""
     epsilon_start: float = 0.3

@@ -45,9 +45,12 @@ BINARY = np.array([[float(item in history) for item in range(ITEMS)] for history
 
 @pytest.mark.parametrize("weight", ["binary", "rating"])
 @pytest.mark.parametrize("shrinkage", [0.0, 7.0])
-@pytest.mark.parametrize("elements", [ONE_BLOCK, ITEMS * 6])
+@pytest.mark.parametrize("elements", [ONE_BLOCK, ITEMS * 6, None])
 def test_item_knn_is_truncated_cosine(monkeypatch, weight, shrinkage, elements):
-    set_block_elements(monkeypatch, "item_knn", elements)
+    if elements is None:  # The way of large catalogues, in blocks of 7 items.
+        monkeypatch.setattr(importlib.import_module("recjax.models.collaborative.item_knn"), "DENSE_ITEMS", 7)
+    else:
+        set_block_elements(monkeypatch, "item_knn", elements)
     log, dense = random_log()
     x = dense_of(weight, dense)
     norms = np.linalg.norm(x, axis=0)

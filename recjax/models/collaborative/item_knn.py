@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+from scipy import sparse
 
 from recjax.data import Interactions
 from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
@@ -16,6 +17,9 @@ from recjax.types import PAD_ID, Array
 
 BLOCK_ELEMENTS = 2**25
 """Entries of the dense blocks in which similarities are computed: 128 MiB each."""
+
+DENSE_ITEMS = 20_000
+"""Items up to which every pair of items is compared, and how many are compared at once beyond."""
 
 
 @struct.dataclass
@@ -57,8 +61,9 @@ def item_knn(
     """Finds the neighbours of every item by the cosine of their columns in the user-item matrix.
 
     ``similarity(i, j) = <x_i, x_j> / (|x_i| |x_j| + shrinkage)``: shrinkage draws items
-    with few users towards 0. Similarities are computed in dense blocks, so memory stays
-    bounded for catalogues of any size, at the cost of ``U N^2`` multiplications.
+    with few users towards 0. For catalogues of up to 20,000 items similarities are computed in
+    dense blocks, by ``U N^2`` multiplications; for larger ones only those of items that share
+    a user are, by ``sum_u |x_u|^2``.
 
     Args:
       interactions: the training log.
@@ -78,6 +83,8 @@ def item_knn(
     check_neighbours(neighbours, shrinkage)
     matrix = user_item_matrix(interactions, num_items, weight)
     norms = jnp.sqrt(jnp.asarray(np.bincount(matrix.item, weights=matrix.weight**2, minlength=num_items), jnp.float32))
+    if num_items > DENSE_ITEMS:
+        return _from_pairs(matrix, np.asarray(norms), neighbours, shrinkage)
     size = min(num_items, max(1, BLOCK_ELEMENTS // num_items))
     ids, weights = (np.zeros((num_items, min(neighbours, num_items)), dtype) for dtype in (np.int32, np.float32))
     for block in range(0, num_items, size):
@@ -85,6 +92,27 @@ def item_knn(
         products = _products(matrix, start, size)
         rows = slice(start, start + size)
         ids[rows], weights[rows] = _nearest(products, norms, start, shrinkage, ids.shape[1])
+    return ItemKNN(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+
+
+def _from_pairs(matrix: UserItemMatrix, norms: np.ndarray, neighbours: int, shrinkage: float) -> ItemKNN:
+    """The neighbours from the sparse products of items, a block of items at a time."""
+    users = sparse.csr_matrix((matrix.weight, (matrix.user, matrix.item)), (matrix.num_users, matrix.num_items))
+    items = users.T.tocsr()
+    ids = np.full((matrix.num_items, neighbours), PAD_ID, np.int32)
+    weights = np.zeros((matrix.num_items, neighbours), np.float32)
+    for start in range(0, matrix.num_items, DENSE_ITEMS):
+        products = (items[start : start + DENSE_ITEMS] @ users).tocoo()
+        row, column = products.row + start, products.col
+        similarity = products.data / (norms[row] * norms[column] + np.float32(shrinkage))
+        row, column, similarity = (x[(row != column) & (similarity > 0)] for x in (row, column, similarity))
+        # Best first within each item, and among equals the lowest id.
+        order = np.lexsort((column, -similarity, row))
+        row, column, similarity = row[order], column[order], similarity[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        kept = rank < neighbours
+        ids[row[kept], rank[kept]] = column[kept]
+        weights[row[kept], rank[kept]] = similarity[kept]
     return ItemKNN(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
 
 

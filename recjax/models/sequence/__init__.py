@@ -1,5 +1,6 @@
 """Models of the order in which users act, trained on the next item."""
 
+from recjax.models.sequence.next_item import WHOLE_CATALOGUE
 from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
 
-__all__ = ["TwoTower", "TwoTowerConfig", "fit_recommendation"]
+__all__ = ["WHOLE_CATALOGUE", "TwoTower", "TwoTowerConfig", "fit_recommendation"]

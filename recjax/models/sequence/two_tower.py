@@ -9,8 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from recjax.catalogue import row_adam
+from recjax.catalogue.losses import losses
 from recjax.data import Sequences, windows
-from recjax.fit import Callback, Checkpoints, EarlyStopping, Fitted, Progress, adamw, fit_epochs, learning_rates
+from recjax.fit import (
+    Callback,
+    Checkpoints,
+    EarlyStopping,
+    Fitted,
+    Optimizer,
+    Progress,
+    RowWise,
+    adamw,
+    fit_epochs,
+    learning_rates,
+)
+from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
@@ -29,8 +43,16 @@ class TwoTowerConfig:
       history_length: events before a position that the model sees.
       learning_rate: the peak of the learning rate.
       schedule: how it changes, a name in ``recjax.fit.learning_rates``.
-      weight_decay: decoupled, on all parameters.
+      weight_decay: decoupled, on all parameters; with a sampled loss, item rows that a batch
+        does not read are not decayed.
       max_grad_norm: the largest global norm of a gradient.
+      loss: "softmax" over the whole catalogue; or a name in ``recjax.catalogue.losses.losses``
+        ("sampled_softmax", "gbce", "bce", "bpr"), by which an update costs the same for any
+        catalogue: item rows are then updated by :class:`recjax.fit.RowWise` with ``row_adam``.
+        By default the softmax for up to 20,000 items, "sampled_softmax" for more.
+      negatives: items that the positions of a batch share as negatives of a sampled loss.
+      sampler: how they are drawn: "uniform", "popularity", "in_batch" (the other positions'
+        items, and ``negatives`` does not matter) or "mixed" (those and uniform ones).
     """
 
     epochs: int = 6
@@ -40,11 +62,22 @@ class TwoTowerConfig:
     schedule: str = "cosine"
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
+    loss: str | None = None
+    negatives: int = 1024
+    sampler: str = "uniform"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "history_length"):
+        for name in ("epochs", "batch_size", "history_length", "negatives"):
             if getattr(self, name) < 1:
                 raise ValueError(f"TwoTowerConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.loss not in (None, "softmax", *losses):
+            raise ValueError(f"TwoTowerConfig.loss is {self.loss!r}; choose softmax, {', '.join(losses)}, or None.")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"TwoTowerConfig.sampler is {self.sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+
+    def loss_for(self, num_items: int) -> str:
+        """The name of the loss for a catalogue of that size."""
+        return self.loss or ("softmax" if num_items <= WHOLE_CATALOGUE else "sampled_softmax")
 
 
 @struct.dataclass
@@ -84,10 +117,9 @@ def fit_recommendation(
 ) -> Fitted:
     """Fits a recommender to the next item at every position of every sequence.
 
-    The loss is the cross-entropy of a softmax over the whole catalogue. Sequences and
-    items stay on the device, where the history of a position is gathered when its turn
-    comes. A position without history trains the cold-start vector; a position whose item
-    is unknown (``N``) is no target.
+    The loss is that of ``config``. Sequences and items stay on the device, where the history of
+    a position is gathered when its turn comes. A position without history trains the cold-start
+    vector; a position whose item is unknown (``N``) is no target.
 
     Args:
       module: the recommender.
@@ -113,17 +145,19 @@ def fit_recommendation(
     batch_size = min(config.batch_size, len(positions))
     steps = config.epochs * -(-len(positions) // batch_size)
     rate = learning_rates.make(config.schedule, config.learning_rate, steps)
-    optimizer = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    optimizer: Optimizer = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    if config.loss_for(module.num_items) != "softmax":
+        optimizer = RowWise(
+            row_adam(rate, weight_decay=config.weight_decay),
+            adamw(rate, weight_decay=config.weight_decay),
+            max_grad_norm=config.max_grad_norm,
+        )
+    loss_fn = next_item_loss(module, config, np.asarray(sequences.items)[positions])
 
     def gather(data: PyTree, indices: Array) -> PyTree:
         sequences, positions, items = data
         history, behaviour = windows(sequences, positions[indices], config.history_length)
         return Observation(history, behaviour), sequences.items[positions[indices]], items
-
-    def loss_fn(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
-        observation, target, items = batch
-        log_probs = jnp.asarray(module.apply(params, observation, items, method="log_probs"))
-        return -jnp.take_along_axis(log_probs, target[:, None], axis=1).mean(), {}
 
     init_key, fit_key = jax.random.split(key)
     data = jax.tree.map(jnp.asarray, (sequences, positions, items))
