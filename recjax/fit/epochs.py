@@ -154,6 +154,7 @@ def fit_epochs(
 ) -> Fitted:
     """Trains ``params`` by epochs.
 
+    >>> import optax
     >>> def loss_fn(params, batch, key):
     ...     return jnp.mean((params - batch) ** 2), {}
     >>> fitted = fit_epochs(
