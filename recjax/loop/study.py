@@ -186,7 +186,9 @@ def _long_term_value(runs: dict[str, Result]) -> dict[str, Any] | None:
     metric = "session_reward"
     dqn, myopic = (runs[name].final()[metric] for name in ("dqn", "myopic"))
     difference = paired_difference(dqn, myopic)
-    if difference.low > 0:
+    if difference.count < 2:
+        verdict = "One seed has no interval; run several."
+    elif difference.low > 0:
         verdict = "Looking ahead paid: the interval lies above zero."
     elif difference.high < 0:
         verdict = "Looking ahead cost reward: the interval lies below zero."

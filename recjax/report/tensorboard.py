@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboardX import SummaryWriter
 
 
@@ -30,7 +31,8 @@ class TensorBoard:
             if name == "step":
                 continue
             for writer, value in zip(self._writers, values, strict=True):
-                writer.add_scalar(f"{kind}/{name}", value, row["step"])
+                if np.isfinite(value):  # What there was nothing to measure of has no point in the curve.
+                    writer.add_scalar(f"{kind}/{name}", value, row["step"])
 
     def close(self) -> None:
         """Flushes and closes the files."""
