@@ -55,6 +55,31 @@ def test_the_loss_is_the_cross_entropy_of_every_position():
     assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("loss", "sampler"),
+    [("sampled_softmax", sampler) for sampler in ("uniform", "popularity", "in_batch", "mixed")]
+    + [(loss, "uniform") for loss in ("gbce", "bce", "bpr")],
+)
+def test_every_sampled_loss_learns_what_follows(loss, sampler):
+    result = fit(config=dataclasses.replace(CONFIG, loss=loss, sampler=sampler, negatives=6))
+    model = TwoTower(result.params, CATALOGUE, MODULE)
+    _, ids = recommend(model, np.arange(ITEMS)[:, None], 1, exclude_seen=False)
+    assert np.mean(ids[:, 0] == (np.arange(ITEMS) + 1) % ITEMS) >= 0.75
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_big_catalogues_are_sampled_unless_told_otherwise():
+    assert TwoTowerConfig().loss_for(20_000) == "softmax"
+    assert TwoTowerConfig().loss_for(20_001) == "sampled_softmax"
+    assert TwoTowerConfig(loss="softmax").loss_for(10**6) == "softmax"
+    with pytest.raises(ValueError, match=r"TwoTowerConfig.loss is 'hinge'; choose softmax, "):
+        TwoTowerConfig(loss="hinge")
+    with pytest.raises(ValueError, match=r"TwoTowerConfig.sampler is 'rare'; choose one of uniform"):
+        TwoTowerConfig(sampler="rare")
+    with pytest.raises(ValueError, match=r"TwoTowerConfig.negatives is 0"):
+        TwoTowerConfig(negatives=0)
+
+
 def test_same_key_same_bits_other_key_other_loss(fitted):
     assert fit().history == fitted.history
     assert fit(seed=1).history != fitted.history
