@@ -1,4 +1,4 @@
-"""What benchmarks of single operations share: each contender runs in a process of its own, with its peak memory."""
+"""What the benchmarks share: a clock, and contenders in processes of their own, with their peak memory."""
 
 from __future__ import annotations
 
@@ -34,14 +34,19 @@ def measure(contender: Contender, seconds: float, **sizes: int) -> dict[str, flo
 def _run(contender: Contender, seconds: float, sizes: dict[str, int]) -> dict[str, float | None]:
     before = _peak()
     work, temporary = contender(**sizes)
+    return {"seconds": clock(work, seconds, at_least=5), "temporary": temporary, "peak": _peak() - before}
+
+
+def clock(work: Callable[[], object], seconds: float, at_least: int = 3) -> float:
+    """Median seconds of a call, after one that does not count."""
     work()
     times: list[float] = []
     begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(times) < 5:
+    while time.perf_counter() - begun < seconds or len(times) < at_least:
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    return {"seconds": float(np.median(times)), "temporary": temporary, "peak": _peak() - before}
+    return float(np.median(times))
 
 
 def _peak() -> float:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import optax
 import tyro
+from _measure import clock
 from rich.console import Console
 from rich.table import Table
 
@@ -39,18 +40,6 @@ class Config:
     items: tuple[int, ...] = (1_000, 10_000, 100_000)
     seconds: float = 2.0
     """Time spent on each measurement after warming up."""
-
-
-def clock(work: Callable[[], object], seconds: float) -> float:
-    """Median seconds of a call, after one that does not count."""
-    work()
-    times: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(times) < 3:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 class Loop:

@@ -13,11 +13,12 @@ from flax import struct
 
 from recjax.agents.base import Agent, register
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
+from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, excluded, owned
 from recjax.agents.td import n_step_return
-from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, live_index, max_score, refresh, score_at
+from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, max_score, score_at
 from recjax.fit import Optimizer, descend
-from recjax.nn import catalogue_scores, item_vectors, warm_start
+from recjax.nn import catalogue_scores, warm_start
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
 
 LOSSES: dict[str, Callable[[Array], Array]] = {
@@ -160,7 +161,7 @@ def dqn(
         own = network.init(key, spec.empty_observation((1,)), items)
         if params is not None:
             own = owned(params if _alike(own, params) else warm_start(own, params))
-        index = None if index_every is None else live_index(item_vectors(network, own, items), items.num_items)
+        index = keep(network, own, items, index_every)
         return DQNState(
             params=own,
             target_params=owned(own),
@@ -170,12 +171,11 @@ def dqn(
             items=owned(items),
             spec=spec,
             index=index,
-            target_index=None if index is None else owned(index.items),
+            target_index=owned(at_hand(index)),
         )
 
     def scores(state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        index = None if state.index is None else state.index.items
-        return catalogue_scores(network, state.params, observation, state.items, index)
+        return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
 
     def values_at(params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
         if hasattr(network, "at"):
@@ -216,13 +216,11 @@ def dqn(
             return value, {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
-        metrics, step, index, vectors = done.aux, state.step + 1, state.index, None
-        if index is not None:
-            touched = jnp.concatenate([o_tm1.history.ravel(), slate.ravel()])
-            index = refresh(index, touched, item_vectors(network, done.params, state.items), index_every)
-            metrics |= {"index_age": index.age.astype(jnp.float32), "index_drift": index.drift}
-            vectors = index.items
-        target_params, target_index = follow(step, (done.params, vectors), (state.target_params, state.target_index))
+        step = state.step + 1
+        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, o_tm1.history, slate)
+        target_params, target_index = follow(
+            step, (done.params, at_hand(index)), (state.target_params, state.target_index)
+        )
         state = dataclasses.replace(
             state,
             params=done.params,
@@ -232,7 +230,7 @@ def dqn(
             target_index=target_index,
             step=step,
         )
-        return state, metrics
+        return state, done.aux | of_index
 
     act = act_on_scores(scores, exploration, exclude_history)
     return Agent(init, act, learn, scores, hparams=defaults, window=n_step)

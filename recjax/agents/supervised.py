@@ -15,6 +15,7 @@ from jax import lax
 from recjax.agents.base import Agent, register
 from recjax.agents.baselines import fixed_policy
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
+from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, owned
 from recjax.catalogue import (
     BlockScorer,
@@ -25,7 +26,6 @@ from recjax.catalogue import (
     as_scorer,
     live_index,
     logsumexp,
-    refresh,
     sampled_softmax,
     score_at,
 )
@@ -100,8 +100,8 @@ def supervised(
         :class:`recjax.nn.Recommendation`.
       optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``negatives``.
       negatives: how many uniform negatives the users of a batch share; None for the whole
-        catalogue. The network then needs a method ``at(observation, ids, items)`` that takes
-        ids ``i32[B, M]`` and ``i32[M]``, as :class:`recjax.nn.Recommendation` has.
+        catalogue. The network then needs the method ``against`` of
+        :class:`recjax.nn.Recommendation`.
       index_every: updates between full refreshes of kept item vectors, see
         :func:`recjax.agents.dqn`; None makes them anew whenever they are needed.
       exploration: a name in ``explorations``.
@@ -126,7 +126,6 @@ def supervised(
     ) -> SupervisedState:
         check_problem(spec, items, exclude_history, network)
         params = network.init(key, spec.empty_observation((1,)), items) if params is None else owned(params)
-        index = None if index_every is None else live_index(item_vectors(network, params, items), items.num_items)
         return SupervisedState(
             params=params,
             opt_state=optimizer.init(params),
@@ -134,20 +133,18 @@ def supervised(
             step=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
-            index=index,
+            index=keep(network, params, items, index_every),
         )
 
     def scores(state: SupervisedState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        index = None if state.index is None else state.index.items
-        return catalogue_scores(network, state.params, observation, state.items, index)
+        return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
 
     def losses(params: PyTree, observation: Observation, slate: Array, items: Items, drawn: Negatives | None) -> Array:
         """Cross-entropies ``f32[B, K]`` of every slot's item."""
         if drawn is None:
             queries, catalogue = catalogue_scores(network, params, observation, items)
             return logsumexp(queries, catalogue)[:, None] - score_at(queries, catalogue, slate)
-        shown = network.apply(params, observation, slate, items, method="at")
-        others = network.apply(params, observation, drawn.ids, items, method="at")
+        shown, others = network.apply(params, observation, slate, drawn.ids, items, method="against")
         of_slot = jax.vmap(
             lambda ids, positive: sampled_softmax(
                 positive, others, logq=drawn.logq, hits=accidental_hits(ids, drawn.ids)
@@ -168,16 +165,12 @@ def supervised(
             return loss / jnp.maximum(clicks, 1.0), None
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
-        metrics, index = {"loss": done.loss, "clicks": clicks}, state.index
-        if index is not None:
-            sampled = jnp.zeros(0, jnp.int32) if drawn is None else drawn.ids
-            touched = jnp.concatenate([step.observation.history.ravel(), slate.ravel(), sampled])
-            index = refresh(index, touched, item_vectors(network, done.params, state.items), index_every)
-            metrics |= {"index_age": index.age.astype(jnp.float32), "index_drift": index.drift}
+        touched = step.observation.history, slate, *(() if drawn is None else (drawn.ids,))
+        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, *touched)
         state = dataclasses.replace(
             state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
         )
-        return state, metrics
+        return state, {"loss": done.loss, "clicks": clicks} | of_index
 
     act = act_on_scores(scores, exploration, exclude_history)
     return Agent(init, act, learn, scores, hparams=defaults)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
-from recjax.catalogue.rows import RowGrads
+from recjax.catalogue.rows import RowGrads, concatenate
 from recjax.types import Array, PyTree
 
 
@@ -115,11 +115,10 @@ def value_and_row_grad(
 
 def _row_grads(ids: list[Array], values: list[Array], table: Array) -> RowGrads:
     """The gradients of all lookups of a table, one after the other."""
-    no_ids, no_values = jnp.zeros(0, jnp.int32), jnp.zeros((0, table.shape[1]), table.dtype)
-    return RowGrads(
-        jnp.concatenate([no_ids, *(x.ravel().astype(jnp.int32) for x in ids)]),
-        jnp.concatenate([no_values, *(x.reshape(-1, table.shape[1]) for x in values)]),
-    )
+    width = table.shape[1]
+    nothing = RowGrads(jnp.zeros(0, jnp.int32), jnp.zeros((0, width), jnp.float32))
+    found = (RowGrads(i.ravel().astype(jnp.int32), v.reshape(-1, width)) for i, v in zip(ids, values, strict=True))
+    return concatenate(nothing, *found)
 
 
 class _Tape:

@@ -40,13 +40,26 @@ class Recommendation(Towers):
         return self.similarity.query(self.represent(observation, items))
 
     def item_vectors(self, ids: Array, items: Items) -> Array:
-        """Rows ``ids: i32[M]`` of :meth:`item_index`, ``f32[M, dim]``."""
+        """Rows ``ids: i32[...]`` of :meth:`item_index`, ``f32[..., dim]``."""
         return self.similarity.key(self.item(ids, items))
 
-    def at(self, observation: Observation, ids: Array, items: Items) -> Array:
-        """Logits ``f32[B, M]`` of given items ``i32[B, M]``, or ``i32[M]`` the same for all, in ``0 .. N-1``."""
-        queries, vectors = self.queries(observation, items), self.item_vectors(ids, items)
-        return queries @ vectors.T if ids.ndim == 1 else jnp.einsum("bd,bmd->bm", queries, vectors)
+    def against(
+        self, observation: Observation, positives: Array, negatives: Array, items: Items
+    ) -> tuple[Array, Array]:
+        """Logits of items of each user's own and of items that all users share, for sampled losses.
+
+        Args:
+          observation: of a batch of users.
+          positives: ``i32[B, K]``.
+          negatives: ``i32[M]``; those that are ``PAD_ID`` score 0.
+          items: the features of all items.
+
+        Returns:
+          ``(f32[B, K], f32[B, M])``.
+        """
+        queries = self.queries(observation, items)
+        own = jnp.einsum("bd,bkd->bk", queries, self.item_vectors(positives, items))
+        return own, queries @ self.item_vectors(negatives, items).T
 
     def item_index(self, items: Items) -> ItemIndex:
         """Normalised vectors of the catalogue."""
