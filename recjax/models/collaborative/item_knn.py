@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from scipy import sparse
 
 from recjax.data import Interactions
 from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
@@ -97,6 +96,8 @@ def item_knn(
 
 def _from_pairs(matrix: UserItemMatrix, norms: np.ndarray, neighbours: int, shrinkage: float) -> ItemKNN:
     """The neighbours from the sparse products of items, a block of items at a time."""
+    from scipy import sparse  # Importing it changes the warning filters, which importing recjax must not.
+
     users = sparse.csr_matrix((matrix.weight, (matrix.user, matrix.item)), (matrix.num_users, matrix.num_items))
     items = users.T.tocsr()
     ids = np.full((matrix.num_items, neighbours), PAD_ID, np.int32)
