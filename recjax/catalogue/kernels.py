@@ -2,14 +2,59 @@
 
 There is none yet: nothing here has been measured on a GPU, and a kernel that was never run
 is worth nothing. What a kernel would replace is a function of this module, with the same
-result up to rounding, so that callers never know which of the two they got.
+result up to rounding, so that callers never know which of the two they got:
+
+* :func:`group_max`, :func:`block_max` and :func:`block_best`: one pass over a block of
+  scores, for top-k, for maxima and for argmaxima over the catalogue;
+* :func:`update_rows`: the sorted-run update of the rows of a table, where one kernel would
+  read and write each row and its state once.
 """
 
 from __future__ import annotations
 
-from recjax.types import Array
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from recjax.types import Array, PyTree
 
 
 def group_max(scores: Array, group: int) -> Array:
     """Maxima of groups of neighbours, ``f32[B, n] -> f32[B, n / group]``; NaN where a group holds one."""
     return scores.reshape(scores.shape[0], -1, group).max(-1)
+
+
+def block_max(scores: Array) -> Array:
+    """The largest score of each query, ``f32[B, n] -> f32[B]``; NaN where there is one."""
+    return scores.max(-1)
+
+
+def block_best(scores: Array) -> tuple[Array, Array]:
+    """The largest score of each query and its first position, ``(f32[B], i32[B])``; NaN is the largest."""
+    # Two plain reductions: jnp.argmax reduces pairs, several times slower on CPUs.
+    top = block_max(scores)
+    is_top = (scores == top[:, None]) | (jnp.isnan(scores) & jnp.isnan(top)[:, None])
+    positions = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
+    return top, jnp.min(jnp.where(is_top, positions, scores.shape[-1]), axis=-1)
+
+
+def update_rows(
+    rule: Callable[[Array, PyTree], tuple[Array, PyTree]], table: Array, state: PyTree, ids: Array
+) -> tuple[Array, PyTree]:
+    """Replaces some rows of a table and of its state by ``rule`` of them.
+
+    Args:
+      rule: ``(rows [U, D], row_state) -> (rows, row_state)`` of the dtypes it was given.
+      table: ``[V, D]``.
+      state: leaves ``[V, ...]``.
+      ids: ``i32[U]`` distinct, as :func:`recjax.catalogue.coalesce` leaves them: those of
+        rows ascend, and slots whose id is beyond the table write nothing.
+
+    Returns:
+      ``(table, state)``, in place when both are donated.
+    """
+    # Slots without a row read the last row; what comes of it is dropped.
+    rows, row_state = jax.tree.map(lambda leaf: leaf.at[ids].get(mode="clip"), (table, state))
+    put = lambda leaf, new: leaf.at[ids].set(new, mode="drop", unique_indices=True)  # noqa: E731
+    return jax.tree.map(put, (table, state), rule(rows, row_state))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from recjax.catalogue.blocks import block_size_of, fold
 from recjax.catalogue.gradient import differentiable
 from recjax.catalogue.items import BlockScorer, Catalogue, as_catalogue, as_scorer
+from recjax.catalogue.kernels import block_max
 from recjax.catalogue.search import argmax
 from recjax.types import Array, PyTree
 
@@ -117,7 +118,7 @@ class _Max:
 
     @staticmethod
     def value(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> Array:
-        return fold(lambda scores, _: scores.max(-1), jnp.maximum, queries, items, exclude, size)
+        return fold(lambda scores, _: block_max(scores), jnp.maximum, queries, items, exclude, size)
 
     @staticmethod
     def residual(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> tuple[Array, Array]:

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
+from recjax.catalogue.kernels import update_rows
 from recjax.catalogue.rows import RowGrads, check_row_grads, coalesce
 from recjax.types import Array, PyTree
 
@@ -237,17 +238,11 @@ def _row_optimizer(init: Callable[[Array], PyTree], rule: Rule, seed: int) -> Ro
             raise ValueError(f"A table of shape {table.shape} cannot take gradients of shape {grads.values.shape}.")
         grads = coalesce(grads, table.shape[0])
 
-        def take(leaf: Array) -> Array:
-            # Slots without a row read the last row; what comes of it is dropped.
-            return leaf.at[grads.ids].get(mode="clip")
+        def changed(rows: Array, row_state: PyTree) -> tuple[Array, PyTree]:
+            rows, row_state = rule(rows.astype(jnp.float32), row_state, grads.values, step)
+            return store(rows, table.dtype, grads.values, step), row_state
 
-        def put(leaf: Array, new: Array) -> Array:
-            return leaf.at[grads.ids].set(new, mode="drop", unique_indices=True)
-
-        rows, row_state = jax.tree.map(take, (table, state))
-        rows, row_state = rule(rows.astype(jnp.float32), row_state, grads.values, step)
-        rows = store(rows, table.dtype, grads.values, step)
-        return jax.tree.map(put, (table, state), (rows, row_state))
+        return update_rows(changed, table, state, grads.ids)
 
     def dense_update(table: Array, state: PyTree, grad: Array, step: Array) -> tuple[Array, PyTree]:
         _check_table(table)

@@ -17,7 +17,7 @@ from jax import lax
 
 from recjax.catalogue.blocks import arrange_excluded, block_size_of, fold, without
 from recjax.catalogue.items import BlockScorer, Catalogue, as_catalogue, as_scorer
-from recjax.catalogue.kernels import group_max
+from recjax.catalogue.kernels import block_best, group_max
 from recjax.types import PAD_ID, Array, PyTree
 
 MAXIMA = 2**23
@@ -83,11 +83,8 @@ def argmax(queries: PyTree, items: Catalogue, *, exclude: Array | None = None, b
     """
 
     def summarise(scores: Array, start: Array | int) -> tuple[Array, Array]:
-        # Two plain reductions: jnp.argmax reduces pairs, several times slower on CPUs.
-        top = scores.max(-1)
-        is_top = (scores == top[:, None]) | (jnp.isnan(scores) & jnp.isnan(top)[:, None])
-        positions = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
-        return top, jnp.min(jnp.where(is_top, positions, scores.shape[-1]), axis=-1) + start
+        top, position = block_best(scores)
+        return top, position + start
 
     def merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
         # NaN is the greatest, and the first of equals stays.

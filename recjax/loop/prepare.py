@@ -31,6 +31,9 @@ COLLECT_USERS, COLLECT_STEPS = 1000, 100
 FACTORS = 8
 """Width of the fitted preference."""
 
+DENSE_SCORES = 2**25
+"""Scores of collaborative filtering that are held at once: 128 MB."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -207,8 +210,12 @@ def rank(
         "user kNN": user_knn(split.train, items.num_items),
         "matrix factorisation (ALS)": als(split.train, items.num_items),
     }
+    # These score a batch of users densely.
+    users = max(1, min(256, DENSE_SCORES // items.num_items))
     evaluations = {
-        name: evaluate(jax.tree_util.Partial(type(other).scores, other), history, targets, protocol, seen=seen)
+        name: evaluate(
+            jax.tree_util.Partial(type(other).scores, other), history, targets, protocol, seen=seen, batch_size=users
+        )
         for name, other in others.items()
     }
     two_towers = jax.tree_util.Partial(functools.partial(_two_towers, model), params, items)
