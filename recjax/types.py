@@ -116,11 +116,14 @@ class Observation:
         ``PAD_ID`` where the history is padded.
       context: ``f32[..., C]`` what else the platform knows of the user (age, device),
         or None.
+      time: ``i32[..., L]`` when each of them was, in seconds from any start, 0 where the
+        history is padded; or None.
     """
 
     history: Array
     behaviour: Array
     context: Array | None = None
+    time: Array | None = None
 
 
 @struct.dataclass

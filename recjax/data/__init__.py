@@ -16,7 +16,8 @@ from recjax.data import sets
 from recjax.data.columns import BEHAVIOURS, Columns
 from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
 from recjax.data.features import ItemColumns, item_features, title_vocabulary, with_item_file, with_user_file
-from recjax.data.histories import Sequences, last_histories, sequences, windows
+from recjax.data.filters import with_enough_events
+from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
 from recjax.data.offline import bandit_steps, transitions
@@ -62,6 +63,7 @@ __all__ = [
     "global_time",
     "item_features",
     "last_histories",
+    "last_times",
     "leave_one_out",
     "load",
     "read",
@@ -71,6 +73,7 @@ __all__ = [
     "title_vocabulary",
     "transitions",
     "windows",
+    "with_enough_events",
     "with_item_file",
     "with_user_file",
     "words",

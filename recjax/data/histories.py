@@ -20,11 +20,13 @@ class Sequences:
       items: ``i32[E]``.
       behaviours: ``i32[E]`` codes of :class:`~recjax.types.Behaviour`.
       starts: ``i32[U + 1]``, ascending from 0 to ``E``.
+      times: ``i32[E]`` seconds since the first event of the log, or None without times.
     """
 
     items: Array
     behaviours: Array
     starts: Array
+    times: Array | None = None
 
     @property
     def num_users(self) -> int:
@@ -40,7 +42,7 @@ def sequences(interactions: Interactions, num_users: int) -> Sequences:
       num_users: ``U``; users without events have empty sequences.
 
     Raises:
-      ValueError: a user id is not in ``0 .. num_users - 1``.
+      ValueError: a user id is not in ``0 .. num_users - 1``, or the log spans over 68 years.
 
     >>> log = Interactions([1, 0, 1, 1], [7, 5, 8, 9], time=[20, 10, 20, 10])
     >>> found = sequences(log, num_users=3)
@@ -59,7 +61,17 @@ def sequences(interactions: Interactions, num_users: int) -> Sequences:
         items=jnp.asarray(interactions.item[order]),
         behaviours=jnp.asarray(interactions.behaviour[order], jnp.int32),
         starts=jnp.asarray(starts, jnp.int32),
+        times=_seconds(interactions, order),
     )
+
+
+def _seconds(interactions: Interactions, order: np.ndarray) -> Array | None:
+    if interactions.time is None or not len(order):
+        return None
+    seconds = interactions.time[order] - interactions.time.min()
+    if seconds.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"The log spans {seconds.max()} seconds, over 68 years; check its times.")
+    return jnp.asarray(seconds, jnp.int32)
 
 
 def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array, Array]:
@@ -82,8 +94,13 @@ def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array,
     return _before(sequences, sequences.starts[user], positions, length)
 
 
-def last_histories(sequences: Sequences, length: int) -> tuple[Array, Array]:
-    """The newest ``length`` events of every user.
+def last_histories(sequences: Sequences, length: int, users: Array | None = None) -> tuple[Array, Array]:
+    """The newest ``length`` events of users.
+
+    Args:
+      sequences: the log.
+      length: ``L``, a Python int.
+      users: ``i32[U]``; all users, in their order, when None.
 
     Returns:
       Items and behaviours, each ``i32[U, L]``, oldest first, padded on the left with
@@ -93,17 +110,42 @@ def last_histories(sequences: Sequences, length: int) -> tuple[Array, Array]:
     >>> last_histories(sequences(log, 2), length=2)[0].tolist()
     [[6, 7], [-1, -1]]
     """
-    return _before(sequences, sequences.starts[:-1], sequences.starts[1:], length)
+    return _before(sequences, *_bounds(sequences, users), length)
+
+
+def last_times(sequences: Sequences, length: int, users: Array | None = None) -> Array:
+    """When the events of :func:`last_histories` were: ``i32[U, L]``, 0 where there is none.
+
+    Raises:
+      ValueError: the log has no times.
+
+    >>> log = Interactions([0, 0, 0], [5, 6, 7], time=[10, 20, 40])
+    >>> last_times(sequences(log, 1), length=4).tolist()
+    [[0, 0, 10, 30]]
+    """
+    if sequences.times is None:
+        raise ValueError("These sequences have no times; make them of interactions that have.")
+    at = _positions(sequences, *_bounds(sequences, users), length)
+    return sequences.times.at[at].get(mode="fill", fill_value=0)
+
+
+def _bounds(sequences: Sequences, users: Array | None) -> tuple[Array, Array]:
+    begin, end = sequences.starts[:-1], sequences.starts[1:]
+    return (begin, end) if users is None else (begin[users], end[users])
+
+
+def _positions(sequences: Sequences, begin: Array, end: Array, length: int) -> Array:
+    """The ``length`` positions before ``end``; beyond the log for those before ``begin``."""
+    at = end[:, None] - length + jnp.arange(length, dtype=jnp.int32)[None, :]
+    return jnp.where(at >= begin[:, None], at, sequences.items.shape[0])
 
 
 def _before(sequences: Sequences, begin: Array, end: Array, length: int) -> tuple[Array, Array]:
     """Events at the ``length`` positions before ``end`` that are not before ``begin``."""
-    size = sequences.items.shape[0]
-    if size == 0:  # JAX gathers nothing from an empty array, not even a fill value
+    if sequences.items.shape[0] == 0:  # JAX gathers nothing from an empty array, not even a fill value
         padding = jnp.full((end.shape[0], length), PAD_ID, jnp.int32)
         return padding, padding
-    at = end[:, None] - length + jnp.arange(length, dtype=jnp.int32)[None, :]
-    at = jnp.where(at >= begin[:, None], at, size)
+    at = _positions(sequences, begin, end, length)
     return (
         sequences.items.at[at].get(mode="fill", fill_value=PAD_ID),
         sequences.behaviours.at[at].get(mode="fill", fill_value=PAD_ID),

@@ -16,15 +16,28 @@ True
 """
 
 from recjax.fit.checkpoints import Checkpoints
-from recjax.fit.descent import Descent, Optimizer, descend
+from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
-from recjax.fit.epochs import Callback, EarlyStopping, FitState, Fitted, Gather, fit_epochs, make_epoch, take
+from recjax.fit.epochs import (
+    Batches,
+    Callback,
+    EarlyStopping,
+    FitState,
+    Fitted,
+    Gather,
+    fit_epochs,
+    make_epoch,
+    shuffled,
+    shuffled_by_bucket,
+    take,
+)
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
 from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
 
 __all__ = [
+    "Batches",
     "Callback",
     "Checkpoints",
     "Descent",
@@ -37,6 +50,7 @@ __all__ = [
     "Progress",
     "RowWise",
     "Schedule",
+    "Switch",
     "Task",
     "TrainState",
     "Update",
@@ -53,5 +67,7 @@ __all__ = [
     "make_update",
     "pmap_update",
     "shard_seeds",
+    "shuffled",
+    "shuffled_by_bucket",
     "take",
 ]

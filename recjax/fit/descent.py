@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,6 +20,18 @@ Optimizer: TypeAlias = optax.GradientTransformation | RowWise
 
 Loss = Callable[..., tuple[Array, Any]]
 """``(params, *args) -> (loss, aux)``."""
+
+
+class Switch(NamedTuple):
+    """Losses of one form for batches of several shapes, of which each update takes one.
+
+    Attributes:
+      which: ``(*args) -> i32[]`` the index of a branch.
+      branches: the losses, with the arguments of :data:`Loss`; all return the same shapes.
+    """
+
+    which: Callable[..., Array]
+    branches: tuple[Loss, ...]
 
 
 class Descent(NamedTuple):
@@ -40,7 +53,7 @@ class Descent(NamedTuple):
 
 
 def descend(
-    loss_fn: Loss,
+    loss_fn: Loss | Switch,
     optimizer: Optimizer,
     params: PyTree,
     opt_state: PyTree,
@@ -51,7 +64,7 @@ def descend(
     """One step of gradient descent, to be used inside ``jit``, ``scan`` or ``vmap``.
 
     Args:
-      loss_fn: ``(params, *args) -> (loss, aux)``.
+      loss_fn: ``(params, *args) -> (loss, aux)``, or a :class:`Switch` of several.
       optimizer: an optax transformation or :class:`RowWise`.
       params: the parameters.
       opt_state: ``optimizer.init(params)`` or what the last step returned.
@@ -64,6 +77,14 @@ def descend(
     Raises:
       ValueError: ``accumulate`` does not divide a leading axis.
     """
+    if isinstance(loss_fn, Switch):
+        # The whole update is inside the branch: gradients of rows differ in shape, and a derivative of the
+        # switch itself would carry what every branch remembers.
+        take = [
+            partial(descend, branch, optimizer, axis_name=axis_name, accumulate=accumulate)
+            for branch in loss_fn.branches
+        ]
+        return jax.lax.switch(loss_fn.which(*args), take, params, opt_state, *args)
     if accumulate == 1:
         (loss, aux), grads = _value_and_grad(loss_fn, optimizer, params, *args)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 
 from recjax.fit.checkpoints import Checkpoints
-from recjax.fit.descent import Optimizer
+from recjax.fit.descent import Optimizer, Switch
 from recjax.fit.progress import Progress
 from recjax.fit.step import LossFn, TrainState, gradient_step
 from recjax.types import Array, PyTree
@@ -81,61 +81,96 @@ class Fitted:
     best_epoch: int
 
 
+Batches = Callable[[Array], Array]
+"""``key -> i32[steps, B]``: the examples of every batch of an epoch."""
+
+
+def shuffled(num_examples: int, batch_size: int) -> Batches:
+    """Every example once, in random order.
+
+    The last batch is filled up with the first examples of the epoch's order, so all
+    batches have one size, every example is seen, and fewer than ``batch_size`` are seen
+    twice.
+
+    Raises:
+      ValueError: ``batch_size`` is not in ``1 .. num_examples``.
+    """
+    steps = _steps(num_examples, batch_size)
+    return lambda key: jnp.resize(jax.random.permutation(key, num_examples), (steps, batch_size))
+
+
+def shuffled_by_bucket(buckets: Array, batch_size: int) -> Batches:
+    """Like :func:`shuffled`, but examples of one bucket share batches, which come in random order.
+
+    Only where one bucket ends and the next begins does a batch hold examples of both.
+
+    Args:
+      buckets: ``i32[n]`` the bucket of each example, such as the rank of its length.
+      batch_size: examples in a batch.
+
+    Raises:
+      ValueError: ``batch_size`` is not in ``1 .. n``.
+    """
+    num_examples = len(buckets)
+    steps = _steps(num_examples, batch_size)
+
+    def batches(key: Array) -> Array:
+        example_key, batch_key = jax.random.split(key)
+        order = jax.random.permutation(example_key, num_examples)
+        order = order[jnp.argsort(buckets[order], stable=True)]
+        return jax.random.permutation(batch_key, jnp.resize(order, (steps, batch_size)))
+
+    return batches
+
+
+def _steps(num_examples: int, batch_size: int) -> int:
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
+    return -(-num_examples // batch_size)
+
+
 def take(data: PyTree, indices: Array) -> PyTree:
     """The rows ``indices`` of every leaf of ``data``."""
     return jax.tree.map(lambda leaf: leaf[indices], data)
 
 
 def make_epoch(
-    loss_fn: LossFn,
+    loss_fn: LossFn | Switch,
     optimizer: Optimizer,
+    batches: Batches,
     *,
-    num_examples: int,
-    batch_size: int,
     gather: Gather = take,
     accumulate: int = 1,
 ) -> Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array]]]:
-    """A compiled epoch: every example once, in random order.
-
-    The last batch is filled up with the first examples of the epoch's order, so all
-    batches have one size, every example is seen, and fewer than ``batch_size`` are seen
-    twice.
+    """A compiled epoch.
 
     Args:
-      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      loss_fn: see :func:`~recjax.fit.gradient_step`.
       optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
-      num_examples: examples in the data.
-      batch_size: examples in a batch.
+      batches: which examples make up each batch, such as :func:`shuffled`.
       gather: makes a batch from the data and example indices.
       accumulate: into how many parts each batch is cut, see :func:`~recjax.fit.gradient_step`.
 
     Returns:
       ``(state, data, key) -> (state, metrics)`` with metrics ``f32[steps]`` as
       :func:`~recjax.fit.gradient_step` has them. The state is donated.
-
-    Raises:
-      ValueError: ``batch_size`` is not in ``1 .. num_examples``.
     """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
     step = gradient_step(loss_fn, optimizer, accumulate=accumulate)
-    steps = -(-num_examples // batch_size)
 
     def epoch(state: TrainState, data: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
         order_key, step_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, num_examples)
-        batches = jnp.resize(order, (steps, batch_size))
+        indices = batches(order_key)
         return jax.lax.scan(
             lambda state, batch: step(state, gather(data, batch[0]), batch[1]),
             state,
-            (batches, jax.random.split(step_key, steps)),
+            (indices, jax.random.split(step_key, len(indices))),
         )
 
     return jax.jit(epoch, donate_argnums=0)
 
 
 def fit_epochs(
-    loss_fn: LossFn,
+    loss_fn: LossFn | Switch,
     optimizer: Optimizer,
     params: PyTree,
     data: PyTree,
@@ -145,6 +180,7 @@ def fit_epochs(
     batch_size: int,
     num_examples: int | None = None,
     gather: Gather = take,
+    buckets: Array | None = None,
     accumulate: int = 1,
     callback: Callback | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -164,7 +200,7 @@ def fit_epochs(
     (3.0, 2)
 
     Args:
-      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``, or a :class:`~recjax.fit.Switch`.
       optimizer: an optax transformation, see :func:`~recjax.fit.adamw` for clipping, or
         :class:`~recjax.fit.RowWise`.
       params: where to start; left untouched.
@@ -174,6 +210,7 @@ def fit_epochs(
       batch_size: examples in a batch.
       num_examples: examples in ``data``; the leading axis of its leaves by default.
       gather: makes a batch from the data and example indices; takes rows by default.
+      buckets: ``i32[n]``; examples of one bucket share batches, see :func:`shuffled_by_bucket`.
       accumulate: into how many parts each batch is cut, one after the other, for less memory.
       callback: called after each epoch; the metrics that it returns join the epoch's. It
         must not keep the parameters, whose memory the next epoch reuses.
@@ -196,9 +233,8 @@ def fit_epochs(
         raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
     if num_examples is None:
         num_examples = jax.tree.leaves(data)[0].shape[0]
-    run_epoch = make_epoch(
-        loss_fn, optimizer, num_examples=num_examples, batch_size=batch_size, gather=gather, accumulate=accumulate
-    )
+    batches = shuffled(num_examples, batch_size) if buckets is None else shuffled_by_bucket(buckets, batch_size)
+    run_epoch = make_epoch(loss_fn, optimizer, batches, gather=gather, accumulate=accumulate)
     params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
     state = FitState(
         train=TrainState.create(params, optimizer),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from recjax.fit.descent import Optimizer, descend
+from recjax.fit.descent import Optimizer, Switch, descend
 from recjax.types import Array, PyTree
 
 LossFn = Callable[[PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
@@ -42,12 +42,13 @@ Update = Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array
 
 
 def gradient_step(
-    loss_fn: LossFn, optimizer: Optimizer, axis_name: str | None = None, *, accumulate: int = 1
+    loss_fn: LossFn | Switch, optimizer: Optimizer, axis_name: str | None = None, *, accumulate: int = 1
 ) -> Update:
     """An update that is not compiled yet, to be used inside ``jit``, ``scan`` or ``vmap``.
 
     Args:
-      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``, or a :class:`~recjax.fit.Switch` of
+        such functions by ``which(batch)``.
       optimizer: an optax transformation or :class:`~recjax.fit.RowWise`.
       axis_name: a mapped axis over which gradients and metrics are averaged.
       accumulate: into how many parts the batch is cut, see :func:`~recjax.fit.descend`; each
@@ -58,8 +59,14 @@ def gradient_step(
       ``loss`` and ``grad_norm``, the global norm of the gradient before any clipping.
     """
 
-    def part_loss(params: PyTree, batch: PyTree, keys: Array) -> tuple[Array, dict[str, Array]]:
-        return loss_fn(params, batch, keys[0])
+    def of_part(loss_fn: LossFn) -> LossFn:
+        return lambda params, batch, keys: loss_fn(params, batch, keys[0])
+
+    part_loss: LossFn | Switch
+    if isinstance(loss_fn, Switch):
+        part_loss = Switch(lambda batch, keys: loss_fn.which(batch), tuple(map(of_part, loss_fn.branches)))
+    else:
+        part_loss = of_part(loss_fn)
 
     def update(state: TrainState, batch: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
         keys = key[None] if accumulate == 1 else jax.random.split(key, accumulate)
@@ -73,7 +80,7 @@ def gradient_step(
     return update
 
 
-def make_update(loss_fn: LossFn, optimizer: Optimizer, *, accumulate: int = 1) -> Update:
+def make_update(loss_fn: LossFn | Switch, optimizer: Optimizer, *, accumulate: int = 1) -> Update:
     """A compiled update that reuses the memory of the state it is given.
 
     The state passed in is donated: use the one that is returned.

@@ -16,7 +16,10 @@ learned from logs can start what is learned from rewards.
 (2,)
 """
 
+from recjax.nn.attention import RelativeBias, SelfAttention, TransformerBlock
+from recjax.nn.bidirectional import BidirectionalEncoder
 from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
+from recjax.nn.hstu import HSTUBlock, HSTUEncoder
 from recjax.nn.item import ItemRepresentation
 from recjax.nn.q_networks import MLPQ, DotProductQ, q_networks
 from recjax.nn.recommendation import Recommendation
@@ -27,14 +30,20 @@ from recjax.nn.user import UserRepresentation
 
 __all__ = [
     "MLPQ",
+    "BidirectionalEncoder",
     "DotProductQ",
     "GRUEncoder",
+    "HSTUBlock",
+    "HSTUEncoder",
     "ItemRepresentation",
     "MeanEncoder",
     "Recommendation",
+    "RelativeBias",
+    "SelfAttention",
     "SelfAttentionEncoder",
     "Similarity",
     "Towers",
+    "TransformerBlock",
     "UserRepresentation",
     "catalogue_scores",
     "cosine_similarity",

@@ -3,20 +3,30 @@
 Every encoder is a Flax module ``(vectors [B, L, D], mask bool[B, L]) -> [B, D]``. Its
 result does not depend on what stands at masked positions, nor on how many of them
 precede the history. Where nothing is left, the result is finite and unspecified; who
-calls replaces it.
+calls replaces it. Encoders that take ``time: i32[B, L]``, seconds, are given it where
+observations have it.
+
+With ``every_position=True`` it returns ``[B, L, D]``, what it says of the history up to
+and with each position, which training on whole sequences reads all at once. Dropout is on
+where a ``dropout`` key is given, see :mod:`recjax.nn.attention`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from recjax.nn.attention import Norm, RelativeBias, TransformerBlock, dropout
 from recjax.registry import Registry
 from recjax.types import Array
+
+Positions = Literal["learned", "rotary", "relative"]
+"""How a transformer knows the order of a history."""
 
 history_encoders: Registry = Registry("history encoder")
 
@@ -32,11 +42,12 @@ class MeanEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, vectors: Array, mask: Array) -> Array:
+    def __call__(self, vectors: Array, mask: Array, *, every_position: bool = False) -> Array:
         """See the module."""
         present = mask[:, :, None]
-        total = jnp.where(present, vectors, 0).astype(jnp.float32).sum(1)
-        return (total / jnp.maximum(present.sum(1), 1)).astype(self.dtype)
+        add = jnp.cumsum if every_position else jnp.sum
+        total = add(jnp.where(present, vectors, 0).astype(jnp.float32), axis=1)
+        return (total / jnp.maximum(add(present, axis=1), 1)).astype(self.dtype)
 
 
 @history_encoders.register("gru")
@@ -53,6 +64,7 @@ class GRUEncoder(nn.Module):
     The products with ``x`` are one matrix product before the scan.
 
     Attributes:
+      dropout: share of the inputs that is dropped.
       dtype: of the computation; parameters are float32.
 
     References:
@@ -61,26 +73,30 @@ class GRUEncoder(nn.Module):
       Recommendations with Recurrent Neural Networks", ICLR 2016.
     """
 
+    dropout: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, vectors: Array, mask: Array) -> Array:
+    def __call__(self, vectors: Array, mask: Array, *, every_position: bool = False) -> Array:
         """See the module."""
         dim = vectors.shape[-1]
+        vectors = dropout(self, self.dropout, vectors)
         inputs = nn.Dense(3 * dim, dtype=self.dtype, name="input")(vectors)
         recurrent = self.param("recurrent", _orthogonal_blocks, (dim, 3 * dim)).astype(self.dtype)
         bias = self.param("candidate_bias", nn.initializers.zeros, (dim,)).astype(self.dtype)
 
-        def step(h: Array, step_input: tuple[Array, Array]) -> tuple[Array, None]:
+        def step(h: Array, step_input: tuple[Array, Array]) -> tuple[Array, Array | None]:
             x, present = step_input
             x_r, x_z, x_n = jnp.split(x, 3, axis=-1)
             h_r, h_z, h_n = jnp.split(h @ recurrent, 3, axis=-1)
             r, z = nn.sigmoid(x_r + h_r), nn.sigmoid(x_z + h_z)
             n = jnp.tanh(x_n + r * (h_n + bias[None, :]))
-            return jnp.where(present[:, None], (1 - z) * n + z * h, h), None
+            h = jnp.where(present[:, None], (1 - z) * n + z * h, h)
+            return h, h if every_position else None
 
         start = jnp.zeros((vectors.shape[0], dim), self.dtype)
-        return lax.scan(step, start, (inputs.swapaxes(0, 1), mask.T))[0]
+        last, states = lax.scan(step, start, (inputs.swapaxes(0, 1), mask.T))
+        return last if states is None else states.swapaxes(0, 1)
 
 
 def _orthogonal_blocks(key: Array, shape: tuple[int, int]) -> Array:
@@ -91,15 +107,22 @@ def _orthogonal_blocks(key: Array, shape: tuple[int, int]) -> Array:
 
 @history_encoders.register("attention")
 class SelfAttentionEncoder(nn.Module):
-    """The output of a small causal transformer at the last position.
+    """SASRec: a causal transformer.
 
-    Positions are learned and counted from the end, so the newest item always has
-    position 0. Only the last position is read, so the last block computes no other.
+    Positions are counted from the end, so the newest item always has position 0. Where only
+    the last position is read, the last block computes no other.
 
     Attributes:
       num_blocks: transformer blocks.
       num_heads: attention heads; must divide the width of the vectors.
       max_length: learned positions; items further back share the last one.
+      positions: "learned" vectors, "rotary" turns of queries and keys, or "relative" biases of
+        attention by distance.
+      time_buckets: kinds of time between events that "relative" positions tell apart; 0 for
+        observations without times.
+      dropout: share that is dropped of the inputs and inside the blocks.
+      norm: layer norms "pre" or "post" the sublayers.
+      expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
       dtype: of the computation; parameters are float32.
 
     References:
@@ -109,49 +132,70 @@ class SelfAttentionEncoder(nn.Module):
     num_blocks: int = 1
     num_heads: int = 2
     max_length: int = 256
+    positions: Positions = "learned"
+    time_buckets: int = 0
+    dropout: float = 0.0
+    norm: Norm = "pre"
+    expansion: int = 4
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, vectors: Array, mask: Array) -> Array:
+    def __call__(
+        self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
+    ) -> Array:
         """See the module."""
-        length, dim = vectors.shape[-2:]
-        if self.num_blocks < 1:
-            raise ValueError(f"SelfAttentionEncoder.num_blocks is {self.num_blocks}; it must be at least 1.")
-        if dim % self.num_heads:
-            raise ValueError(
-                f"SelfAttentionEncoder.num_heads is {self.num_heads}, which does not divide the width {dim}"
-                " of the item vectors; choose a divisor."
-            )
-        table = self.param("position", nn.initializers.normal(0.02), (self.max_length, dim)).astype(self.dtype)
-        from_end = jnp.minimum(jnp.arange(length - 1, -1, -1), self.max_length - 1)
-        x = jnp.where(mask[:, :, None], vectors.astype(self.dtype), 0) + table[from_end][None]
+        length = vectors.shape[-2]
+        check_encoder(self)
+        bias = relative_bias(self, length, time)
+        x = jnp.where(mask[:, :, None], vectors.astype(self.dtype), 0)
+        if self.positions == "learned":
+            x = x + positions_from_end(self, length, vectors.shape[-1])
+        x = dropout(self, self.dropout, x)
         causal = jnp.tril(jnp.ones((length, length), bool))
         visible = mask[:, None, None, :] & causal[None, None]
         for index in range(self.num_blocks):
-            is_last = index == self.num_blocks - 1
-            block = TransformerBlock(self.num_heads, self.dtype, name=f"block_{index}")
-            x = block(x, visible[:, :, -1:] if is_last else visible)
-        return nn.LayerNorm(dtype=self.dtype, name="norm")(x[:, -1])
+            only_last = index == self.num_blocks - 1 and not every_position
+            block = TransformerBlock(
+                self.num_heads,
+                dropout=self.dropout,
+                norm=self.norm,
+                expansion=self.expansion,
+                rotary=self.positions == "rotary",
+                dtype=self.dtype,
+                name=f"block_{index}",
+            )
+            x = block(x, visible[:, :, -1:] if only_last else visible, bias)
+        if self.norm == "pre":
+            x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return x if every_position else x[:, -1]
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm attention and a feed-forward layer, for the last ``Q`` positions.
+def positions_from_end(module: Any, length: int, dim: int) -> Array:
+    """Learned vectors ``[1, L, D]`` of positions, the parameter ``position`` of ``module``."""
+    table = module.param("position", nn.initializers.normal(0.02), (module.max_length, dim)).astype(module.dtype)
+    from_end = jnp.minimum(jnp.arange(length - 1, -1, -1), module.max_length - 1)
+    return table[from_end][None]
 
-    Attributes:
-      num_heads: attention heads.
-      dtype: of the computation; parameters are float32.
-    """
 
-    num_heads: int
-    dtype: Any = jnp.float32
+def relative_bias(module: Any, length: int, time: Array | None) -> Array | None:
+    """The :class:`RelativeBias` of an encoder of blocks, None where its positions are others."""
+    if module.positions != "relative":
+        return None
+    return RelativeBias(module.num_heads, module.max_length, module.time_buckets, name="relative")(length, time)
 
-    @nn.compact
-    def __call__(self, x: Array, visible: Array) -> Array:
-        """``(x [B, L, D], visible bool[B, 1, Q, L]) -> [B, Q, D]``."""
-        dim, num_queries = x.shape[-1], visible.shape[-2]
-        normed = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
-        attend = nn.MultiHeadDotProductAttention(self.num_heads, dtype=self.dtype, name="attention")
-        x = x[:, -num_queries:] + attend(normed[:, -num_queries:], normed, mask=visible)
-        normed = nn.LayerNorm(dtype=self.dtype, name="feed_forward_norm")(x)
-        wide = nn.gelu(nn.Dense(4 * dim, dtype=self.dtype, name="wide")(normed))
-        return x + nn.Dense(dim, dtype=self.dtype, name="narrow")(wide)
+
+def check_encoder(module: Any) -> None:
+    """Raises ValueError where the options of an encoder of blocks cannot be."""
+    name = type(module).__name__
+    if module.num_blocks < 1:
+        raise ValueError(f"{name}.num_blocks is {module.num_blocks}; it must be at least 1.")
+    if module.positions not in get_args(Positions):
+        raise ValueError(f"{name}.positions is {module.positions!r}; choose one of {get_args(Positions)}.")
+    if not 0 <= module.dropout < 1:
+        raise ValueError(f"{name}.dropout is {module.dropout}; it must lie in [0, 1).")
+
+
+def asks_at_gap(encoder: str | Callable[..., nn.Module]) -> bool:
+    """Whether an encoder of histories predicts what stands in a gap rather than what comes next."""
+    made = history_encoders[encoder] if isinstance(encoder, str) else getattr(encoder, "func", encoder)
+    return getattr(made, "asks_at_gap", False)

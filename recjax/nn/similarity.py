@@ -26,7 +26,7 @@ def cosine_similarity(x: Array, y: Array) -> Array:
 
 
 class Similarity(nn.Module):
-    """Normalised dot product over a temperature, split so that it stays an inner product.
+    """Normalised (or plain) dot product over a temperature, split so that it stays an inner product.
 
     ``similarity(x, y) = <query(x), key(y)>``: the keys of a catalogue are computed once
     and handed to :mod:`recjax.catalogue`.
@@ -34,10 +34,12 @@ class Similarity(nn.Module):
     Attributes:
       temperature: divides the cosine; smaller is sharper.
       learned: whether training changes the temperature, from that value on.
+      normalized: whether vectors are normalised, so that similarities are cosines.
     """
 
     temperature: float = 1.0
     learned: bool = False
+    normalized: bool = True
 
     def setup(self) -> None:
         """Declares the parameters."""
@@ -49,11 +51,12 @@ class Similarity(nn.Module):
     def query(self, x: Array) -> Array:
         """``f32[..., D]``, normalised and divided by the temperature."""
         scale = jnp.exp(self.log_scale) if self.learned else 1.0 / self.temperature
-        return normalize(x.astype(jnp.float32)) * scale
+        return self.key(x) * scale
 
     def key(self, y: Array) -> Array:
         """``f32[..., D]``, normalised."""
-        return normalize(y.astype(jnp.float32))
+        y = y.astype(jnp.float32)
+        return normalize(y) if self.normalized else y
 
     def __call__(self, x: Array, y: Array) -> Array:
         """Similarities ``f32[B, N]`` of every row of ``x: [B, D]`` to every row of ``y: [N, D]``."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from recjax.nn.history import asks_at_gap
 from recjax.nn.item import ItemRepresentation
 from recjax.nn.user import UserRepresentation
-from recjax.types import Array, Items, Observation
+from recjax.types import PAD_ID, Array, Items, Observation
 
 
 class Towers(nn.Module):
@@ -42,6 +44,24 @@ class Towers(nn.Module):
         )
         self.user = UserRepresentation(self.dim, encoder=self.encoder, dtype=self.dtype)
 
-    def represent(self, observation: Observation, items: Items) -> Array:
-        """Vectors of users, ``[B, dim]``."""
-        return self.user(observation, self.item(observation.history, items))
+    def represent(self, observation: Observation, items: Items, *, every_position: bool = False) -> Array:
+        """Vectors of users, ``[B, dim]``; ``[B, L, dim]`` at every position of their histories."""
+        if asks_at_gap(self.encoder) and not every_position:
+            observation = with_gap(observation, self.num_items)
+        return self.user(observation, self.item(observation.history, items), every_position=every_position)
+
+
+def with_gap(observation: Observation, num_items: int) -> Observation:
+    """A gap (item ``num_items``) behind every history, which grows by it."""
+
+    def append(events: Array, last: Array) -> Array:
+        return jnp.concatenate([events, last], axis=1)
+
+    column = observation.history[:, -1:]
+    time = None if observation.time is None else append(observation.time, observation.time[:, -1:])
+    return dataclasses.replace(
+        observation,
+        history=append(observation.history, jnp.full_like(column, num_items)),
+        behaviour=append(observation.behaviour, jnp.full_like(column, PAD_ID)),
+        time=time,
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.nn.history import history_encoders
+from recjax.nn.history import asks_at_gap, history_encoders
 from recjax.types import PAD_ID, Array, Behaviour, Observation
 
 
@@ -16,7 +17,8 @@ class UserRepresentation(nn.Module):
     """A user as an affine function of the encoded history and the context.
 
     Every position of the history is the item's vector plus a vector of what the user did
-    to it. A user without history has a trained cold-start vector in place of the encoding.
+    to it. A user without history has a trained cold-start vector in place of the encoding; an
+    encoder that is asked at a gap encodes the gap alone.
 
     Attributes:
       dim: width of the history vectors and of the result.
@@ -30,15 +32,17 @@ class UserRepresentation(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, observation: Observation, history_vectors: Array) -> Array:
+    def __call__(self, observation: Observation, history_vectors: Array, *, every_position: bool = False) -> Array:
         """Vectors of users.
 
         Args:
           observation: of a batch of users, history ``[B, L]``.
           history_vectors: ``[B, L, dim]``, the vectors of ``observation.history``.
+          every_position: whether to represent a user at every position, as if the history
+            ended with it.
 
         Returns:
-          ``[B, dim]``.
+          ``[B, dim]``, or ``[B, L, dim]``.
         """
         mask = observation.history != PAD_ID
         embedding = self.param("behaviour", nn.initializers.normal(0.02), (len(Behaviour), self.dim))
@@ -46,11 +50,18 @@ class UserRepresentation(nn.Module):
             (observation.behaviour != PAD_ID)[:, :, None], embedding.astype(self.dtype)[observation.behaviour], 0
         )
         make_encoder = history_encoders[self.encoder] if isinstance(self.encoder, str) else self.encoder
-        encoded = make_encoder(dtype=self.dtype, name="history")(history_vectors + behaviour, mask)
-        cold_start = self.param("cold_start", nn.initializers.normal(self.dim**-0.5), (self.dim,))
-        is_cold = ~mask.any(-1)
-        state = jnp.where(is_cold[:, None], cold_start.astype(self.dtype)[None], encoded)
-        user = nn.Dense(self.dim, dtype=self.dtype, name="output")(state)
+        encode = make_encoder(dtype=self.dtype, name="history")
+        # An encoder need not know of positions or times unless they are asked for.
+        options: dict[str, Any] = {"every_position": True} if every_position else {}
+        if observation.time is not None and "time" in inspect.signature(encode.__call__).parameters:
+            options["time"] = observation.time
+        encoded = encode(history_vectors + behaviour, mask, **options)
+        if not asks_at_gap(self.encoder):
+            cold_start = self.param("cold_start", nn.initializers.normal(self.dim**-0.5), (self.dim,))
+            is_cold = jnp.cumsum(mask, axis=1) == 0 if every_position else ~mask.any(-1)
+            encoded = jnp.where(is_cold[..., None], cold_start.astype(self.dtype), encoded)
+        user = nn.Dense(self.dim, dtype=self.dtype, name="output")(encoded)
         if observation.context is not None:
-            user = user + nn.Dense(self.dim, use_bias=False, dtype=self.dtype, name="context")(observation.context)
+            context = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, name="context")(observation.context)
+            user = user + (context[:, None] if every_position else context)
         return user

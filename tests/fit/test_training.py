@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from recjax.fit import Checkpoints, EarlyStopping, TrainState, adamw, fit_epochs, make_epoch, make_update
+from recjax.fit import Checkpoints, EarlyStopping, TrainState, adamw, fit_epochs, make_epoch, make_update, shuffled
 
 
 def squared_error(params, batch, key):
@@ -75,7 +75,7 @@ def test_every_example_is_seen_every_epoch_and_few_twice():
     def record(params, batch, key):
         return jnp.sum(params), {"seen": jax.nn.one_hot(batch, 10).sum(axis=0)}
 
-    epoch = make_epoch(record, optax.sgd(0.0), num_examples=10, batch_size=4)
+    epoch = make_epoch(record, optax.sgd(0.0), shuffled(10, 4))
     orders = []
     for seed in range(3):
         state = TrainState.create(jnp.zeros(()), optax.sgd(0.0))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from recjax.catalogue import accidental_hits, negatives, softmax_cross_entropy
 from recjax.catalogue.losses import losses
 from recjax.fit import LossFn
-from recjax.nn import Recommendation, catalogue_scores
-from recjax.types import Array, PyTree
+from recjax.nn import Recommendation
+from recjax.types import PAD_ID, Array, PyTree
 
 WHOLE_CATALOGUE = 20_000
 """Items up to which a whole catalogue is scored and updated at every step unless told otherwise."""
@@ -19,27 +21,46 @@ WHOLE_CATALOGUE = 20_000
 SAMPLERS = ("uniform", "popularity", "in_batch", "mixed")
 
 
-def next_item_loss(module: Recommendation, config: Any, targets: np.ndarray) -> LossFn:
-    """The loss of batches ``(observation, target i32[B], items)``.
+def next_item_loss(module: Recommendation, config: Any, targets: np.ndarray, *, every_position: bool = False) -> LossFn:
+    """The loss of batches ``(observation, target, items)``, a mean over the targets that are items.
 
     Args:
       module: the recommender.
-      config: a :class:`recjax.models.sequence.TwoTowerConfig`: ``loss``, ``negatives``, ``sampler``.
+      config: a :class:`recjax.models.sequence.TwoTowerConfig` or what else has its ``loss_for``,
+        ``negatives`` and ``sampler``.
       targets: ``i32[n]`` all items that are ever targets; how often each occurs is its popularity.
+      every_position: whether ``target`` is ``i32[B, L]``, what follows each position of the
+        history, rather than ``i32[B]``, what follows the history.
     """
     name = config.loss_for(module.num_items)
+    options = {"every_position": True} if every_position else {}
     if name == "softmax":
-        return _softmax(module)
+        return _softmax(module, options)
     loss, draw = losses[name], _sampler(config, module.num_items, targets)
 
     def sampled(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
         observation, target, items = batch
-        drawn = draw(key, target)
-        positive, negative = module.apply(params, observation, target[:, None], drawn.ids, items, method="against")
+        drawn = draw(key, target.reshape(-1))
+        logits: Any = module.apply(
+            params, observation, target[..., None], drawn.ids, items,
+            method="against", rngs={"dropout": jax.random.fold_in(key, 0)}, **options,
+        )  # fmt: skip
+        positive, negative = logits
+        positive, target = positive.reshape(-1), target.reshape(-1)
         hits = accidental_hits(target, drawn.ids)
-        return loss(positive[:, 0], negative, logq=drawn.logq, hits=hits, num_items=module.num_items).mean(), {}
+        each = loss(positive, negative.reshape(len(target), -1), logq=drawn.logq, hits=hits, num_items=module.num_items)
+        return _mean_over(is_item(target, module.num_items), each), {}
 
     return sampled
+
+
+def is_item(ids: Array, num_items: int) -> Array:
+    """Whether ids are those of known items, neither padding nor out of the vocabulary."""
+    return (ids != PAD_ID) & (ids < num_items)
+
+
+def _mean_over(counts: Array, losses: Array) -> Array:
+    return jnp.where(counts, losses, 0.0).sum() / jnp.maximum(counts.sum(), 1)
 
 
 def _sampler(config: Any, num_items: int, targets: np.ndarray) -> Callable[[Array, Array], negatives.Negatives]:
@@ -58,10 +79,12 @@ def _sampler(config: Any, num_items: int, targets: np.ndarray) -> Callable[[Arra
     return lambda key, target: negatives.in_batch(target, occurring)
 
 
-def _softmax(module: Recommendation) -> LossFn:
+def _softmax(module: Recommendation, options: dict[str, Any]) -> LossFn:
     def whole(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
         observation, target, items = batch
-        queries, index = catalogue_scores(module, params, observation, items)
-        return softmax_cross_entropy(queries, index, target).mean(), {}
+        scored: Any = module.apply(params, observation, items, method="catalogue", rngs={"dropout": key}, **options)
+        (queries, index), target = scored, target.reshape(-1)
+        each = softmax_cross_entropy(queries.reshape(len(target), -1), index, target)
+        return _mean_over(is_item(target, module.num_items), each), {}
 
     return whole

@@ -1,0 +1,73 @@
+"""Smaller data sets: items and users with enough events."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from recjax.data.ids import IdMap
+from recjax.data.schema import Dataset, Interactions
+
+
+def with_enough_events(
+    dataset: Dataset, *, per_item: int = 1, per_user: int = 1, until_stable: bool = False
+) -> Dataset:
+    """The data set without items and users that have too few events.
+
+    Items are counted first, then users on what is left of them. Removing users may leave
+    items with too few events again; ``until_stable`` repeats both until none is left, which
+    gives the ``k``-core. Events of items outside the vocabulary are removed.
+
+    Args:
+      dataset: the data set.
+      per_item: events that an item must have.
+      per_user: events that a user must have.
+      until_stable: whether to repeat.
+
+    Returns:
+      A data set whose users and items are numbered anew, in the same order. The owner's
+      held-out interactions keep what is left of them.
+
+    Raises:
+      ValueError: a bound is below 1, or nothing is left.
+    """
+    if per_item < 1 or per_user < 1:
+        raise ValueError(f"per_item={per_item} and per_user={per_user} must be at least 1.")
+    log = dataset.interactions
+    kept = log.item < dataset.num_items
+    while True:
+        before = kept.sum()
+        kept = kept & (np.bincount(log.item[kept], minlength=dataset.num_items + 1)[log.item] >= per_item)
+        kept = kept & (np.bincount(log.user[kept], minlength=dataset.num_users)[log.user] >= per_user)
+        if not until_stable or kept.sum() == before:
+            break
+    if not kept.any():
+        raise ValueError(
+            f"No event of {dataset.name} is left with per_item={per_item} and per_user={per_user}; lower them."
+        )
+    users = np.unique(log.user[kept])
+    items = np.unique(log.item[kept])
+    pick_items = lambda values: None if values is None else values[items]  # noqa: E731
+    return dataclasses.replace(
+        dataset,
+        interactions=_events(log, kept, users, items),
+        users=IdMap(tuple(dataset.users.names[i] for i in users)),
+        items=IdMap(tuple(dataset.items.names[i] for i in items)),
+        titles=None if dataset.titles is None else tuple(dataset.titles[i] for i in items),
+        multi_hot=pick_items(dataset.multi_hot),
+        numeric=pick_items(dataset.numeric),
+        context=None if dataset.context is None else dataset.context[users],
+        test=None if dataset.test is None else _held_out(dataset.test, users, items),
+        extras={name: values[kept] for name, values in dataset.extras.items()},
+        item_extras={name: values[items] for name, values in dataset.item_extras.items()},
+    )
+
+
+def _held_out(test: Interactions, users: np.ndarray, items: np.ndarray) -> Interactions:
+    return _events(test, np.isin(test.user, users) & np.isin(test.item, items), users, items)
+
+
+def _events(log: Interactions, kept: np.ndarray, users: np.ndarray, items: np.ndarray) -> Interactions:
+    left = log.take(kept)
+    return dataclasses.replace(left, user=np.searchsorted(users, left.user), item=np.searchsorted(items, left.item))

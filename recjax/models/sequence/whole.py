@@ -1,0 +1,262 @@
+"""Trains a recommender on whole sequences: every position of a history predicts what follows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from recjax.catalogue import row_adam
+from recjax.catalogue.losses import losses
+from recjax.data import Sequences, last_histories, last_times
+from recjax.fit import (
+    Callback,
+    Checkpoints,
+    EarlyStopping,
+    Fitted,
+    LossFn,
+    Optimizer,
+    Progress,
+    RowWise,
+    Switch,
+    adamw,
+    fit_epochs,
+    learning_rates,
+)
+from recjax.models.sequence.cloze import masked_positions
+from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, next_item_loss
+from recjax.nn import Recommendation
+from recjax.types import PAD_ID, Array, Items, Observation, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceConfig:
+    """How to train.
+
+    Attributes:
+      epochs: passes over all users, at most.
+      batch_size: users in a batch; at most as many as there are.
+      history_length: events that the model sees; of a longer sequence, the newest.
+      learning_rate: the peak of the learning rate.
+      schedule: how it changes, a name in ``recjax.fit.learning_rates``.
+      warmup_steps: updates over which it rises from 0.
+      optimizer: "adamw" or "adafactor".
+      weight_decay: decoupled, on all parameters.
+      l2: times the parameters, is added to the gradient: the derivative of ``l2 / 2 |params|²``.
+      max_grad_norm: the largest global norm of a gradient; None does not clip.
+      loss, negatives, sampler: see :class:`recjax.models.sequence.TwoTowerConfig`.
+      objective: "next" predicts what follows each position; "cloze" predicts items that were
+        taken out, for encoders that see both sides (:class:`recjax.nn.BidirectionalEncoder`).
+      mask_share: of the events that "cloze" takes out.
+      last_only_share: of the histories from which "cloze" takes only the last event, which is
+        what is asked in use.
+      buckets: kinds of batches by length, each compiled for its own; 1 pads all alike.
+      accumulate: into how many parts each batch is cut, one after the other, for less memory.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    history_length: int = 200
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    max_grad_norm: float | None = None
+    loss: str | None = None
+    negatives: int = 1024
+    sampler: str = "uniform"
+    objective: str = "next"
+    mask_share: float = 0.2
+    last_only_share: float = 0.0
+    buckets: int = 6
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "history_length", "negatives", "buckets", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, value, choices in (
+            ("loss", self.loss, (None, "softmax", *losses)),
+            ("sampler", self.sampler, SAMPLERS),
+            ("objective", self.objective, ("next", "cloze")),
+            ("optimizer", self.optimizer, ("adamw", "adafactor")),
+        ):
+            if value not in choices:
+                raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+
+        for name in ("mask_share", "last_only_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must lie in [0, 1].")
+
+    def loss_for(self, num_items: int) -> str:
+        """The name of the loss for a catalogue of that size."""
+        return self.loss or ("softmax" if num_items <= WHOLE_CATALOGUE else "sampled_softmax")
+
+
+@struct.dataclass
+class _Log:
+    """What stays on the device.
+
+    Attributes:
+      sequences: the training log.
+      users: ``i32[n]`` those that have something to predict.
+      bucket: ``i32[n]`` the shortest of the bucket lengths that holds each of them.
+      items: features of all items.
+    """
+
+    sequences: Sequences
+    users: Array
+    bucket: Array
+    items: Items
+
+
+def fit_sequences(
+    module: Recommendation,
+    sequences: Sequences,
+    items: Items,
+    config: SequenceConfig = SequenceConfig(),
+    *,
+    key: Array,
+    params: PyTree | None = None,
+    callback: Callback | None = None,
+    early_stopping: EarlyStopping | None = None,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
+    """Fits a recommender to the next item at every position of the newest window of every user.
+
+    A user's window is ``history_length + 1`` events: all but the last are read, all but the
+    first are predicted. The first is predicted too, by the cold-start vector, where the window
+    is not full. One batch holds users of like length, so that little padding is computed.
+
+    Args:
+      module: the recommender; its encoder must know ``every_position``.
+      sequences: the training log.
+      items: features of all items.
+      config: how to train.
+      key: of the initial parameters, the shuffles and dropout.
+      params: where to start, e.g. what was trained on another log; fresh ones by default.
+      callback: called after each epoch, e.g. to validate.
+      early_stopping: when to stop early.
+      progress: where to show progress.
+      checkpoints: where to save, and to continue from.
+
+    Returns:
+      The parameters and ``loss`` of each epoch, as :func:`recjax.fit.fit_epochs` does.
+
+    Raises:
+      ValueError: no user has an event of a known item.
+      RuntimeError: the loss became infinite or NaN.
+
+    References:
+      Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018; for the softmax
+      over the whole catalogue, Klenitskiy, Vasilev, "Turning Dross Into Gold Loss: is
+      BERT4Rec really better than SASRec?", RecSys 2023.
+    """
+    log, lengths = _arrange(module, sequences, items, config)
+    num_users = len(log.users)
+    batch_size = min(config.batch_size, num_users)
+    steps = config.epochs * -(-num_users // batch_size)
+    events = np.asarray(sequences.items)
+    loss = next_item_loss(module, config, events[events < module.num_items], every_position=True)
+
+    examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next
+
+    def gather(log: _Log, indices: Array) -> PyTree:
+        users = log.users[indices]
+        ids, behaviours = last_histories(log.sequences, config.history_length + 1, users)
+        time = None
+        if log.sequences.times is not None:
+            time = last_times(log.sequences, config.history_length + 1, users)
+        return Observation(ids, behaviours, time=time), log.bucket[indices], log.items
+
+    def of_length(length: int) -> LossFn:
+        def loss_fn(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
+            window, _, items = batch
+            mask_key, key = jax.random.split(key)
+            window = jax.tree.map(lambda events: events[:, -length - 1 :], window)
+            return loss(params, (*examples(mask_key, window), items), key)
+
+        return loss_fn
+
+    init_key, fit_key = jax.random.split(key)
+    if params is None:
+        window, _, _ = gather(log, jnp.arange(1))
+        params = module.init(init_key, jax.tree.map(lambda events: events[:, 1:], window), items)
+    return fit_epochs(
+        Switch(lambda batch: batch[1].max(), tuple(map(of_length, lengths))),
+        _optimizer(config, module.num_items, steps),
+        params,
+        log,
+        key=fit_key,
+        epochs=config.epochs,
+        batch_size=batch_size,
+        num_examples=num_users,
+        gather=gather,
+        buckets=log.bucket,
+        accumulate=config.accumulate,
+        callback=callback,
+        early_stopping=early_stopping,
+        progress=progress,
+        name="sequences",
+        checkpoints=checkpoints,
+    )
+
+
+def _next(key: Array, window: Observation) -> tuple[Observation, Array]:
+    """The history without its last event, and what follows each of its positions."""
+    return jax.tree.map(lambda events: events[:, :-1], window), window.history[:, 1:]
+
+
+def _cloze(config: SequenceConfig, num_items: int) -> Callable[[Array, Observation], tuple[Observation, Array]]:
+    def examples(key: Array, window: Observation) -> tuple[Observation, Array]:
+        """The window with gaps, and what stood in them."""
+        gaps = masked_positions(key, window.history, config.mask_share, last_only_share=config.last_only_share)
+        opened = dataclasses.replace(
+            window,
+            history=jnp.where(gaps, num_items, window.history),
+            behaviour=jnp.where(gaps, PAD_ID, window.behaviour),
+        )
+        return opened, jnp.where(gaps, window.history, PAD_ID)
+
+    return examples
+
+
+def _arrange(
+    module: Recommendation, sequences: Sequences, items: Items, config: SequenceConfig
+) -> tuple[_Log, tuple[int, ...]]:
+    """The users with something to predict, and the lengths of windows that they are computed at."""
+    starts, ids = np.asarray(sequences.starts), np.asarray(sequences.items)
+    known = np.concatenate([[0], np.cumsum(ids < module.num_items)])
+    users = np.flatnonzero(known[starts[1:]] > known[starts[:-1]]).astype(np.int32)
+    if not len(users):
+        raise ValueError("The sequences have no event of a known item; there is nothing to learn from.")
+    length = np.minimum(np.diff(starts)[users], config.history_length)
+    # Lengths that cut the users into parts of like size, rounded up to whole vectors of a processor.
+    cuts = np.quantile(length, np.linspace(0, 1, config.buckets + 1)[1:], method="higher")
+    lengths = np.unique(np.minimum(-(-cuts // 8) * 8, config.history_length)).astype(np.int32)
+    bucket = np.searchsorted(lengths, length).astype(np.int32)
+    log = _Log(*jax.tree.map(jnp.asarray, (sequences, users, bucket, items)))
+    return log, tuple(lengths.tolist())
+
+
+def _optimizer(config: SequenceConfig, num_items: int, steps: int) -> Optimizer:
+    rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
+    if config.optimizer == "adafactor":
+        dense = optax.adafactor(rate, weight_decay_rate=config.weight_decay or None, min_dim_size_to_factor=32)
+        if config.max_grad_norm is not None:
+            dense = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), dense)
+    else:
+        dense = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    if config.l2:
+        dense = optax.chain(optax.add_decayed_weights(config.l2), dense)
+    if config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:
+        return dense
+    return RowWise(row_adam(rate, weight_decay=config.weight_decay), dense, max_grad_norm=config.max_grad_norm)

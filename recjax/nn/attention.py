@@ -1,0 +1,193 @@
+"""Blocks of sequence models: attention, feed-forward layers, positions.
+
+Dropout is on where the caller gives a key (``module.apply(..., rngs={"dropout": key})``),
+and off without one, so that the same call serves training and use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from recjax.types import Array
+
+Norm = Literal["pre", "post"]
+"""Whether layer norms stand before each sublayer or after its residual sum."""
+
+
+def dropout(module: nn.Module, rate: float, x: Array, name: str | None = None) -> Array:
+    """Dropout inside a compact method of ``module``, on where a ``dropout`` key was given."""
+    if rate == 0.0 or not module.has_rng("dropout"):
+        return x
+    return nn.Dropout(rate, deterministic=False, name=name)(x)
+
+
+def rotate(x: Array, positions: Array) -> Array:
+    """Rotary positions: turns pairs of features by angles in proportion to the position.
+
+    Inner products of turned queries and keys depend on the difference of positions only.
+
+    Args:
+      x: ``[..., L, H, D]`` with even ``D``; feature ``i`` is paired with ``i + D / 2``.
+      positions: integers ``[L]``.
+
+    References:
+      Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
+    """
+    half = x.shape[-1] // 2
+    frequency = 10_000.0 ** (-jnp.arange(half) / half)
+    angle = positions[:, None, None] * frequency
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class RelativeBias(nn.Module):
+    """What attention weights depend on besides contents: how far apart two events are, in steps and in time.
+
+    Attributes:
+      num_heads: attention heads.
+      max_length: distances that have a weight of their own; larger ones share the last.
+      time_buckets: kinds of time between events, see :func:`time_bucket`; 0 without times.
+
+    References:
+      Shaw et al., "Self-Attention with Relative Position Representations", NAACL 2018; for
+      time, Zhai et al., "Actions Speak Louder than Words", ICML 2024.
+    """
+
+    num_heads: int
+    max_length: int = 256
+    time_buckets: int = 0
+
+    @nn.compact
+    def __call__(self, length: int, time: Array | None = None) -> Array:
+        """``f32[1, H, L, L]``, or ``f32[B, H, L, L]`` with ``time: i32[B, L]`` in seconds: query by key."""
+        steps = self.param("steps", nn.initializers.normal(0.02), (self.max_length, self.num_heads))
+        apart = jnp.arange(length)[:, None] - jnp.arange(length)[None, :]
+        bias = steps[jnp.clip(apart, 0, self.max_length - 1)].transpose(2, 0, 1)[None]
+        if not self.time_buckets:
+            return bias
+        if time is None:
+            raise ValueError(
+                f"RelativeBias.time_buckets is {self.time_buckets}, but the observation has no time;"
+                " give Observation(time=...) or set time_buckets=0."
+            )
+        seconds = self.param("seconds", nn.initializers.normal(0.02), (self.time_buckets, self.num_heads))
+        bucket = time_bucket(time[:, :, None] - time[:, None, :], self.time_buckets)
+        return bias + seconds[bucket].transpose(0, 3, 1, 2)
+
+
+def time_bucket(seconds: Array, buckets: int) -> Array:
+    """The bucket ``i32[...]`` of a time: half the powers of two, so that 64 reach over 130 years.
+
+    >>> time_bucket(jnp.array([0, 1, 60, 86_400]), 64)
+    Array([ 0,  1, 11, 32], dtype=int32)
+    """
+    log = 2 * jnp.log2(jnp.maximum(jnp.abs(seconds), 1).astype(jnp.float32))
+    bucket = jnp.where(seconds == 0, 0, 1 + log.astype(jnp.int32))
+    return jnp.minimum(bucket, buckets - 1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of the last ``Q`` positions to all positions.
+
+    Attributes:
+      num_heads: attention heads; must divide the width.
+      dropout: share of attention weights that are dropped.
+      rotary: whether queries and keys carry rotary positions.
+      dtype: of the computation; parameters are float32.
+
+    References:
+      Vaswani et al., "Attention Is All You Need", NeurIPS 2017.
+    """
+
+    num_heads: int
+    dropout: float = 0.0
+    rotary: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, visible: Array, bias: Array | None = None) -> Array:
+        """Attends.
+
+        Args:
+          x: ``[B, L, D]``.
+          visible: ``bool[B, 1, Q, L]``; a row that sees nothing has a finite result.
+          bias: ``f32[B or 1, H, L, L]``, added to the logits, see :class:`RelativeBias`.
+
+        Returns:
+          ``[B, Q, D]``.
+        """
+        (length, dim), num_queries = x.shape[-2:], visible.shape[-2]
+        head = dim // self.num_heads
+        if dim % self.num_heads or (self.rotary and head % 2):
+            need = "; rotary positions need heads of even width" if self.rotary else ""
+            raise ValueError(
+                f"num_heads is {self.num_heads}, which does not divide the width {dim} of the vectors{need};"
+                " choose a divisor."
+            )
+
+        def heads(name: str, x: Array) -> Array:
+            return nn.DenseGeneral((self.num_heads, head), dtype=self.dtype, name=name)(x)
+
+        query, key, value = heads("query", x[:, -num_queries:]), heads("key", x), heads("value", x)
+        if self.rotary:
+            positions = jnp.arange(length)
+            query, key = rotate(query, positions[-num_queries:]), rotate(key, positions)
+        bias = None if bias is None else bias[:, :, -num_queries:]
+        if self.dropout and self.has_rng("dropout"):
+            logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * head**-0.5
+            logits = logits if bias is None else logits + bias
+            weights = nn.softmax(jnp.where(visible, logits, jnp.finfo(jnp.float32).min))
+            weights = dropout(self, self.dropout, weights.astype(self.dtype))
+            attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        else:
+            attended = jax.nn.dot_product_attention(query, key, value, bias, mask=visible)
+        return nn.DenseGeneral(dim, axis=(-2, -1), dtype=self.dtype, name="out")(attended)
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a feed-forward layer, each with a residual sum, for the last ``Q`` positions.
+
+    Attributes:
+      num_heads: attention heads.
+      dropout: share that is dropped of attention weights and of what each sublayer adds.
+      norm: where the layer norms stand, ``"pre"`` or ``"post"``.
+      expansion: width of the feed-forward layer over that of the vectors.
+      activation: of the feed-forward layer.
+      rotary: see :class:`SelfAttention`.
+      dtype: of the computation; parameters are float32.
+    """
+
+    num_heads: int
+    dropout: float = 0.0
+    norm: Norm = "pre"
+    expansion: int = 4
+    activation: Callable[[Array], Array] = nn.gelu
+    rotary: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, visible: Array, bias: Array | None = None) -> Array:
+        """``[B, Q, D]``; the arguments are those of :class:`SelfAttention`."""
+        if self.norm not in get_args(Norm):
+            raise ValueError(f"TransformerBlock.norm is {self.norm!r}; choose one of {get_args(Norm)}.")
+        attention_norm = nn.LayerNorm(dtype=self.dtype, name="attention_norm")
+        feed_forward_norm = nn.LayerNorm(dtype=self.dtype, name="feed_forward_norm")
+        attend = SelfAttention(self.num_heads, self.dropout, self.rotary, self.dtype, name="attention")
+
+        def feed_forward(x: Array) -> Array:
+            wide = nn.Dense(self.expansion * x.shape[-1], dtype=self.dtype, name="wide")(x)
+            wide = dropout(self, self.dropout, self.activation(wide))
+            return nn.Dense(x.shape[-1], dtype=self.dtype, name="narrow")(wide)
+
+        recent = x[:, -visible.shape[-2] :]
+        if self.norm == "pre":
+            x = recent + dropout(self, self.dropout, attend(attention_norm(x), visible, bias))
+            return x + dropout(self, self.dropout, feed_forward(feed_forward_norm(x)))
+        x = attention_norm(recent + dropout(self, self.dropout, attend(x, visible, bias)))
+        return feed_forward_norm(x + dropout(self, self.dropout, feed_forward(x)))
