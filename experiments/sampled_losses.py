@@ -31,14 +31,17 @@ from recjax.models.sequence import TwoTower, TwoTowerConfig, fit_recommendation
 from recjax.nn import Recommendation
 
 LOSSES = (
-    ("softmax", "–"),
-    ("sampled_softmax", "uniform"),
-    ("sampled_softmax", "popularity"),
-    ("sampled_softmax", "in_batch"),
-    ("sampled_softmax", "mixed"),
-    ("gbce", "uniform"),
-    ("bce", "uniform"),
-    ("bpr", "uniform"),
+    ("softmax", "–", "cosine"),
+    ("sampled_softmax", "uniform", "cosine"),
+    ("sampled_softmax", "popularity", "cosine"),
+    ("sampled_softmax", "in_batch", "cosine"),
+    ("sampled_softmax", "mixed", "cosine"),
+    ("gbce", "uniform", "cosine"),
+    ("gbce", "uniform", "dot"),
+    ("bce", "uniform", "cosine"),
+    ("bce", "uniform", "dot"),
+    ("bpr", "uniform", "cosine"),
+    ("bpr", "uniform", "dot"),
 )
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
 
@@ -63,17 +66,20 @@ def generated() -> Dataset:
     """Users who walk along a ring of items."""
     user, step = np.divmod(np.arange(64 * 12), 12)
     item = (np.random.default_rng(0).integers(0, 40, 64)[user] + step) % 40
-    return data.from_frame(pl.DataFrame({"user": user, "item": item, "time": step}), name="a ring")[0]
+    return data.from_frame(
+        pl.DataFrame({"user": user, "item": item, "timestamp": step}), data.Columns(time="timestamp"), name="a ring"
+    )[0]
 
 
-def train_and_rank(dataset: Dataset, split: Any, config: Config, options: TwoTowerConfig, seed: int) -> Any:
+def train_and_rank(dataset: Dataset, split: Any, similarity: str, options: TwoTowerConfig, seed: int) -> Any:
     """Evaluations on the validation and on the test items of one training."""
     module = Recommendation(
         num_items=dataset.num_items,
         dim=32,
         encoder="attention",
         text_vocabulary=len(data.title_vocabulary(dataset)),
-        temperature=0.1,
+        temperature=0.1 if similarity == "cosine" else 1.0,
+        normalized=similarity == "cosine",
     )
     items = data.item_features(dataset, split.train)
     log = data.sequences(split.train, dataset.num_users)
@@ -103,29 +109,29 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, negatives=8, learning_rates=(1e-2,), seeds=1)
     split = data.leave_one_out(dataset.interactions)
     results: list[dict[str, Any]] = []
-    for loss, sampler in LOSSES:
+    for loss, sampler, similarity in LOSSES:
         options = TwoTowerConfig(loss=loss, negatives=config.negatives, epochs=1 if config.smoke else 6)
         options = dataclasses.replace(options, sampler="uniform" if sampler == "–" else sampler)
         tried = {
-            rate: train_and_rank(dataset, split, config, dataclasses.replace(options, learning_rate=rate), 0)
+            rate: train_and_rank(dataset, split, similarity, dataclasses.replace(options, learning_rate=rate), 0)
             for rate in config.learning_rates
         }
         rate = max(tried, key=lambda rate: tried[rate][0].metrics["ndcg@10"])
         options = dataclasses.replace(options, learning_rate=rate)
         runs = [tried[rate]] + [
-            train_and_rank(dataset, split, config, options, seed) for seed in range(1, config.seeds)
+            train_and_rank(dataset, split, similarity, options, seed) for seed in range(1, config.seeds)
         ]
         numbers = {name: [run[1].metrics[metric] for run in runs] for name, metric in METRICS.items()}
-        results.append({"loss": loss, "sampler": sampler, "learning rate": rate, **numbers})
+        results.append({"loss": loss, "sampler": sampler, "similarity": similarity, "learning rate": rate, **numbers})
     protocol = runs[0][1]
     table = Table(
         title=f"{dataset.name}, {config.negatives} negatives, {config.seeds} seeds", caption=str(protocol.protocol)
     )
-    for heading in ("loss", "sampler", "learning rate", *METRICS):
-        table.add_column(heading, justify="left" if heading in ("loss", "sampler") else "right")
+    for heading in ("loss", "sampler", "similarity", "learning rate", *METRICS):
+        table.add_column(heading, justify="left" if heading in ("loss", "sampler", "similarity") else "right")
     for row in results:
         spread = (f"{np.mean(row[name]):.4f} ± {np.ptp(row[name]) / 2:.4f}" for name in METRICS)
-        table.add_row(row["loss"], row["sampler"], f"{row['learning rate']:g}", *spread)
+        table.add_row(row["loss"], row["sampler"], row["similarity"], f"{row['learning rate']:g}", *spread)
     Console(width=120).print(table)
     config.out.mkdir(parents=True, exist_ok=True)
     kept = {

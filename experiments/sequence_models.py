@@ -142,7 +142,9 @@ def load(name: str) -> Dataset:
     if name == "ring":  # Users who walk along a ring of items.
         user, step = np.divmod(np.arange(64 * 12), 12)
         item = (np.random.default_rng(0).integers(0, 40, 64)[user] + step) % 40
-        return data.from_frame(pl.DataFrame({"user": user, "item": item, "time": step}), name=name)[0]
+        return data.from_frame(
+            pl.DataFrame({"user": user, "item": item, "timestamp": step}), data.Columns(time="timestamp"), name=name
+        )[0]
     dataset = data.load(name)
     return data.with_enough_events(dataset, per_item=5) if name == "ml-1m" else dataset
 

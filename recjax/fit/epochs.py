@@ -155,15 +155,23 @@ def make_epoch(
       ``(state, data, key) -> (state, metrics)`` with metrics ``f32[steps]`` as
       :func:`~recjax.fit.gradient_step` has them. The state is donated.
     """
-    step = gradient_step(loss_fn, optimizer, accumulate=accumulate)
 
     def epoch(state: TrainState, data: PyTree, key: Array) -> tuple[TrainState, dict[str, Array]]:
+        def gathered(loss_fn: LossFn) -> LossFn:
+            return lambda params, indices, key: loss_fn(params, gather(data, indices), key)
+
+        # Indices are what an update is given, so that accumulation cuts them and not what all examples share.
+        of_indices: LossFn | Switch
+        if isinstance(loss_fn, Switch):
+            which = lambda indices: loss_fn.which(gather(data, indices))  # noqa: E731
+            of_indices = Switch(which, tuple(map(gathered, loss_fn.branches)))
+        else:
+            of_indices = gathered(loss_fn)
+        step = gradient_step(of_indices, optimizer, accumulate=accumulate)
         order_key, step_key = jax.random.split(key)
         indices = batches(order_key)
         return jax.lax.scan(
-            lambda state, batch: step(state, gather(data, batch[0]), batch[1]),
-            state,
-            (indices, jax.random.split(step_key, len(indices))),
+            lambda state, batch: step(state, *batch), state, (indices, jax.random.split(step_key, len(indices)))
         )
 
     return jax.jit(epoch, donate_argnums=0)

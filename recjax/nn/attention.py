@@ -40,7 +40,8 @@ def rotate(x: Array, positions: Array) -> Array:
     """
     half = x.shape[-1] // 2
     frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = positions[:, None, None] * frequency
+    angle = positions[:, None, None] * frequency[None, None]
+    angle = angle.reshape((1,) * (x.ndim - 3) + angle.shape)
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -85,7 +86,7 @@ def time_bucket(seconds: Array, buckets: int) -> Array:
     """The bucket ``i32[...]`` of a time: half the powers of two, so that 64 reach over 130 years.
 
     >>> time_bucket(jnp.array([0, 1, 60, 86_400]), 64)
-    Array([ 0,  1, 11, 32], dtype=int32)
+    Array([ 0,  1, 12, 33], dtype=int32)
     """
     log = 2 * jnp.log2(jnp.maximum(jnp.abs(seconds), 1).astype(jnp.float32))
     bucket = jnp.where(seconds == 0, 0, 1 + log.astype(jnp.int32))

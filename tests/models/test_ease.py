@@ -82,7 +82,7 @@ def test_nothing_speaks_for_an_item_that_nobody_has():
 
 @pytest.mark.parametrize("regularization", [0.0, -1.0, float("nan"), float("inf")])
 def test_bad_regularization(regularization):
-    with pytest.raises(ValueError, match="regularization is .* needs a finite number above 0"):
+    with pytest.raises(ValueError, match=r"regularization is .* needs a finite number above 0"):
         ease(random_log()[0], ITEMS, regularization=regularization)
 
 

@@ -180,3 +180,36 @@ def test_encoders_are_modules_without_data():
     for name in history_encoders:
         assert isinstance(history_encoders.make(name), nn.Module)
         assert hash(history_encoders.make(name)) == hash(history_encoders.make(name))
+
+
+def test_every_position_is_the_history_that_ends_there(encoder, histories):
+    name, encode, params = encoder
+    if name == "bidirectional":
+        pytest.skip("an encoder that sees both sides looks at the whole history once")
+    vectors, mask = histories
+    everywhere = history_encoders.make(name).apply(params, vectors, mask, every_position=True)
+    assert everywhere.shape == (B, L, D)
+    np.testing.assert_allclose(everywhere[1:, -1], encode(params, vectors, mask)[1:], atol=1e-5)
+    if name == "attention":  # its learned positions count from the end, so an earlier end is another history
+        return
+    for position in range(L - 1):
+        shift = L - 1 - position
+        earlier = jnp.pad(vectors, ((0, 0), (shift, 0), (0, 0)))[:, :L]
+        shown = jnp.pad(mask, ((0, 0), (shift, 0)))[:, :L]
+        some = np.asarray(shown.any(-1))
+        alone = encode(params, earlier, shown)
+        np.testing.assert_allclose(everywhere[some, position], alone[some], atol=1e-5)
+
+
+def test_later_events_do_not_change_earlier_positions(encoder, histories):
+    name, _, params = encoder
+    if name == "bidirectional":
+        pytest.skip("an encoder that sees both sides looks at the whole history once")
+    vectors, mask = histories
+    module = history_encoders.make(name)
+    changed = vectors.at[:, -1].set(7.0)
+    some = np.asarray(jnp.cumsum(mask, 1) > 0)[:, :-1]
+    before = module.apply(params, vectors, mask, every_position=True)[:, :-1][some]
+    np.testing.assert_allclose(
+        module.apply(params, changed, mask, every_position=True)[:, :-1][some], before, atol=1e-6
+    )

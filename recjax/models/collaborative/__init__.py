@@ -19,19 +19,25 @@ from recjax.models.collaborative.base import (
     multi_hot,
     user_item_matrix,
 )
+from recjax.models.collaborative.bpr import BPR, bpr
+from recjax.models.collaborative.ease import EASE, ease
 from recjax.models.collaborative.item_knn import ItemKNN, item_knn
 from recjax.models.collaborative.popularity import Popularity, popularity
 from recjax.models.collaborative.user_knn import UserKNN, user_knn
 
 __all__ = [
     "ALS",
+    "BPR",
+    "EASE",
     "CollaborativeModel",
     "ItemKNN",
     "Popularity",
     "UserItemMatrix",
     "UserKNN",
     "als",
+    "bpr",
     "collaborative_models",
+    "ease",
     "item_knn",
     "multi_hot",
     "popularity",

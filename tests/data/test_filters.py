@@ -1,0 +1,64 @@
+"""Filters by number of events, by hand and by the definition of a core."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recjax import data
+
+
+COLUMNS = data.Columns(time="timestamp")
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {"user": rng.integers(0, 30, 200), "item": rng.zipf(1.5, 200) % 20, "timestamp": np.arange(200)}
+    )
+    return data.from_frame(frame)[0]
+
+
+def counts(dataset):
+    log = dataset.interactions
+    return np.bincount(log.item, minlength=dataset.num_items), np.bincount(log.user, minlength=dataset.num_users)
+
+
+def test_items_then_users_by_hand():
+    frame = pl.DataFrame({"user": ["u", "u", "v", "w"], "item": ["a", "b", "a", "c"], "timestamp": [1, 2, 3, 4]})
+    left = data.with_enough_events(data.from_frame(frame, COLUMNS)[0], per_item=2)
+    assert left.items.names == ("a",)
+    assert left.users.names == ("u", "v")
+    assert left.interactions.item.tolist() == [0, 0]
+    assert left.interactions.time.tolist() == [1, 3]
+
+
+def test_names_follow_events(dataset):
+    left = data.with_enough_events(dataset, per_item=5, per_user=3)
+    known = set(
+        zip(
+            dataset.users.decode(dataset.interactions.user),
+            dataset.items.decode(dataset.interactions.item),
+            strict=True,
+        )
+    )
+    pairs = zip(left.users.decode(left.interactions.user), left.items.decode(left.interactions.item), strict=True)
+    assert set(pairs) <= known
+
+
+def test_once_and_until_stable(dataset):
+    core = data.with_enough_events(dataset, per_item=4, per_user=4, until_stable=True)
+    of_items, of_users = counts(core)
+    assert of_items.min() >= 4
+    assert of_users.min() >= 4
+    again = data.with_enough_events(core, per_item=4, per_user=4)
+    assert len(again.interactions) == len(core.interactions)
+
+
+def test_errors(dataset):
+    with pytest.raises(ValueError, match="per_item=0"):
+        data.with_enough_events(dataset, per_item=0)
+    with pytest.raises(ValueError, match="No event of frame is left"):
+        data.with_enough_events(dataset, per_item=10_000)

@@ -1,0 +1,227 @@
+"""Self-supervised losses against float64 NumPy, optax and PyTorch, and gaps against their probabilities."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recjax.models.sequence.cloze import masked_positions
+from recjax.models.sequence.contrastive import attribute_loss, info_nce, masked_item_mask
+from recjax.types import PAD_ID
+
+
+def views(batch, dim=5, seed=0):
+    first, second = np.random.default_rng(seed).normal(size=(2, batch, dim))
+    return first, first + 0.5 * second
+
+
+def numpy_info_nce(first, second, temperature, valid):
+    """The formula, one view at a time."""
+    losses = np.zeros(len(first))
+    unit = [x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30) for x in (first, second)]
+    for i in np.flatnonzero(valid):
+        for side in (0, 1):
+            score = lambda other, j: unit[side][i] @ unit[other][j] / temperature  # noqa: B023, E731
+            scores = [score(other, j) for other in (0, 1) for j in np.flatnonzero(valid) if (other, j) != (side, i)]
+            losses[i] += (np.logaddexp.reduce(scores) - score(1 - side, i)) / 2
+    return losses
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_info_nce_is_the_formula(batch, temperature):
+    first, second = views(batch)
+    rng = np.random.default_rng(1)
+    for valid in (np.ones(batch, bool), np.zeros(batch, bool), rng.random(batch) < 0.6):
+        loss = info_nce(*map(jnp.float32, (first, second)), temperature=temperature, valid=jnp.asarray(valid))
+        assert loss.shape == (batch,)
+        assert loss.dtype == jnp.float32
+        np.testing.assert_allclose(loss, numpy_info_nce(first, second, temperature, valid), rtol=2e-5, atol=1e-4)
+
+
+def test_info_nce_is_that_of_optax():
+    first, second = map(jnp.float32, views(8))
+    embeddings, labels = jnp.concatenate([first, second]), jnp.tile(jnp.arange(8), 2)
+    ours = lambda x: info_nce(x[:8], x[8:], temperature=0.2).mean()  # noqa: E731
+    theirs = lambda x: optax.losses.ntxent(x, labels, temperature=0.2)  # noqa: E731
+    np.testing.assert_allclose(ours(embeddings), theirs(embeddings), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(ours)(embeddings), jax.grad(theirs)(embeddings), rtol=1e-3, atol=1e-6)
+
+
+@jax.jit
+def summed(first, second, valid):
+    """The sum of losses and its gradient."""
+    return jax.value_and_grad(lambda pair: info_nce(*pair, temperature=0.1, valid=valid).sum())((first, second))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), min_size=6, max_size=6), st.integers(0, 1000))
+def test_an_example_that_is_not_valid_might_as_well_not_be_there(valid, seed):
+    first, second = map(jnp.float32, views(6, seed=seed))
+    valid = np.array(valid)
+    poison = jnp.where(valid[:, None], 0, jnp.nan)
+    loss, gradient = summed(first + poison, second + poison, valid)
+    np.testing.assert_allclose(loss, numpy_info_nce(first, second, 0.1, valid).sum(), rtol=1e-5, atol=1e-5)
+    # Moving the examples that are not valid moves nothing.
+    moved = jnp.where(valid[:, None], 0, 3.0)
+    again, gradient_again = summed(first + moved, second - moved, valid)
+    assert again == loss
+    for each, each_again in zip(gradient, gradient_again, strict=True):
+        np.testing.assert_array_equal(each, each_again)
+        assert np.isfinite(each).all()
+        assert not np.asarray(each)[~valid].any()
+
+
+def test_info_nce_is_finite_where_it_is_hard():
+    """Zero vectors, equal views, a tiny temperature, huge and small vectors, bfloat16."""
+    same = jnp.ones((3, 4))
+    value = jax.jit(jax.value_and_grad(lambda x, t: info_nce(x, x, temperature=t).sum()))
+    for x in (same, 0 * same, 1e15 * same, 1e-15 * same, jnp.eye(3, 4), same.astype(jnp.bfloat16)):
+        for temperature in (1e-4, 1.0):
+            loss, gradient = value(x, temperature)
+            assert np.isfinite(loss)
+            assert np.isfinite(gradient.astype(jnp.float32)).all()
+    np.testing.assert_allclose(info_nce(same, same, temperature=0.1), math.log(5), rtol=1e-6)
+    # Well apart, the loss is tiny but not 0: log(1 + 4 exp(-20)).
+    tiny = info_nce(jnp.eye(3, 4), jnp.eye(3, 4), temperature=0.05)
+    np.testing.assert_allclose(tiny, 4 * math.exp(-20), rtol=1e-4)
+    assert info_nce(same.astype(jnp.bfloat16), same.astype(jnp.bfloat16), temperature=1.0).dtype == jnp.float32
+
+
+def test_temperature_may_be_learned():
+    first, second = views(4)
+    loss = jax.jit(lambda t: info_nce(jnp.float32(first), jnp.float32(second), temperature=t).mean())
+    oracle = lambda t: numpy_info_nce(first, second, t, np.ones(4, bool)).mean()  # noqa: E731
+    slope = (oracle(0.2 + 1e-6) - oracle(0.2 - 1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(loss)(0.2), slope, rtol=1e-4)
+
+
+def test_views_and_sides_are_exchangeable():
+    first, second = map(jnp.float32, views(5))
+    loss = info_nce(first, second, temperature=0.3)
+    np.testing.assert_allclose(info_nce(second, first, temperature=0.3), loss, rtol=1e-5)
+    order = jnp.array([3, 0, 4, 1, 2])
+    np.testing.assert_allclose(info_nce(first[order], second[order], temperature=0.3), loss[order], rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_least_one", [True, False])
+def test_gaps_have_their_probabilities(at_least_one):
+    rows, length, share, last = 20_000, 4, 0.3, 0.25
+    history = jnp.tile(jnp.array([[PAD_ID, PAD_ID, 5, 5, 7, 9]]), (rows, 1))
+    draw = jax.jit(lambda key: masked_item_mask(key, history, share, at_least_one, last_only_share=last))
+    gaps = np.asarray(draw(jax.random.key(0)))
+    assert gaps.dtype == bool
+    assert not gaps[:, :2].any()
+    none = (1 - share) ** length
+    each = share + at_least_one * none / length
+    expected = np.full(length, (1 - last) * each)
+    expected[-1] += last
+    np.testing.assert_allclose(gaps[:, 2:].mean(0), expected, atol=5 * math.sqrt(0.25 / rows))
+    np.testing.assert_allclose((~gaps.any(1)).mean(), 0 if at_least_one else (1 - last) * none, atol=0.012)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.lists(st.integers(0, 6), min_size=5, max_size=5), st.sampled_from([0.0, 0.3, 1.0]))
+def test_gaps_are_events_and_there_is_one(seed, lengths, share):
+    history = jnp.array([[PAD_ID] * (6 - n) + list(range(n)) for n in lengths])
+    key = jax.random.key(seed)
+    gaps = np.asarray(masked_item_mask(key, history, share))
+    present = np.asarray(history != PAD_ID)
+    assert not (gaps & ~present).any()
+    np.testing.assert_array_equal(gaps.any(-1), present.any(-1))
+    np.testing.assert_array_equal(gaps, masked_positions(key, history, share))
+    free = np.asarray(masked_item_mask(key, history, share, at_least_one=False))
+    assert not (free & ~present).any()
+    if share in (0.0, 1.0):
+        np.testing.assert_array_equal(free, present & (share == 1.0))
+    for at_least_one in (True, False):
+        only = np.asarray(masked_item_mask(key, history, share, at_least_one, last_only_share=1.0))
+        np.testing.assert_array_equal(only, present & (np.arange(6) == 5))
+
+
+def numpy_attribute_loss(hidden, vectors, attributes, valid):
+    logits = hidden @ vectors.T
+    each = np.logaddexp(0, logits) - attributes * logits
+    return each.sum(-1)[valid].mean() if valid.any() else 0.0
+
+
+def attribute_case():
+    rng = np.random.default_rng(2)
+    hidden, vectors = rng.normal(size=(3, 4, 5)), 3 * rng.normal(size=(6, 5))
+    return hidden, vectors, rng.random((3, 4, 6)) < 0.4, rng.random((3, 4)) < 0.6
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.int32, jnp.float32])
+def test_attribute_loss_is_the_formula(dtype):
+    hidden, vectors, attributes, valid = attribute_case()
+    arguments = jnp.float32(hidden), jnp.float32(vectors), jnp.asarray(attributes, dtype)
+    everywhere = np.ones_like(valid)
+    for counts in (valid, everywhere, ~everywhere):
+        loss = jax.jit(attribute_loss)(*arguments, jnp.asarray(counts))
+        assert loss.shape == ()
+        np.testing.assert_allclose(loss, numpy_attribute_loss(hidden, vectors, attributes, counts), rtol=1e-5)
+    np.testing.assert_allclose(attribute_loss(*arguments), attribute_loss(*arguments, jnp.asarray(everywhere)))
+    one = attribute_loss(arguments[0][0, 0], arguments[1], arguments[2][0, 0])  # no leading axes
+    expected = numpy_attribute_loss(hidden[0, :1], vectors, attributes[0, :1], np.ones(1, bool))
+    np.testing.assert_allclose(one, expected, rtol=1e-5)
+
+
+def test_attribute_loss_and_gradient_are_those_of_torch():
+    torch = pytest.importorskip("torch")
+    hidden, vectors, attributes, valid = attribute_case()
+    h, e = (torch.tensor(x, requires_grad=True) for x in (hidden, vectors))
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        h @ e.T, torch.tensor(attributes).double(), reduction="none"
+    )
+    loss = each.sum(-1)[torch.tensor(valid)].mean()
+    loss.backward()
+    ours, (d_h, d_e) = jax.value_and_grad(attribute_loss, argnums=(0, 1))(
+        jnp.float32(hidden), jnp.float32(vectors), jnp.asarray(attributes), jnp.asarray(valid)
+    )
+    np.testing.assert_allclose(ours, loss.item(), rtol=1e-5)
+    np.testing.assert_allclose(d_h, h.grad.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(d_e, e.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_positions_that_do_not_count_may_hold_anything():
+    hidden, vectors, attributes, valid = attribute_case()
+    poisoned = jnp.where(valid[..., None], jnp.float32(hidden), jnp.nan)
+    poisoned_attributes = jnp.where(valid[..., None], jnp.float32(attributes), jnp.inf)
+    loss, gradients = jax.value_and_grad(attribute_loss, argnums=(0, 1))(
+        poisoned, jnp.float32(vectors), poisoned_attributes, jnp.asarray(valid)
+    )
+    np.testing.assert_allclose(loss, numpy_attribute_loss(hidden, vectors, attributes, valid), rtol=1e-5)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert not np.asarray(gradients[0])[~valid].any()
+
+
+def test_attribute_loss_is_finite_at_huge_logits():
+    loss = attribute_loss(jnp.array([[200.0]]), jnp.array([[1.0], [-1.0]]), jnp.array([[0, 1]]))
+    assert loss == 400
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: info_nce(x, x[1:], temperature=1.0), r"shape \[B, D\]; got \(3, 4\) and \(2, 4\)"),
+        (lambda x: info_nce(x[0], x[0], temperature=1.0), r"got \(4,\)"),
+        (lambda x: info_nce(x, x, temperature=0), "temperature is 0; it must be above 0"),
+        (lambda x: info_nce(x, x, temperature=1.0, valid=jnp.ones(2, bool)), r"valid must have shape \[B\] = \(3,\)"),
+        (lambda x: masked_item_mask(jax.random.key(0), x > 0, -0.1), r"share is -0.1; it must lie in \[0, 1\]"),
+        (
+            lambda x: masked_item_mask(jax.random.key(0), x > 0, 0.1, last_only_share=2),
+            r"last_only_share is 2; it must lie in \[0, 1\]",
+        ),
+        (lambda x: attribute_loss(x, x[:, 1:], x), r"attribute_vectors \[A, D\]; got \(3, 4\) and \(3, 3\)"),
+        (lambda x: attribute_loss(x, x, x), r"attributes must have shape \(3, 3\); got \(3, 4\)"),
+        (lambda x: attribute_loss(x, x, x @ x.T, x > 0), r"valid must have shape \(3,\)"),
+    ],
+)
+def test_wrong_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((3, 4)))

@@ -1,0 +1,189 @@
+"""Training on whole sequences: what is an example, buckets of length, objectives, resuming."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recjax import data
+from recjax.fit import Checkpoints
+from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences
+from recjax.models.sequence.cloze import masked_positions
+from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
+from recjax.types import PAD_ID, Items
+
+N, L = 12, 8
+ENCODERS = {
+    "sasrec": functools.partial(SelfAttentionEncoder, dropout=0.1),
+    "bert4rec": functools.partial(BidirectionalEncoder, dropout=0.1),
+    "hstu": functools.partial(HSTUEncoder, time_buckets=16),
+    "gru4rec": GRUEncoder,
+}
+
+
+@pytest.fixture(scope="module")
+def items():
+    return Items(popularity=jnp.ones(N), is_new=jnp.zeros(N, bool))
+
+
+@pytest.fixture(scope="module")
+def log():
+    """Users walk along a ring, from 2 to 14 steps."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 15, 60)
+    user = np.repeat(np.arange(60), lengths)
+    step = np.concatenate([np.arange(n) for n in lengths])
+    return data.sequences(data.Interactions(user, (rng.integers(0, N, 60)[user] + step) % N, time=100 * step), 60)
+
+
+def config(**changes):
+    return SequenceConfig(**{"epochs": 2, "batch_size": 16, "history_length": L, "learning_rate": 1e-2} | changes)
+
+
+def module(encoder, **options):
+    return Recommendation(N, dim=16, encoder=encoder, **options)
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_encoder_learns_the_ring(name, log, items):
+    objective = "cloze" if name == "bert4rec" else "next"
+    network = module(ENCODERS[name])
+    options = config(epochs=40, objective=objective, last_only_share=0.5)
+    fitted = fit_sequences(network, log, items, options, key=jax.random.key(0))
+    history = jnp.array([[PAD_ID, PAD_ID, 3, 4, 5], [PAD_ID, 9, 10, 11, 0]])
+    if name == "hstu":  # it was trained with times
+        from recjax.types import Observation
+
+        time = jnp.array([[0, 0, 0, 100, 200], [0, 0, 100, 200, 300]])
+        scores = network.apply(fitted.params, Observation(history, jnp.zeros_like(history), time=time), items)
+    else:
+        scores = TwoTower(fitted.params, items, network).scores(history)
+    assert scores.argmax(-1).tolist() == [6, 1]
+
+
+def test_buckets_change_what_is_computed_and_not_the_result(log, items):
+    """Padding counts for nothing, so one batch of everyone has the same loss at any number of buckets."""
+    network = module(SelfAttentionEncoder)
+    options = config(batch_size=60, epochs=2)
+    losses = [
+        [row["loss"] for row in fit_sequences(network, log, items, options_, key=jax.random.key(0)).history]
+        for options_ in (options, config(batch_size=60, epochs=2, buckets=1))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_the_loss_is_that_of_every_prefix_alone(log, items):
+    """Oracle: what follows each prefix of each window, one prefix at a time. The GRU knows no padding."""
+    network = module(GRUEncoder)
+    params = network.init(jax.random.key(3), _observation(jnp.array([[0]])), items)
+    fitted = fit_sequences(
+        network, log, items, config(batch_size=60, epochs=1), key=jax.random.key(0), params=params
+    )  # the loss is that before the only update
+    losses = []
+    for begin, end in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
+        window = log.items[max(begin, end - L - 1) : end].tolist()
+        first = 0 if len(window) <= L else 1  # a window that is full has no cold start
+        for position in range(first, len(window)):
+            prefix = jnp.array([[PAD_ID] * (L - position) + window[:position]])
+            logits = network.apply(params, _observation(prefix), items)
+            losses.append(-jax.nn.log_softmax(logits)[0, window[position]])
+    assert fitted.history[0]["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
+
+
+def _observation(history):
+    from recjax.types import Behaviour, Observation
+
+    return Observation(history, jnp.where(history == PAD_ID, PAD_ID, int(Behaviour.CLICK)))
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce", "bce", "bpr"])
+def test_sampled_losses_learn(loss, log, items):
+    options = config(epochs=20, loss=loss, negatives=32)
+    history = fit_sequences(
+        module("gru", normalized=False, temperature=1.0), log, items, options, key=jax.random.key(0)
+    ).history
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_accumulation_is_the_whole_batch(log, items):
+    """Without dropout, halves of equal numbers of targets average to the whole."""
+    same = data.sequences(data.Interactions(np.repeat(np.arange(8), 5), np.arange(40) % N), 8)
+    runs = [
+        fit_sequences(module("gru"), same, items, config(batch_size=8, accumulate=parts), key=jax.random.key(0)).history
+        for parts in (1, 2)
+    ]
+    np.testing.assert_allclose(*[[row["loss"] for row in run] for run in runs], rtol=1e-5)
+
+
+def test_optimisers_and_l2(log, items):
+    for options in ({"optimizer": "adafactor"}, {"l2": 10.0}, {"schedule": "cosine", "warmup_steps": 3}):
+        history = fit_sequences(module("gru"), log, items, config(epochs=3, **options), key=jax.random.key(0)).history
+        assert np.isfinite([row["loss"] for row in history]).all()
+    free, bound = (
+        fit_sequences(module("gru"), log, items, config(epochs=6, l2=l2), key=jax.random.key(0)).params
+        for l2 in (0, 10)
+    )
+    size = lambda params: sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(params))  # noqa: E731
+    assert size(bound) < size(free)
+
+
+def test_resumed_training_is_the_same_training(log, items, tmp_path):
+    network = module(ENCODERS["sasrec"])
+    whole = fit_sequences(network, log, items, config(epochs=4), key=jax.random.key(0))
+
+    def stop(epoch, params):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_sequences(
+            network,
+            log,
+            items,
+            config(epochs=4),
+            key=jax.random.key(0),
+            callback=stop,
+            checkpoints=Checkpoints(tmp_path),
+        )
+    resumed = fit_sequences(
+        network, log, items, config(epochs=4), key=jax.random.key(0), checkpoints=Checkpoints(tmp_path)
+    )
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+
+
+def test_gaps():
+    history = jnp.array([[PAD_ID, PAD_ID, 1, 2, 3], [PAD_ID] * 5, [4, 5, 6, 7, 8]])
+    draw = jax.vmap(lambda key: masked_positions(key, history, 0.4))
+    gaps = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    assert not gaps[:, 1].any()
+    assert not gaps[:, 0, :2].any()
+    assert gaps[:, [0, 2]].any(-1).all()
+    # Three events with a gap each at 0.4; where there would be none, one of the three.
+    np.testing.assert_allclose(gaps[:, 0, 2:].mean(0), 0.4 + 0.6**3 / 3, atol=0.03)
+    np.testing.assert_allclose(gaps[:, 2].mean(0), 0.4 + 0.6**5 / 5, atol=0.03)
+    last = masked_positions(jax.random.key(0), history, 0.4, last_only_share=1.0)
+    assert last.tolist() == [[False] * 4 + [True], [False] * 5, [False] * 4 + [True]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "previous"}, "objective is 'previous'; choose one of next, cloze"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'; choose one of adamw, adafactor"),
+        ({"mask_share": 1.5}, r"mask_share is 1.5; it must lie in \[0, 1\]"),
+        ({"buckets": 0}, "buckets is 0; it must be at least 1"),
+    ],
+)
+def test_bad_options_say_what_to_choose(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_an_empty_log_is_refused(items):
+    empty = data.sequences(data.Interactions([0], [N]), 1)
+    with pytest.raises(ValueError, match="no event of a known item"):
+        fit_sequences(module("gru"), empty, items, config(), key=jax.random.key(0))
