@@ -67,7 +67,10 @@ def generated() -> Dataset:
     user, step = np.divmod(np.arange(64 * 12), 12)
     item = (np.random.default_rng(0).integers(0, 40, 64)[user] + step) % 40
     return data.from_frame(
-        pl.DataFrame({"user": user, "item": item, "timestamp": step}), data.Columns(time="timestamp"), name="a ring"
+        pl.DataFrame({"user": user, "item": item, "timestamp": step}),
+        data.Columns(time="timestamp"),
+        time_format="s",
+        name="a ring",
     )[0]
 
 

@@ -10,9 +10,6 @@ import jax.numpy as jnp
 from recjax.catalogue import is_followed, lookup
 from recjax.types import PAD_ID, Array, Items
 
-# Vectors of norm about 1, so that no feature drowns the others.
-_table = nn.initializers.variance_scaling(1.0, "fan_out", "normal")
-
 
 class ItemRepresentation(nn.Module):
     """The sum of an item's id, category, number and title vectors, optionally through an MLP.
@@ -28,6 +25,8 @@ class ItemRepresentation(nn.Module):
         carry over to new items.
       text_vocabulary: word ids that titles may use (``items.text < text_vocabulary``);
         0 leaves titles out.
+      initial_norm: about the norm of the vector of every feature at the start, the same for
+        all, so that none drowns the others. Smaller ones are moved further by the same steps.
       hidden: widths of ReLU layers between the sum and the result; empty for the sum itself.
       dtype: of the computation; parameters are float32.
     """
@@ -36,17 +35,19 @@ class ItemRepresentation(nn.Module):
     dim: int
     use_id: bool = True
     text_vocabulary: int = 0
+    initial_norm: float = 1.0
     hidden: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Declares the parameters."""
+        table = nn.initializers.variance_scaling(self.initial_norm**2, "fan_out", "normal")
         # The last two rows are the item outside the vocabulary and padding, which is never read.
-        self.embedding = self.param("embedding", _table, (self.num_items + 2 if self.use_id else 1, self.dim))
-        self.multi_hot = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=_table)
-        self.numeric = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=_table)
+        self.embedding = self.param("embedding", table, (self.num_items + 2 if self.use_id else 1, self.dim))
+        self.multi_hot = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=table)
+        self.numeric = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=table)
         if self.text_vocabulary:
-            self.words = self.param("words", _table, (self.text_vocabulary, self.dim))
+            self.words = self.param("words", table, (self.text_vocabulary, self.dim))
         if self.hidden:
             self.layers = [nn.Dense(width, dtype=self.dtype) for width in (*self.hidden, self.dim)]
 

@@ -27,6 +27,8 @@ class Towers(nn.Module):
       encoder: how a history becomes a vector, see :class:`UserRepresentation`.
       use_id: see :class:`ItemRepresentation`.
       text_vocabulary: see :class:`ItemRepresentation`.
+      item_norm: see :class:`ItemRepresentation`'s ``initial_norm``; encoders of histories are
+        given vectors divided by it, so that it sets how fast items learn and nothing else.
       dtype: of the computation in the towers; parameters and scores are float32.
     """
 
@@ -35,12 +37,18 @@ class Towers(nn.Module):
     encoder: str | Callable[..., nn.Module] = "mean"
     use_id: bool = True
     text_vocabulary: int = 0
+    item_norm: float = 1.0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Declares the parameters."""
         self.item = ItemRepresentation(
-            self.num_items, self.dim, use_id=self.use_id, text_vocabulary=self.text_vocabulary, dtype=self.dtype
+            self.num_items,
+            self.dim,
+            use_id=self.use_id,
+            text_vocabulary=self.text_vocabulary,
+            initial_norm=self.item_norm,
+            dtype=self.dtype,
         )
         self.user = UserRepresentation(self.dim, encoder=self.encoder, dtype=self.dtype)
 
@@ -48,7 +56,8 @@ class Towers(nn.Module):
         """Vectors of users, ``[B, dim]``; ``[B, L, dim]`` at every position of their histories."""
         if asks_at_gap(self.encoder) and not every_position:
             observation = with_gap(observation, self.num_items)
-        return self.user(observation, self.item(observation.history, items), every_position=every_position)
+        history = self.item(observation.history, items) / self.item_norm
+        return self.user(observation, history, every_position=every_position)
 
 
 def with_gap(observation: Observation, num_items: int) -> Observation:

@@ -8,17 +8,14 @@ import pytest
 
 from recjax import data
 
-
 COLUMNS = data.Columns(time="timestamp")
 
 
 @pytest.fixture
 def dataset():
     rng = np.random.default_rng(0)
-    frame = pl.DataFrame(
-        {"user": rng.integers(0, 30, 200), "item": rng.zipf(1.5, 200) % 20, "timestamp": np.arange(200)}
-    )
-    return data.from_frame(frame)[0]
+    columns = {"user": rng.integers(0, 30, 200), "item": rng.zipf(1.5, 200) % 20, "timestamp": np.arange(200)}
+    return data.from_frame(pl.DataFrame(columns), COLUMNS, time_format="s")[0]
 
 
 def counts(dataset):
@@ -28,7 +25,7 @@ def counts(dataset):
 
 def test_items_then_users_by_hand():
     frame = pl.DataFrame({"user": ["u", "u", "v", "w"], "item": ["a", "b", "a", "c"], "timestamp": [1, 2, 3, 4]})
-    left = data.with_enough_events(data.from_frame(frame, COLUMNS)[0], per_item=2)
+    left = data.with_enough_events(data.from_frame(frame, COLUMNS, time_format="s")[0], per_item=2)
     assert left.items.names == ("a",)
     assert left.users.names == ("u", "v")
     assert left.interactions.item.tolist() == [0, 0]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.contrastive import attribute_loss, info_nce, masked_item_mask
+from recjax.models.sequence.contrastive import attribute_loss, info_nce
 from recjax.types import PAD_ID
 
 
@@ -109,20 +109,15 @@ def test_views_and_sides_are_exchangeable():
     np.testing.assert_allclose(info_nce(first[order], second[order], temperature=0.3), loss[order], rtol=1e-5)
 
 
-@pytest.mark.parametrize("at_least_one", [True, False])
-def test_gaps_have_their_probabilities(at_least_one):
+def test_gaps_have_their_probabilities():
     rows, length, share, last = 20_000, 4, 0.3, 0.25
     history = jnp.tile(jnp.array([[PAD_ID, PAD_ID, 5, 5, 7, 9]]), (rows, 1))
-    draw = jax.jit(lambda key: masked_item_mask(key, history, share, at_least_one, last_only_share=last))
-    gaps = np.asarray(draw(jax.random.key(0)))
+    gaps = np.asarray(masked_positions(jax.random.key(0), history, share, last_only_share=last))
     assert gaps.dtype == bool
     assert not gaps[:, :2].any()
-    none = (1 - share) ** length
-    each = share + at_least_one * none / length
-    expected = np.full(length, (1 - last) * each)
+    expected = np.full(length, (1 - last) * (share + (1 - share) ** length / length))
     expected[-1] += last
     np.testing.assert_allclose(gaps[:, 2:].mean(0), expected, atol=5 * math.sqrt(0.25 / rows))
-    np.testing.assert_allclose((~gaps.any(1)).mean(), 0 if at_least_one else (1 - last) * none, atol=0.012)
 
 
 @settings(max_examples=40, deadline=None)
@@ -130,18 +125,12 @@ def test_gaps_have_their_probabilities(at_least_one):
 def test_gaps_are_events_and_there_is_one(seed, lengths, share):
     history = jnp.array([[PAD_ID] * (6 - n) + list(range(n)) for n in lengths])
     key = jax.random.key(seed)
-    gaps = np.asarray(masked_item_mask(key, history, share))
+    gaps = np.asarray(masked_positions(key, history, share))
     present = np.asarray(history != PAD_ID)
     assert not (gaps & ~present).any()
     np.testing.assert_array_equal(gaps.any(-1), present.any(-1))
-    np.testing.assert_array_equal(gaps, masked_positions(key, history, share))
-    free = np.asarray(masked_item_mask(key, history, share, at_least_one=False))
-    assert not (free & ~present).any()
-    if share in (0.0, 1.0):
-        np.testing.assert_array_equal(free, present & (share == 1.0))
-    for at_least_one in (True, False):
-        only = np.asarray(masked_item_mask(key, history, share, at_least_one, last_only_share=1.0))
-        np.testing.assert_array_equal(only, present & (np.arange(6) == 5))
+    only = np.asarray(masked_positions(key, history, share, last_only_share=1.0))
+    np.testing.assert_array_equal(only, present & (np.arange(6) == 5))
 
 
 def numpy_attribute_loss(hidden, vectors, attributes, valid):
@@ -212,11 +201,6 @@ def test_attribute_loss_is_finite_at_huge_logits():
         (lambda x: info_nce(x[0], x[0], temperature=1.0), r"got \(4,\)"),
         (lambda x: info_nce(x, x, temperature=0), "temperature is 0; it must be above 0"),
         (lambda x: info_nce(x, x, temperature=1.0, valid=jnp.ones(2, bool)), r"valid must have shape \[B\] = \(3,\)"),
-        (lambda x: masked_item_mask(jax.random.key(0), x > 0, -0.1), r"share is -0.1; it must lie in \[0, 1\]"),
-        (
-            lambda x: masked_item_mask(jax.random.key(0), x > 0, 0.1, last_only_share=2),
-            r"last_only_share is 2; it must lie in \[0, 1\]",
-        ),
         (lambda x: attribute_loss(x, x[:, 1:], x), r"attribute_vectors \[A, D\]; got \(3, 4\) and \(3, 3\)"),
         (lambda x: attribute_loss(x, x, x), r"attributes must have shape \(3, 3\); got \(3, 4\)"),
         (lambda x: attribute_loss(x, x, x @ x.T, x > 0), r"valid must have shape \(3,\)"),

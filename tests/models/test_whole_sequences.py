@@ -12,14 +12,13 @@ import pytest
 from recjax import data
 from recjax.fit import Checkpoints
 from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences
-from recjax.models.sequence.cloze import masked_positions
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
-from recjax.types import PAD_ID, Items
+from recjax.types import PAD_ID, Behaviour, Items, Observation
 
 N, L = 12, 8
 ENCODERS = {
     "sasrec": functools.partial(SelfAttentionEncoder, dropout=0.1),
-    "bert4rec": functools.partial(BidirectionalEncoder, dropout=0.1),
+    "bert4rec": functools.partial(BidirectionalEncoder, norm="pre", dropout=0.1),
     "hstu": functools.partial(HSTUEncoder, time_buckets=16),
     "gru4rec": GRUEncoder,
 }
@@ -95,8 +94,6 @@ def test_the_loss_is_that_of_every_prefix_alone(log, items):
 
 
 def _observation(history):
-    from recjax.types import Behaviour, Observation
-
     return Observation(history, jnp.where(history == PAD_ID, PAD_ID, int(Behaviour.CLICK)))
 
 
@@ -155,20 +152,6 @@ def test_resumed_training_is_the_same_training(log, items, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
 
-def test_gaps():
-    history = jnp.array([[PAD_ID, PAD_ID, 1, 2, 3], [PAD_ID] * 5, [4, 5, 6, 7, 8]])
-    draw = jax.vmap(lambda key: masked_positions(key, history, 0.4))
-    gaps = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
-    assert not gaps[:, 1].any()
-    assert not gaps[:, 0, :2].any()
-    assert gaps[:, [0, 2]].any(-1).all()
-    # Three events with a gap each at 0.4; where there would be none, one of the three.
-    np.testing.assert_allclose(gaps[:, 0, 2:].mean(0), 0.4 + 0.6**3 / 3, atol=0.03)
-    np.testing.assert_allclose(gaps[:, 2].mean(0), 0.4 + 0.6**5 / 5, atol=0.03)
-    last = masked_positions(jax.random.key(0), history, 0.4, last_only_share=1.0)
-    assert last.tolist() == [[False] * 4 + [True], [False] * 5, [False] * 4 + [True]]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -187,3 +170,23 @@ def test_an_empty_log_is_refused(items):
     empty = data.sequences(data.Interactions([0], [N]), 1)
     with pytest.raises(ValueError, match="no event of a known item"):
         fit_sequences(module("gru"), empty, items, config(), key=jax.random.key(0))
+
+
+def test_contrastive_and_attribute_losses_fall(log, items):
+    attributed = items.replace(multi_hot=jnp.eye(N)[:, : N // 2] + jnp.eye(N)[:, N // 2 :])
+    options = config(epochs=15, contrastive=0.1, attributes=0.1, views=("crop", "mask", "substitute"))
+    similar = jnp.arange(N)[:, None]
+    history = fit_sequences(
+        module("gru"), log, attributed, options, key=jax.random.key(0), similar=similar
+    ).history  # fmt: skip
+    for name in ("contrastive", "attributes", "loss"):
+        assert history[-1][name] < history[0][name]
+
+
+def test_auxiliary_losses_say_what_they_need(log, items):
+    for options, message in (
+        ({"contrastive": 0.1, "views": ("insert",)}, "give similar"),
+        ({"attributes": 0.1}, "items.multi_hot is None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_sequences(module("gru"), log, items, config(**options), key=jax.random.key(0))

@@ -57,7 +57,7 @@ def crop(key: Array, history: Array, share: float = 0.6) -> Array:
 
     def row(key: Array, events: Array) -> Array:
         place = jnp.arange(len(events))
-        size = jnp.maximum(_count(events, share), _length(events).clip(max=1))
+        size = jnp.maximum(_count(events, share), (events != PAD_ID).any())
         first = _first_of_part(key, events, size)
         start = len(events) - size
         return jnp.where(place >= start, jnp.roll(events, start - first), PAD_ID)
@@ -81,8 +81,7 @@ def mask(key: Array, history: Array, share: float = 0.3, *, mask_id: int) -> Arr
       ``i32[B, L]``.
 
     Raises:
-      ValueError: ``share`` is outside [0, 1], ``mask_id`` is below 0, or ``history`` is no
-        integer matrix.
+      ValueError: ``mask_id`` is below 0; and see :func:`crop`.
 
     References:
       Xie et al., "Contrastive Learning for Sequential Recommendation" (CL4SRec), ICDE 2022.
@@ -144,8 +143,7 @@ def substitute(key: Array, history: Array, share: float = 0.3, *, similar: Array
       ``i32[B, L]``.
 
     Raises:
-      ValueError: ``share`` is outside [0, 1], or ``history`` or ``similar`` are no integers of
-        these shapes.
+      ValueError: ``similar`` is no integers of that shape; and see :func:`crop`.
 
     References:
       Liu et al., "Contrastive Self-supervised Sequential Recommendation with Robust
@@ -176,11 +174,7 @@ def insert(key: Array, history: Array, share: float = 0.3, *, similar: Array) ->
       ``i32[B, L]``; its last event is that of ``history``.
 
     Raises:
-      ValueError: see :func:`substitute`.
-
-    References:
-      Liu et al., "Contrastive Self-supervised Sequential Recommendation with Robust
-      Augmentation" (CoSeRec), 2021.
+      ValueError: see :func:`substitute`, as for the source.
     """
     similar = _table(similar)
 
@@ -273,19 +267,15 @@ def _table(similar: Array) -> Array:
     return jnp.asarray(similar).reshape(len(similar), -1)
 
 
-def _length(events: Array) -> Array:
-    return (events != PAD_ID).sum()
-
-
 def _count(events: Array, share: float) -> Array:
     """``⌈share · n⌉``, from a table: products of floats that should be whole are not, e.g. 0.55 · 100."""
     counts = np.ceil(np.round(share * np.arange(len(events) + 1), 9)).astype(np.int32)
-    return jnp.asarray(counts)[_length(events)]
+    return jnp.asarray(counts)[(events != PAD_ID).sum()]
 
 
 def _first_of_part(key: Array, events: Array, size: Array) -> Array:
     """Where a contiguous part of ``size`` events begins, drawn uniformly."""
-    length = _length(events)
+    length = (events != PAD_ID).sum()
     return len(events) - length + jax.random.randint(key, (), 0, length - size + 1)
 
 

@@ -1,14 +1,12 @@
-"""Self-supervised losses of histories: views against each other, gaps, attributes of items."""
+"""Self-supervised losses of histories: views against each other, attributes of items."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from recjax.catalogue import normalize, sampled_softmax
-from recjax.models.sequence.cloze import masked_positions
-from recjax.types import PAD_ID, Array
+from recjax.types import Array
 
 
 def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: Array | None = None) -> Array:
@@ -51,41 +49,6 @@ def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: 
     positive = jnp.concatenate([jnp.diagonal(similarity, batch), jnp.diagonal(similarity, -batch)])
     loss = sampled_softmax(positive, similarity, hits=~is_negative)
     return loss.reshape(2, batch).mean(axis=0)
-
-
-def masked_item_mask(
-    key: Array, history: Array, share: float, at_least_one: bool = True, *, last_only_share: float = 0.0
-) -> Array:
-    """Draws the gaps of masked-item training; :func:`masked_positions` that may leave a history whole.
-
-    Args:
-      key: a key of ``jax.random``.
-      history: ``i32[B, L]`` padded on the left with ``PAD_ID``.
-      share: probability with which an event is a gap, independently of others.
-      at_least_one: whether a history in which none would be has one at an event drawn
-        uniformly.
-      last_only_share: probability with which a history has its last event as the only gap.
-
-    Returns:
-      ``bool[B, L]``; empty histories have no gap.
-
-    Raises:
-      ValueError: a share is outside [0, 1].
-
-    References:
-      Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder
-      Representations from Transformer", CIKM 2019.
-    """
-    for name, value in (("share", share), ("last_only_share", last_only_share)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; it must lie in [0, 1].")
-    if at_least_one:
-        return masked_positions(key, history, share, last_only_share=last_only_share)
-    gap_key, last_key = jax.random.split(key)
-    last = jnp.arange(history.shape[-1])[None] == history.shape[-1] - 1
-    only_last = jax.random.bernoulli(last_key, last_only_share, (len(history), 1))
-    gaps = jnp.where(only_last, last, jax.random.bernoulli(gap_key, share, history.shape))
-    return gaps & (history != PAD_ID)
 
 
 def attribute_loss(hidden: Array, attribute_vectors: Array, attributes: Array, valid: Array | None = None) -> Array:

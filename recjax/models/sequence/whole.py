@@ -28,6 +28,7 @@ from recjax.fit import (
     fit_epochs,
     learning_rates,
 )
+from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
 from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, next_item_loss
 from recjax.nn import Recommendation
@@ -55,6 +56,13 @@ class SequenceConfig:
       mask_share: of the events that "cloze" takes out.
       last_only_share: of the histories from which "cloze" takes only the last event, which is
         what is asked in use.
+      contrastive: weight of the loss by which two views of a history are to be told from those of
+        others (:func:`recjax.models.sequence.info_nce`); 0 leaves it out.
+      contrastive_temperature: of that loss.
+      views: the augmentations that views are drawn from, see
+        :func:`recjax.models.sequence.two_views`; "insert" and "substitute" need ``similar``.
+      attributes: weight of the loss of telling the attributes (``items.multi_hot``) of the next
+        item (:func:`recjax.models.sequence.attribute_loss`); 0 leaves it out.
       buckets: kinds of batches by length, each compiled for its own; 1 pads all alike.
       accumulate: into how many parts each batch is cut, one after the other, for less memory.
     """
@@ -75,6 +83,10 @@ class SequenceConfig:
     objective: str = "next"
     mask_share: float = 0.2
     last_only_share: float = 0.0
+    contrastive: float = 0.0
+    contrastive_temperature: float = 1.0
+    views: tuple[str, ...] = ("crop", "mask", "reorder")
+    attributes: float = 0.0
     buckets: int = 6
     accumulate: int = 1
 
@@ -125,6 +137,7 @@ def fit_sequences(
     *,
     key: Array,
     params: PyTree | None = None,
+    similar: Array | None = None,
     callback: Callback | None = None,
     early_stopping: EarlyStopping | None = None,
     progress: Progress | None = None,
@@ -143,6 +156,7 @@ def fit_sequences(
       config: how to train.
       key: of the initial parameters, the shuffles and dropout.
       params: where to start, e.g. what was trained on another log; fresh ones by default.
+      similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
       callback: called after each epoch, e.g. to validate.
       early_stopping: when to stop early.
       progress: where to show progress.
@@ -165,7 +179,8 @@ def fit_sequences(
     batch_size = min(config.batch_size, num_users)
     steps = config.epochs * -(-num_users // batch_size)
     events = np.asarray(sequences.items)
-    loss = next_item_loss(module, config, events[events < module.num_items], every_position=True)
+    predict = next_item_loss(module, config, events[events < module.num_items], every_position=True)
+    auxiliary = auxiliary_losses(module, config, items, similar)
 
     examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next
 
@@ -180,9 +195,13 @@ def fit_sequences(
     def of_length(length: int) -> LossFn:
         def loss_fn(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
             window, _, items = batch
-            mask_key, key = jax.random.split(key)
+            mask_key, predict_key, *keys = jax.random.split(key, 2 + len(auxiliary))
             window = jax.tree.map(lambda events: events[:, -length - 1 :], window)
-            return loss(params, (*examples(mask_key, window), items), key)
+            loss, metrics = predict(params, (*examples(mask_key, window), items), predict_key)
+            for (name, weight, term), key in zip(auxiliary, keys, strict=True):
+                metrics[name] = term(params, window, items, key)
+                loss += weight * metrics[name]
+            return loss, metrics
 
         return loss_fn
 
