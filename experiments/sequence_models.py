@@ -81,7 +81,7 @@ class Recipe:
     normalized: bool = False
     item_norm: float = 0.2
     encoder: dict[str, Any] = dataclasses.field(default_factory=dict)
-    training: SequenceConfig = dataclasses.field(default_factory=lambda: SequenceConfig(batch_size=32))
+    training: SequenceConfig = dataclasses.field(default_factory=lambda: SequenceConfig())
     patience: int = 10
 
 
@@ -91,7 +91,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("ml-1m", "gru4rec"): Recipe(encoder={"dropout": 0.1}),
     ("ml-1m", "bert4rec"): Recipe(
         encoder={"num_blocks": 2, "num_heads": 2, "dropout": 0.1},
-        training=SequenceConfig(epochs=200, batch_size=32, objective="cloze", mask_share=0.2),
+        training=SequenceConfig(epochs=200, objective="cloze", mask_share=0.2),
         patience=20,
     ),
     ("amazon-beauty", "sasrec"): Recipe(

@@ -28,7 +28,7 @@ from recjax.fit.epochs import (
     fit_epochs,
     make_epoch,
     shuffled,
-    shuffled_by_bucket,
+    shuffled_in_order,
     take,
 )
 from recjax.fit.progress import Progress, Task
@@ -68,6 +68,6 @@ __all__ = [
     "pmap_update",
     "shard_seeds",
     "shuffled",
-    "shuffled_by_bucket",
+    "shuffled_in_order",
     "take",
 ]

@@ -13,7 +13,7 @@ import optax
 from recjax.catalogue import RowGrads
 from recjax.catalogue.rows import scale
 from recjax.fit.row_wise import RowWise, is_rows
-from recjax.types import Array, PyTree
+from recjax.types import PAD_ID, Array, PyTree
 
 Optimizer: TypeAlias = optax.GradientTransformation | RowWise
 """What everything that learns is given."""
@@ -23,7 +23,7 @@ Loss = Callable[..., tuple[Array, Any]]
 
 
 class Switch(NamedTuple):
-    """Losses of one form for batches of several shapes, of which each update takes one.
+    """Losses of one form for batches of several shapes, of which each batch, or part of one, takes one.
 
     Attributes:
       which: ``(*args) -> i32[]`` the index of a branch.
@@ -77,14 +77,6 @@ def descend(
     Raises:
       ValueError: ``accumulate`` does not divide a leading axis.
     """
-    if isinstance(loss_fn, Switch):
-        # The whole update is inside the branch: gradients of rows differ in shape, and a derivative of the
-        # switch itself would carry what every branch remembers.
-        take = [
-            partial(descend, branch, optimizer, axis_name=axis_name, accumulate=accumulate)
-            for branch in loss_fn.branches
-        ]
-        return jax.lax.switch(loss_fn.which(*args), take, params, opt_state, *args)
     if accumulate == 1:
         (loss, aux), grads = _value_and_grad(loss_fn, optimizer, params, *args)
     else:
@@ -102,15 +94,41 @@ def descend(
 
 
 def _value_and_grad(
-    loss_fn: Loss, optimizer: Optimizer, params: PyTree, *args: Any
+    loss_fn: Loss | Switch, optimizer: Optimizer, params: PyTree, *args: Any
 ) -> tuple[tuple[Array, Any], PyTree]:
+    if isinstance(loss_fn, Switch):
+        # Differentiated inside the branches: the derivative of the switch itself would carry what each remembers.
+        take: list[Callable[..., Any]] = [partial(_value_and_grad, each, optimizer) for each in loss_fn.branches]
+        wanted = _most_rows([jax.eval_shape(each, params, *args) for each in take])
+        take = [partial(_with_rows, wanted, each) for each in take]
+        return jax.lax.switch(loss_fn.which(*args), take, params, *args)
     if isinstance(optimizer, RowWise):
         return optimizer.value_and_grad(loss_fn, params, *args)
     return jax.value_and_grad(loss_fn, has_aux=True)(params, *args)
 
 
+def _most_rows(outputs: list[PyTree]) -> list[int]:
+    """How many gradient rows each table has at most; 0 for leaves that are no rows."""
+    leaves = [jax.tree.leaves(output, is_leaf=is_rows) for output in outputs]
+    return [max(len(leaf.ids) if is_rows(leaf) else 0 for leaf in same) for same in zip(*leaves, strict=True)]
+
+
+def _with_rows(wanted: list[int], compute: Callable[..., PyTree], *args: Any) -> PyTree:
+    """The outputs of ``compute`` with gradients of tables filled up to a number of rows."""
+    leaves, structure = jax.tree.flatten(compute(*args), is_leaf=is_rows)
+
+    def fill(leaf: Any, rows: int) -> Any:
+        if not is_rows(leaf):
+            return leaf
+        missing = rows - len(leaf.ids)
+        ids = jnp.pad(leaf.ids, (0, missing), constant_values=PAD_ID)
+        return RowGrads(ids, jnp.pad(leaf.values, ((0, missing), (0, 0))))
+
+    return jax.tree.unflatten(structure, map(fill, leaves, wanted))
+
+
 def _accumulated(
-    loss_fn: Loss, optimizer: Optimizer, params: PyTree, args: tuple, parts: int
+    loss_fn: Loss | Switch, optimizer: Optimizer, params: PyTree, args: tuple, parts: int
 ) -> tuple[tuple[Array, Any], PyTree]:
     """Means over the parts of ``args``; rows of tables are kept side by side."""
 

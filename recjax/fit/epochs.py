@@ -95,38 +95,29 @@ def shuffled(num_examples: int, batch_size: int) -> Batches:
     Raises:
       ValueError: ``batch_size`` is not in ``1 .. num_examples``.
     """
-    steps = _steps(num_examples, batch_size)
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
+    steps = -(-num_examples // batch_size)
     return lambda key: jnp.resize(jax.random.permutation(key, num_examples), (steps, batch_size))
 
 
-def shuffled_by_bucket(buckets: Array, batch_size: int) -> Batches:
-    """Like :func:`shuffled`, but examples of one bucket share batches, which come in random order.
-
-    Only where one bucket ends and the next begins does a batch hold examples of both.
+def shuffled_in_order(ranks: Array, batch_size: int) -> Batches:
+    """Like :func:`shuffled`, but each batch is in the order of ``ranks``, so that parts of it are alike.
 
     Args:
-      buckets: ``i32[n]`` the bucket of each example, such as the rank of its length.
+      ranks: ``i32[n]`` what each example is sorted by within its batch, such as its length.
       batch_size: examples in a batch.
 
     Raises:
       ValueError: ``batch_size`` is not in ``1 .. n``.
     """
-    num_examples = len(buckets)
-    steps = _steps(num_examples, batch_size)
+    any_order = shuffled(len(ranks), batch_size)
 
     def batches(key: Array) -> Array:
-        example_key, batch_key = jax.random.split(key)
-        order = jax.random.permutation(example_key, num_examples)
-        order = order[jnp.argsort(buckets[order], stable=True)]
-        return jax.random.permutation(batch_key, jnp.resize(order, (steps, batch_size)))
+        indices = any_order(key)
+        return jnp.take_along_axis(indices, jnp.argsort(ranks[indices], axis=-1), axis=-1)
 
     return batches
-
-
-def _steps(num_examples: int, batch_size: int) -> int:
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
-    return -(-num_examples // batch_size)
 
 
 def take(data: PyTree, indices: Array) -> PyTree:
@@ -188,7 +179,7 @@ def fit_epochs(
     batch_size: int,
     num_examples: int | None = None,
     gather: Gather = take,
-    buckets: Array | None = None,
+    ranks: Array | None = None,
     accumulate: int = 1,
     callback: Callback | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -218,7 +209,7 @@ def fit_epochs(
       batch_size: examples in a batch.
       num_examples: examples in ``data``; the leading axis of its leaves by default.
       gather: makes a batch from the data and example indices; takes rows by default.
-      buckets: ``i32[n]``; examples of one bucket share batches, see :func:`shuffled_by_bucket`.
+      ranks: ``i32[n]``, the order of examples within batches, see :func:`shuffled_in_order`.
       accumulate: into how many parts each batch is cut, one after the other, for less memory.
       callback: called after each epoch; the metrics that it returns join the epoch's. It
         must not keep the parameters, whose memory the next epoch reuses.
@@ -241,7 +232,7 @@ def fit_epochs(
         raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
     if num_examples is None:
         num_examples = jax.tree.leaves(data)[0].shape[0]
-    batches = shuffled(num_examples, batch_size) if buckets is None else shuffled_by_bucket(buckets, batch_size)
+    batches = shuffled(num_examples, batch_size) if ranks is None else shuffled_in_order(ranks, batch_size)
     run_epoch = make_epoch(loss_fn, optimizer, batches, gather=gather, accumulate=accumulate)
     params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
     state = FitState(

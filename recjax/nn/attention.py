@@ -67,9 +67,11 @@ class RelativeBias(nn.Module):
     @nn.compact
     def __call__(self, length: int, time: Array | None = None) -> Array:
         """``f32[1, H, L, L]``, or ``f32[B, H, L, L]`` with ``time: i32[B, L]`` in seconds: query by key."""
-        steps = self.param("steps", nn.initializers.normal(0.02), (self.max_length, self.num_heads))
+        furthest = self.max_length - 1
+        # Row 0 is for keys that are ``furthest`` or more steps later, the last row for those as much earlier.
+        steps = self.param("steps", nn.initializers.normal(0.02), (2 * furthest + 1, self.num_heads))
         apart = jnp.arange(length)[:, None] - jnp.arange(length)[None, :]
-        bias = steps[jnp.clip(apart, 0, self.max_length - 1)].transpose(2, 0, 1)[None]
+        bias = steps[furthest + jnp.clip(apart, -furthest, furthest)].transpose(2, 0, 1)[None]
         if not self.time_buckets:
             return bias
         if time is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -30,7 +31,7 @@ from recjax.fit import (
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, next_item_loss
+from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, is_item, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree
 
@@ -63,8 +64,9 @@ class SequenceConfig:
         :func:`recjax.models.sequence.two_views`; "insert" and "substitute" need ``similar``.
       attributes: weight of the loss of telling the attributes (``items.multi_hot``) of the next
         item (:func:`recjax.models.sequence.attribute_loss`); 0 leaves it out.
-      buckets: kinds of batches by length, each compiled for its own; 1 pads all alike.
-      accumulate: into how many parts each batch is cut, one after the other, for less memory.
+      accumulate: into how many parts each batch is cut, one computed after the other, for less
+        memory and less padding: a part holds users of like length.
+      lengths: how many lengths parts are computed at, each compiled for itself; 1 pads all alike.
     """
 
     epochs: int = 100
@@ -87,11 +89,11 @@ class SequenceConfig:
     contrastive_temperature: float = 1.0
     views: tuple[str, ...] = ("crop", "mask", "reorder")
     attributes: float = 0.0
-    buckets: int = 6
-    accumulate: int = 1
+    accumulate: int = 4
+    lengths: int = 6
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "history_length", "negatives", "buckets", "accumulate"):
+        for name in ("epochs", "batch_size", "history_length", "negatives", "accumulate", "lengths"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must be at least 1.")
         for name, value, choices in (
@@ -147,7 +149,8 @@ def fit_sequences(
 
     A user's window is ``history_length + 1`` events: all but the last are read, all but the
     first are predicted. The first is predicted too, by the cold-start vector, where the window
-    is not full. One batch holds users of like length, so that little padding is computed.
+    is not full. All events of a batch count the same. Users are drawn at random into batches and
+    sorted by length into their parts, so that little padding is computed.
 
     Args:
       module: the recommender; its encoder must know ``every_position``.
@@ -174,7 +177,7 @@ def fit_sequences(
       over the whole catalogue, Klenitskiy, Vasilev, "Turning Dross Into Gold Loss: is
       BERT4Rec really better than SASRec?", RecSys 2023.
     """
-    log, lengths = _arrange(module, sequences, items, config)
+    log, lengths, targets_per_user = _arrange(module, sequences, items, config)
     num_users = len(log.users)
     batch_size = min(config.batch_size, num_users)
     steps = config.epochs * -(-num_users // batch_size)
@@ -197,7 +200,10 @@ def fit_sequences(
             window, _, items = batch
             mask_key, predict_key, *keys = jax.random.split(key, 2 + len(auxiliary))
             window = jax.tree.map(lambda events: events[:, -length - 1 :], window)
-            loss, metrics = predict(params, (*examples(mask_key, window), items), predict_key)
+            seen, target = examples(mask_key, window)
+            loss, metrics = predict(params, (seen, target, items), predict_key)
+            # A mean over the batch, whatever the share of its targets that this part has.
+            loss *= is_item(target, module.num_items).sum() / (len(target) * targets_per_user)
             for (name, weight, term), key in zip(auxiliary, keys, strict=True):
                 metrics[name] = term(params, window, items, key)
                 loss += weight * metrics[name]
@@ -219,8 +225,8 @@ def fit_sequences(
         batch_size=batch_size,
         num_examples=num_users,
         gather=gather,
-        buckets=log.bucket,
-        accumulate=config.accumulate,
+        ranks=log.bucket,
+        accumulate=math.gcd(config.accumulate, batch_size),
         callback=callback,
         early_stopping=early_stopping,
         progress=progress,
@@ -250,8 +256,8 @@ def _cloze(config: SequenceConfig, num_items: int) -> Callable[[Array, Observati
 
 def _arrange(
     module: Recommendation, sequences: Sequences, items: Items, config: SequenceConfig
-) -> tuple[_Log, tuple[int, ...]]:
-    """The users with something to predict, and the lengths of windows that they are computed at."""
+) -> tuple[_Log, tuple[int, ...], float]:
+    """The users with something to predict, the lengths to compute them at, and how many targets one has on average."""
     starts, ids = np.asarray(sequences.starts), np.asarray(sequences.items)
     known = np.concatenate([[0], np.cumsum(ids < module.num_items)])
     users = np.flatnonzero(known[starts[1:]] > known[starts[:-1]]).astype(np.int32)
@@ -259,11 +265,16 @@ def _arrange(
         raise ValueError("The sequences have no event of a known item; there is nothing to learn from.")
     length = np.minimum(np.diff(starts)[users], config.history_length)
     # Lengths that cut the users into parts of like size, rounded up to whole vectors of a processor.
-    cuts = np.quantile(length, np.linspace(0, 1, config.buckets + 1)[1:], method="higher")
+    cuts = np.quantile(length, np.linspace(0, 1, config.lengths + 1)[1:], method="higher")
     lengths = np.unique(np.minimum(-(-cuts // 8) * 8, config.history_length)).astype(np.int32)
     bucket = np.searchsorted(lengths, length).astype(np.int32)
     log = _Log(*jax.tree.map(jnp.asarray, (sequences, users, bucket, items)))
-    return log, tuple(lengths.tolist())
+    read = config.history_length + (config.objective == "cloze")
+    targets = known[starts[1:]] - known[np.maximum(starts[:-1], starts[1:] - read)]
+    if config.objective == "cloze":
+        drawn = config.mask_share * targets + (1 - config.mask_share) ** targets
+        targets = (1 - config.last_only_share) * drawn + config.last_only_share
+    return log, tuple(lengths.tolist()), float(targets[users].mean())
 
 
 def _optimizer(config: SequenceConfig, num_items: int, steps: int) -> Optimizer:
