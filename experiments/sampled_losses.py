@@ -138,7 +138,7 @@ def main(config: Config) -> None:
     Console(width=120).print(table)
     config.out.mkdir(parents=True, exist_ok=True)
     kept = {
-        "config": dataclasses.asdict(config) | {"out": str(config.out)},
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "smoke")},
         "protocol": str(protocol.protocol),
         "results": results,
     }
