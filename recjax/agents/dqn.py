@@ -12,13 +12,14 @@ import optax
 from flax import struct
 
 from recjax.agents.base import Agent, register
+from recjax.agents.clicks import click_loss
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, excluded, owned
 from recjax.agents.td import n_step_return
 from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, max_score, score_at
 from recjax.fit import Optimizer, descend
-from recjax.nn import catalogue_scores, warm_start
+from recjax.nn import catalogue_scores, check_towers, towers_of, warm_start
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
 
 LOSSES: dict[str, Callable[[Array], Array]] = {
@@ -76,6 +77,8 @@ def dqn(
     target_tau: float | None = None,
     index_every: int | None = None,
     loss: str = "huber",
+    supervised: Any = None,
+    supervised_weight: float = 1.0,
     exploration: str = "epsilon_greedy",
     exclude_history: bool = True,
     discount: float = 0.95,
@@ -104,6 +107,10 @@ def dqn(
     how many updates ago all were made (``index_age``) and how far the stalest had drifted by
     then (``index_drift``).
 
+    **Joint training.** With ``supervised``, a :class:`recjax.nn.Recommendation` of the same
+    towers, ``supervised_weight`` times the cross-entropy of the clicked items is added to the
+    loss. It reads the towers of the Q-network, so both losses shape one representation.
+
     **Warm start.** ``init(..., params=...)`` takes variables of the same Q-network, which
     are used whole, or variables of another network with the same towers (such as a trained
     :class:`recjax.nn.Recommendation`), whose towers are copied by
@@ -124,6 +131,9 @@ def dqn(
       index_every: updates between full refreshes of kept item vectors; None makes them anew
         whenever they are needed.
       loss: "huber" (quadratic up to an error of 1) or "mse".
+      supervised: what else the towers are trained as, a :class:`recjax.nn.Recommendation` with
+        the fields of ``network`` that towers have; None for TD learning alone.
+      supervised_weight: weight of that loss.
       exploration: a name in ``explorations``: "epsilon_greedy" or "boltzmann".
       exclude_history: never show an item of the observed history.
       discount: default γ, in [0, 1].
@@ -131,15 +141,17 @@ def dqn(
       temperature: default temperature of Boltzmann exploration, in units of value.
 
     Returns:
-      The agent. ``learn`` reports ``loss``, ``td_error`` (mean absolute) and ``q_value``
-      (mean of the shown items), and the two of a kept index.
+      The agent. ``learn`` reports ``loss`` (of TD), ``td_error`` (mean absolute), ``q_value``
+      (mean of the shown items), ``supervised_loss`` where there is one, and the two of a kept
+      index.
 
     Raises:
       ValueError: an argument outside its range.
 
     References:
       Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015;
-      van Hasselt et al., AAAI 2016 (double); Sutton, Barto 2018, section 7.1 (n-step);
+      van Hasselt et al., AAAI 2016 (double); Xin et al., "Self-Supervised Reinforcement
+      Learning for Recommender Systems", SIGIR 2020 (joint training); Sutton, Barto 2018, section 7.1 (n-step);
       Ie et al., "SlateQ", IJCAI 2019, for slates whose items compete.
     """
     follow = _target_update(target_period, target_tau)
@@ -150,6 +162,8 @@ def dqn(
             f"index_every={index_every} must be at least 1 and needs a target network that is copied;"
             f" target_tau is {target_tau}."
         )
+    if supervised is not None:
+        check_towers(network, supervised)
     if n_step < 1:
         raise ValueError(f"n_step is {n_step}; it must be at least 1.")
     if not 0 <= discount <= 1:
@@ -213,7 +227,11 @@ def dqn(
             q_tm1 = values_at(params, o_tm1, a_tm1, state.items)
             error = target - q_tm1
             value = mean(LOSSES[loss](error))
-            return value, {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+            metrics = {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+            if supervised is None:
+                return value, metrics
+            metrics["supervised_loss"], _ = click_loss(supervised, towers_of(params), sample, state.items, None)
+            return value + supervised_weight * metrics["supervised_loss"], metrics
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
         step = state.step + 1

@@ -14,25 +14,15 @@ from jax import lax
 
 from recjax.agents.base import Agent, register
 from recjax.agents.baselines import fixed_policy
+from recjax.agents.clicks import click_loss
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, owned
-from recjax.catalogue import (
-    BlockScorer,
-    Catalogue,
-    ItemIndex,
-    LiveIndex,
-    accidental_hits,
-    as_scorer,
-    live_index,
-    logsumexp,
-    sampled_softmax,
-    score_at,
-)
-from recjax.catalogue.negatives import Negatives, uniform
+from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, LiveIndex, as_scorer, live_index
+from recjax.catalogue.negatives import uniform
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
-from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
+from recjax.types import Array, Items, Observation, PyTree, Sample, Spec, shared
 
 
 @struct.dataclass
@@ -139,38 +129,20 @@ def supervised(
     def scores(state: SupervisedState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
 
-    def losses(params: PyTree, observation: Observation, slate: Array, items: Items, drawn: Negatives | None) -> Array:
-        """Cross-entropies ``f32[B, K]`` of every slot's item."""
-        if drawn is None:
-            queries, catalogue = catalogue_scores(network, params, observation, items)
-            return logsumexp(queries, catalogue)[:, None] - score_at(queries, catalogue, slate)
-        shown, others = network.apply(params, observation, slate, drawn.ids, items, method="against")
-        of_slot = jax.vmap(
-            lambda ids, positive: sampled_softmax(
-                positive, others, logq=drawn.logq, hits=accidental_hits(ids, drawn.ids)
-            ),
-            in_axes=1,
-            out_axes=1,
-        )
-        return of_slot(slate, shown)
-
     def learn(key: Array, state: SupervisedState, sample: Sample) -> tuple[SupervisedState, dict[str, Array]]:
-        step = jax.tree.map(lambda x: x[:, 0], sample.steps)
-        clicked = step.response.click * ((step.slate != PAD_ID) & sample.valid[:, None])
-        clicks, slate = jnp.sum(clicked), jnp.maximum(step.slate, 0)
         drawn = None if negatives is None else uniform(key, (negatives,), state.items.num_items)
 
-        def loss_fn(params: PyTree) -> tuple[Array, None]:
-            loss = jnp.sum(losses(params, step.observation, slate, state.items, drawn) * clicked)
-            return loss / jnp.maximum(clicks, 1.0), None
+        def loss_fn(params: PyTree) -> tuple[Array, Array]:
+            return click_loss(network, params, sample, state.items, drawn)
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
-        touched = step.observation.history, slate, *(() if drawn is None else (drawn.ids,))
+        read = sample.steps.observation.history[:, 0], jnp.maximum(sample.steps.slate[:, 0], 0)
+        touched = *read, *(() if drawn is None else (drawn.ids,))
         index, of_index = refreshed(state.index, network, done.params, state.items, index_every, *touched)
         state = dataclasses.replace(
             state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
         )
-        return state, {"loss": done.loss, "clicks": clicks} | of_index
+        return state, {"loss": done.loss, "clicks": done.aux} | of_index
 
     act = act_on_scores(scores, exploration, exclude_history)
     return Agent(init, act, learn, scores, hparams=defaults)

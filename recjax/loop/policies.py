@@ -74,6 +74,7 @@ class PolicyContext:
             dim=model.dim,
             encoder=model.encoder,
             text_vocabulary=model.text_vocabulary,
+            item_norm=model.item_norm,
         )
         return agents.dqn(
             network,

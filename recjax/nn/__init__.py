@@ -25,7 +25,14 @@ from recjax.nn.q_networks import MLPQ, DotProductQ, q_networks
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
 from recjax.nn.towers import Towers
-from recjax.nn.transfer import catalogue_scores, has_item_vectors, item_vectors, warm_start
+from recjax.nn.transfer import (
+    catalogue_scores,
+    check_towers,
+    has_item_vectors,
+    item_vectors,
+    towers_of,
+    warm_start,
+)
 from recjax.nn.user import UserRepresentation
 
 __all__ = [
@@ -46,11 +53,13 @@ __all__ = [
     "TransformerBlock",
     "UserRepresentation",
     "catalogue_scores",
+    "check_towers",
     "cosine_similarity",
     "has_item_vectors",
     "history_encoders",
     "item_vectors",
     "normalize",
     "q_networks",
+    "towers_of",
     "warm_start",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from recjax.catalogue import BlockScorer, ItemIndex
+from recjax.nn.towers import Towers
 from recjax.types import Array, Items, Observation, PyTree
 
 TOWERS = ("user", "item")
@@ -107,6 +109,30 @@ def warm_start(params: PyTree, source: PyTree) -> PyTree:
             " Build both with the same num_items, dim, encoder and item features."
         )
     return {**params, "params": {**own, **copied}}
+
+
+def towers_of(params: PyTree) -> PyTree:
+    """The variables of a network's towers, which are those of a :class:`Recommendation` of the same towers."""
+    return {"params": {name: params["params"][name] for name in TOWERS}}
+
+
+def check_towers(network: Towers, other: Towers) -> None:
+    """Checks that a network can read the towers of another (:func:`towers_of`) and needs nothing else.
+
+    Raises:
+      ValueError: a field of the towers differs, or ``other`` has parameters of its own.
+    """
+    for field in dataclasses.fields(Towers):
+        if field.name in ("parent", "name"):
+            continue
+        own, its = getattr(network, field.name, None), getattr(other, field.name, None)
+        if own != its:
+            raise ValueError(
+                f"{type(network).__name__}.{field.name} is {own!r} but {type(other).__name__}.{field.name} is {its!r};"
+                " networks that share towers need the same."
+            )
+    if getattr(other, "learn_temperature", False):
+        raise ValueError("A learned temperature is no part of the towers; use learn_temperature=False.")
 
 
 def _alike(own: PyTree, other: PyTree) -> bool:

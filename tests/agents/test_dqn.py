@@ -221,3 +221,51 @@ def test_bad_problems_are_named(kit, items):
     state = agent.init(jax.random.key(0), SPEC, items)
     with pytest.raises(ValueError, match=r"n_step=2.*has 1"):
         agent.learn(jax.random.key(0), state, random_sample(1))
+
+
+def test_joint_training_adds_the_clicks_to_the_td_loss(items):
+    """One step of gradient descent by both is the sum of the steps by each."""
+    sample = random_sample(1)
+    network, model = nn.DotProductQ(SPEC.num_items, dim=4), nn.Recommendation(SPEC.num_items, dim=4)
+    rate, weight = 0.1, 0.5
+    alone = agents.dqn(network, optax.sgd(rate))
+    joint = agents.dqn(network, optax.sgd(rate), supervised=model, supervised_weight=weight)
+    start = alone.init(jax.random.key(0), SPEC, items)
+    by_td, _ = alone.learn(jax.random.key(1), start, sample)
+    by_both, metrics = joint.learn(jax.random.key(1), joint.init(jax.random.key(0), SPEC, items), sample)
+
+    step = jax.tree.map(lambda x: x[:, 0], sample.steps)
+    clicked = np.asarray(step.response.click) * np.asarray(sample.valid)[:, None]
+
+    def cross_entropy(towers):
+        log_probs = model.apply({"params": towers}, step.observation, items, method="log_probs")
+        return -(jnp.take_along_axis(log_probs, step.slate, axis=-1) * clicked).sum() / clicked.sum()
+
+    towers = {name: start.params["params"][name] for name in ("user", "item")}
+    value, slope = jax.value_and_grad(cross_entropy)(towers)
+    assert float(metrics["supervised_loss"]) == pytest.approx(float(value), rel=1e-5)
+    for name in towers:
+        expected = jax.tree.map(lambda p, g: p - rate * weight * g, by_td.params["params"][name], slope[name])
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), by_both.params["params"][name], expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Recommendation(SPEC.num_items, dim=8), "DotProductQ.dim is 4 but Recommendation.dim is 8"),
+        (nn.Recommendation(SPEC.num_items, dim=4, learn_temperature=True), "use learn_temperature=False"),
+    ],
+)
+def test_joint_training_needs_the_same_towers(model, message):
+    with pytest.raises(ValueError, match=message):
+        agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4), optax.sgd(0.1), supervised=model)
+
+
+@pytest.mark.parametrize("encoder", list(nn.history_encoders))
+def test_any_encoder_is_a_state_encoder(encoder, items):
+    agent = agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4, encoder=encoder), optax.adam(0.01))
+    state = agent.init(jax.random.key(0), SPEC, items)
+    learned, metrics = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
+    assert np.isfinite(float(metrics["loss"]))
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), learned.params, state.params)
+    assert max(jax.tree.leaves(moved["params"]["user"])) > 0

@@ -112,7 +112,8 @@ def test_rotation_equals_complex_multiplication():
 
 def test_relative_bias_by_hand():
     module = RelativeBias(num_heads=1, max_length=2, time_buckets=4)
-    params = {"params": {"steps": jnp.array([[30.0], [10.0], [20.0]]), "seconds": jnp.array([[0.0], [1.0], [2.0], [3.0]])}}
+    steps, seconds = jnp.array([[30.0], [10.0], [20.0]]), jnp.array([[0.0], [1.0], [2.0], [3.0]])
+    params = {"params": {"steps": steps, "seconds": seconds}}
     bias = module.apply(params, 3, jnp.array([[0, 1, 100]]))
     assert bias[0, 0].tolist() == [[10.0, 31.0, 33.0], [21.0, 10.0, 33.0], [23.0, 23.0, 10.0]]
 
