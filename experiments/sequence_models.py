@@ -1,12 +1,12 @@
 """Models of the next item at published quality, under published protocols.
 
-    python experiments/sequence_models.py run --data ml-1m --model sasrec --seed 0      # 10 min on 2 cores
-    python experiments/sequence_models.py run --data amazon-beauty --model sasrec
-    python experiments/sequence_models.py table                                        # seconds
-    python experiments/sequence_models.py run --smoke                                  # a generated log, seconds
+    python experiments/sequence_models.py --data ml-1m --model sasrec --seed 0      # 10 min on 2 cores
+    python experiments/sequence_models.py --data amazon-beauty --model sasrec
+    python experiments/sequence_models.py --table                                   # seconds
+    python experiments/sequence_models.py --smoke                                   # a generated log, seconds
 
-``run`` trains one model with one seed and writes one JSON file, with its recipe and the hash of it, the
-protocol, validation and test metrics; killed and started again, it goes on from its last epoch. ``table``
+It trains one model with one seed and writes one JSON file, with its recipe and the hash of it, the
+protocol, validation and test metrics; killed and started again, it goes on from its last epoch. ``--table``
 prints what ``experiments/results/sequence_models`` holds, mean and half the range over seeds, one table a
 data set.
 
@@ -29,6 +29,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,7 @@ class Recipe:
     normalized: bool = False
     item_norm: float = 0.2
     encoder: dict[str, Any] = dataclasses.field(default_factory=dict)
-    training: SequenceConfig = dataclasses.field(default_factory=lambda: SequenceConfig())
+    training: SequenceConfig = dataclasses.field(default_factory=lambda: SequenceConfig(learning_rate=2e-3))
     patience: int = 10
 
 
@@ -112,8 +113,8 @@ COLLABORATIVE: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """Train one model and write what it scores."""
+class Config:
+    """Train one model and write what it scores, or print the tables."""
 
     data: Literal["ml-1m", "amazon-beauty"] = "ml-1m"
     """Data set and protocol."""
@@ -127,16 +128,10 @@ class Run:
     """Where the JSON file goes."""
     work: Path = Path("runs/sequence_models")
     """Where checkpoints go, until a run is done."""
+    table: bool = False
+    """Print the tables of what lies in ``out`` and train nothing."""
     smoke: bool = False
     """A small generated log and two epochs of every model: checks that the script runs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Show:
-    """Print the tables."""
-
-    out: Path = RESULTS
-    """Where the JSON files are."""
 
 
 def load(name: str) -> Dataset:
@@ -310,28 +305,26 @@ def _spread(values: list[float]) -> str:
     return f"{np.mean(values):.4f}" + (f" ± {np.ptp(values) / 2:.4f}" if len(values) > 1 else "")
 
 
-def main(command: Run | Show) -> None:
-    if isinstance(command, Show):
-        show([json.loads(path.read_text()) for path in sorted(command.out.glob("*.json"))])
-    elif command.smoke:
-        import tempfile
-
-        recipes = dict.fromkeys(ENCODERS, SMOKE)
-        cloze = dataclasses.replace(SMOKE.training, objective="cloze")
-        recipes["bert4rec"] = dataclasses.replace(SMOKE, training=cloze)
+def main(config: Config) -> None:
+    if config.table:
+        show([json.loads(path.read_text()) for path in sorted(config.out.glob("*.json"))])
+        return
+    if config.smoke:
+        cloze = dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, objective="cloze"))
+        recipes = dict.fromkeys(ENCODERS, SMOKE) | {"bert4rec": cloze} | COLLABORATIVE
         with tempfile.TemporaryDirectory() as work:
-            show([run("ring", model, 0, recipe, Path(work)) for model, recipe in (recipes | COLLABORATIVE).items()])
-    else:
-        recipe = RECIPES.get((command.data, command.model)) or COLLABORATIVE.get(command.model)
-        if recipe is None:
-            raise SystemExit(f"There is no recipe for {command.model} on {command.data}; add one to RECIPES.")
-        result = run(command.data, command.model, command.seed, recipe, command.work)
-        command.out.mkdir(parents=True, exist_ok=True)
-        path = command.out / f"{command.data}-{command.model}-{result['recipe_hash']}-{command.seed}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        show([result])
-        print(f"wrote {path}")
+            show([run("ring", model, 0, recipe, Path(work)) for model, recipe in recipes.items()])
+        return
+    recipe = RECIPES.get((config.data, config.model)) or COLLABORATIVE.get(config.model)
+    if recipe is None:
+        raise SystemExit(f"There is no recipe for {config.model} on {config.data}; add one to RECIPES.")
+    result = run(config.data, config.model, config.seed, recipe, config.work)
+    config.out.mkdir(parents=True, exist_ok=True)
+    path = config.out / f"{config.data}-{config.model}-{result['recipe_hash']}-{config.seed}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    show([result])
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Run | Show, description=__doc__))
+    main(tyro.cli(Config, description=__doc__))

@@ -25,6 +25,7 @@ class Towers(nn.Module):
       num_items: items in the catalogue (``N``).
       dim: width of item and user vectors.
       encoder: how a history becomes a vector, see :class:`UserRepresentation`.
+      use_behaviour: see :class:`UserRepresentation`.
       use_id: see :class:`ItemRepresentation`.
       text_vocabulary: see :class:`ItemRepresentation`.
       item_norm: see :class:`ItemRepresentation`'s ``initial_norm``; encoders of histories are
@@ -35,6 +36,7 @@ class Towers(nn.Module):
     num_items: int
     dim: int = 32
     encoder: str | Callable[..., nn.Module] = "mean"
+    use_behaviour: bool = True
     use_id: bool = True
     text_vocabulary: int = 0
     item_norm: float = 1.0
@@ -50,7 +52,9 @@ class Towers(nn.Module):
             initial_norm=self.item_norm,
             dtype=self.dtype,
         )
-        self.user = UserRepresentation(self.dim, encoder=self.encoder, dtype=self.dtype)
+        self.user = UserRepresentation(
+            self.dim, encoder=self.encoder, use_behaviour=self.use_behaviour, dtype=self.dtype
+        )
 
     def represent(self, observation: Observation, items: Items, *, every_position: bool = False) -> Array:
         """Vectors of users, ``[B, dim]``; ``[B, L, dim]`` at every position of their histories."""

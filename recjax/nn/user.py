@@ -24,11 +24,13 @@ class UserRepresentation(nn.Module):
       dim: width of the history vectors and of the result.
       encoder: a name in ``recjax.nn.history_encoders``, or a function that makes a module,
         e.g. ``functools.partial(SelfAttentionEncoder, num_heads=4)``.
+      use_behaviour: whether what the user did counts; False reads the items alone.
       dtype: of the computation; parameters are float32.
     """
 
     dim: int
     encoder: str | Callable[..., nn.Module] = "mean"
+    use_behaviour: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -45,17 +47,17 @@ class UserRepresentation(nn.Module):
           ``[B, dim]``, or ``[B, L, dim]``.
         """
         mask = observation.history != PAD_ID
-        embedding = self.param("behaviour", nn.initializers.normal(0.02), (len(Behaviour), self.dim))
-        behaviour = jnp.where(
-            (observation.behaviour != PAD_ID)[:, :, None], embedding.astype(self.dtype)[observation.behaviour], 0
-        )
+        if self.use_behaviour:
+            embedding = self.param("behaviour", nn.initializers.normal(0.02), (len(Behaviour), self.dim))
+            done = embedding.astype(self.dtype)[observation.behaviour]
+            history_vectors = history_vectors + jnp.where((observation.behaviour != PAD_ID)[:, :, None], done, 0)
         make_encoder = history_encoders[self.encoder] if isinstance(self.encoder, str) else self.encoder
         encode = make_encoder(dtype=self.dtype, name="history")
         # An encoder need not know of positions or times unless they are asked for.
         options: dict[str, Any] = {"every_position": True} if every_position else {}
         if observation.time is not None and "time" in inspect.signature(encode.__call__).parameters:
             options["time"] = observation.time
-        encoded = encode(history_vectors + behaviour, mask, **options)
+        encoded = encode(history_vectors, mask, **options)
         if not asks_at_gap(self.encoder):
             cold_start = self.param("cold_start", nn.initializers.normal(self.dim**-0.5), (self.dim,))
             is_cold = jnp.cumsum(mask, axis=1) == 0 if every_position else ~mask.any(-1)

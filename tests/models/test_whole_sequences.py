@@ -185,3 +185,30 @@ def test_auxiliary_losses_say_what_they_need(log, items):
     ):
         with pytest.raises(ValueError, match=message):
             fit_sequences(module("gru"), log, items, config(**options), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("objective", ["next", "cloze"])
+def test_only_events_of_the_wanted_behaviours_are_targets(objective, items):
+    """Items 0 .. 5 are viewed and 6 .. 11 purchased: an untrained bias towards views would cost nothing."""
+    rng = np.random.default_rng(0)
+    user, item = np.repeat(np.arange(40), 6), rng.integers(0, N, 240)
+    behaviour = np.where(item < N // 2, Behaviour.VIEW, Behaviour.PURCHASE)
+    log = data.sequences(data.Interactions(user, item, behaviour=behaviour), 40)
+    encoder = "bidirectional" if objective == "cloze" else "gru"
+    options = config(epochs=15, objective=objective, target_behaviours=(Behaviour.PURCHASE,))
+    fitted = fit_sequences(module(encoder), log, items, options, key=jax.random.key(0))
+    history, behaviours = data.last_histories(log, L)
+    logits = module(encoder).apply(fitted.params, Observation(history, behaviours), items)
+    chance = jax.nn.softmax(logits)[:, N // 2 :].sum(-1)
+    assert float(chance.mean()) > 0.9
+    wanted = config(target_behaviours=(Behaviour.CART,))
+    with pytest.raises(ValueError, match="no event of a known item with CART"):
+        fit_sequences(module("gru"), log, items, wanted, key=jax.random.key(0))
+
+
+def test_behaviours_can_be_left_out(items):
+    network = module("gru", use_behaviour=False)
+    viewed, bought = (Observation(jnp.array([[1, 2]]), jnp.full((1, 2), b)) for b in (0, 3))
+    params = network.init(jax.random.key(0), viewed, items)
+    assert "behaviour" not in params["params"]["user"]
+    np.testing.assert_array_equal(network.apply(params, viewed, items), network.apply(params, bought, items))

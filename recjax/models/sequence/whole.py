@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
 from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, is_item, next_item_loss
 from recjax.nn import Recommendation
-from recjax.types import PAD_ID, Array, Items, Observation, PyTree
+from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ class SequenceConfig:
       loss, negatives, sampler: see :class:`recjax.models.sequence.TwoTowerConfig`.
       objective: "next" predicts what follows each position; "cloze" predicts items that were
         taken out, for encoders that see both sides (:class:`recjax.nn.BidirectionalEncoder`).
+      target_behaviours: what is predicted: events of these behaviours; of any when empty. All are read.
       mask_share: of the events that "cloze" takes out.
       last_only_share: of the histories from which "cloze" takes only the last event, which is
         what is asked in use.
@@ -83,6 +85,7 @@ class SequenceConfig:
     negatives: int = 1024
     sampler: str = "uniform"
     objective: str = "next"
+    target_behaviours: tuple[Behaviour, ...] = ()
     mask_share: float = 0.2
     last_only_share: float = 0.0
     contrastive: float = 0.0
@@ -185,7 +188,7 @@ def fit_sequences(
     predict = next_item_loss(module, config, events[events < module.num_items], every_position=True)
     auxiliary = auxiliary_losses(module, config, items, similar)
 
-    examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next
+    examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next(config)
 
     def gather(log: _Log, indices: Array) -> PyTree:
         users = log.users[indices]
@@ -235,15 +238,24 @@ def fit_sequences(
     )
 
 
-def _next(key: Array, window: Observation) -> tuple[Observation, Array]:
-    """The history without its last event, and what follows each of its positions."""
-    return jax.tree.map(lambda events: events[:, :-1], window), window.history[:, 1:]
+Examples = Callable[[Array, Observation], tuple[Observation, Array]]
+"""``(key, window [B, L + 1]) -> (what is read, the targets of its positions)``; ``PAD_ID`` is no target."""
 
 
-def _cloze(config: SequenceConfig, num_items: int) -> Callable[[Array, Observation], tuple[Observation, Array]]:
+def _next(config: SequenceConfig) -> Examples:
+    def examples(key: Array, window: Observation) -> tuple[Observation, Array]:
+        """The history without its last event, and what follows each of its positions."""
+        seen = jax.tree.map(lambda events: events[:, :-1], window)
+        return seen, jnp.where(_is_target(config, window.behaviour), window.history, PAD_ID)[:, 1:]
+
+    return examples
+
+
+def _cloze(config: SequenceConfig, num_items: int) -> Examples:
     def examples(key: Array, window: Observation) -> tuple[Observation, Array]:
         """The window with gaps, and what stood in them."""
-        gaps = masked_positions(key, window.history, config.mask_share, last_only_share=config.last_only_share)
+        candidates = jnp.where(_is_target(config, window.behaviour), window.history, PAD_ID)
+        gaps = masked_positions(key, candidates, config.mask_share, last_only_share=config.last_only_share)
         opened = dataclasses.replace(
             window,
             history=jnp.where(gaps, num_items, window.history),
@@ -254,15 +266,25 @@ def _cloze(config: SequenceConfig, num_items: int) -> Callable[[Array, Observati
     return examples
 
 
+def _is_target(config: SequenceConfig, behaviours: Any) -> Any:
+    """Which events may be predicted, ``bool`` of the shape of ``behaviours``."""
+    if not config.target_behaviours:
+        return behaviours >= 0
+    xp = jnp if isinstance(behaviours, jax.Array) else np
+    return xp.isin(behaviours, xp.array([int(behaviour) for behaviour in config.target_behaviours]))
+
+
 def _arrange(
     module: Recommendation, sequences: Sequences, items: Items, config: SequenceConfig
 ) -> tuple[_Log, tuple[int, ...], float]:
     """The users with something to predict, the lengths to compute them at, and how many targets one has on average."""
     starts, ids = np.asarray(sequences.starts), np.asarray(sequences.items)
-    known = np.concatenate([[0], np.cumsum(ids < module.num_items)])
+    is_target = (ids < module.num_items) & _is_target(config, np.asarray(sequences.behaviours))
+    known = np.concatenate([[0], np.cumsum(is_target)])
     users = np.flatnonzero(known[starts[1:]] > known[starts[:-1]]).astype(np.int32)
     if not len(users):
-        raise ValueError("The sequences have no event of a known item; there is nothing to learn from.")
+        kinds = ", ".join(behaviour.name for behaviour in config.target_behaviours) or "any behaviour"
+        raise ValueError(f"The sequences have no event of a known item with {kinds}; there is nothing to learn from.")
     length = np.minimum(np.diff(starts)[users], config.history_length)
     # Lengths that cut the users into parts of like size, rounded up to whole vectors of a processor.
     cuts = np.quantile(length, np.linspace(0, 1, config.lengths + 1)[1:], method="higher")

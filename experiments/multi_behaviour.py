@@ -1,0 +1,243 @@
+"""Next purchase and next click from views, carts and purchases, with and without the several behaviours as input.
+
+    python experiments/multi_behaviour.py --data-dir PATH      # RetailRocket must lie below PATH, 20 min on 2 cores
+    python experiments/multi_behaviour.py --smoke              # generated users, seconds
+
+A SASRec is trained on histories that hold all events with what the user did, all events without it, or events
+of the target's behaviour alone; it predicts every next event, or those of the target's behaviour alone. Two
+targets: the purchase that the data set holds out of each user (it has no time; the whole log is known), and
+the last view of each user (what came before it is known). The whole catalogue is ranked. Only items that the
+user has purchased are left out for purchases, only those viewed for views: what was viewed may be purchased.
+Prints one table, mean and half the range over seeds, and writes every number to ``multi_behaviour.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recjax import data, nn
+from recjax.data import Dataset, Interactions
+from recjax.eval import Protocol, evaluate
+from recjax.fit import EarlyStopping
+from recjax.models.collaborative import item_knn, popularity
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import Behaviour, Items, Observation, PyTree
+
+METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
+INPUTS = ("all events, with behaviours", "all events, without behaviours", "events of the target's behaviour")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data_dir: Path | None = None
+    """Folder that holds the data set's own folder; RECJAX_DATA by default."""
+    history_length: int = 50
+    """Events that the model sees."""
+    dim: int = 64
+    """Width of the vectors."""
+    epochs: int = 60
+    """At most; training stops after ten without a better NDCG@10 of the validation items."""
+    seeds: int = 3
+    """Trainings of each row."""
+    out: Path = Path("experiments/results/multi_behaviour")
+    """Where the numbers go."""
+    smoke: bool = False
+    """A few generated users: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is known and what is to be predicted, for validation and for test.
+
+    Attributes:
+      behaviour: of the targets.
+      known: the logs before the validation and before the test targets.
+      targets: ``i32[U]`` each, ``-1`` for users without.
+    """
+
+    behaviour: Behaviour
+    known: tuple[Interactions, Interactions]
+    targets: tuple[np.ndarray, np.ndarray]
+
+
+def generated() -> Dataset:
+    """Users who view, put into the cart and purchase a few items."""
+    rng = np.random.default_rng(0)
+    n = 40 * 15
+    frame = pl.DataFrame({
+        "user": np.repeat(np.arange(40), 15),
+        "item": rng.integers(0, 30, n),
+        "timestamp": np.arange(n),
+        "behavior": rng.choice(["view", "cart", "buy"], n, p=[0.6, 0.2, 0.2]),
+    })  # fmt: skip
+    columns = data.Columns(time="timestamp", behaviour="behavior")
+    dataset, _ = data.from_frame(frame, columns, time_format="s", name="generated", allow={"duplicate"})
+    users = np.arange(dataset.num_users)
+    held_out = Interactions(users, users % dataset.num_items, behaviour=np.full(len(users), Behaviour.PURCHASE))
+    return dataclasses.replace(dataset, test=held_out)
+
+
+def before_last(log: Interactions, behaviour: Behaviour, num_users: int) -> tuple[Interactions, np.ndarray]:
+    """The events before each user's last of a behaviour, and the item of that, -1 where there is none."""
+    order = log.order()
+    user, is_target = log.user[order], log.behaviour[order] == behaviour
+    last = np.full(num_users, -1)
+    last[user[is_target]] = np.flatnonzero(is_target)
+    targets = np.where(last >= 0, log.item[order][last], -1).astype(np.int32)
+    before = (last[user] < 0) | (np.arange(len(user)) < last[user])
+    return log.take(order[before]), targets
+
+
+def tasks(dataset: Dataset) -> dict[str, Task]:
+    """The two targets."""
+    log, num_users = dataset.interactions, dataset.num_users
+    assert dataset.test is not None
+    purchase = np.full(num_users, -1, np.int32)
+    purchase[dataset.test.user] = dataset.test.item
+    before_purchase, validation_purchase = before_last(log, Behaviour.PURCHASE, num_users)
+    before_view, view = before_last(log, Behaviour.VIEW, num_users)
+    before_both, validation_view = before_last(before_view, Behaviour.VIEW, num_users)
+    return {
+        "next purchase": Task(Behaviour.PURCHASE, (before_purchase, log), (validation_purchase, purchase)),
+        "next view": Task(Behaviour.VIEW, (before_both, before_view), (validation_view, view)),
+    }
+
+
+def only(log: Interactions, behaviour: Behaviour) -> Interactions:
+    """The events of one behaviour."""
+    return log.take(log.behaviour == behaviour)
+
+
+def histories(log: Interactions, num_users: int, length: int) -> Observation:
+    """The newest events of every user."""
+    return Observation(*data.last_histories(data.sequences(log, num_users), length))
+
+
+def seen_of(log: Interactions, task: Task, num_users: int) -> jax.Array:
+    """The items that a user has already treated as the target is."""
+    log = only(log, task.behaviour)
+    return data.last_histories(data.sequences(log, num_users), max(1, int(np.bincount(log.user).max())))[0]
+
+
+def of_network(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> Any:
+    """What ranks the catalogue."""
+    return nn.catalogue_scores(module, params, observation, items)
+
+
+def of_counts(model: Any, observation: Observation) -> jax.Array:
+    """The same of collaborative filtering."""
+    return model.scores(observation.history)
+
+
+class Ranking:
+    """Histories, items met before and targets of a task, for one kind of input."""
+
+    def __init__(self, dataset: Dataset, task: Task, given: str, config: Config) -> None:
+        self.users = dataset.num_users
+        own = given == INPUTS[2]
+        self.known = [only(log, task.behaviour) if own else log for log in task.known]
+        self.shown = [histories(log, self.users, config.history_length) for log in self.known]
+        self.seen = [seen_of(log, task, self.users) for log in task.known]
+        self.targets = task.targets
+        self.protocol = Protocol(
+            split=f"last {task.behaviour.name.lower()} of each user",
+            history_length=config.history_length,
+            item_filter="all, less those with the target's behaviour",
+        )
+
+    def metrics(self, score: Any, part: int) -> dict[str, float]:
+        """Of the validation targets (part 0) or the test targets (part 1)."""
+        found = evaluate(
+            score, self.shown[part], self.targets[part], self.protocol, seen=self.seen[part], batch_size=128
+        )
+        return {short: found.metrics[name] for short, name in METRICS.items()}
+
+
+def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -> dict[str, float]:
+    """Test metrics of one training."""
+    ranking = Ranking(dataset, task, given, config)
+    features = data.item_features(dataset, task.known[0])
+    items = Items(popularity=features.popularity, is_new=features.is_new)
+    module = nn.Recommendation(
+        dataset.num_items,
+        dim=config.dim,
+        encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, dropout=0.3),
+        use_behaviour=given == INPUTS[0],
+        normalized=False,
+        temperature=1.0,
+        item_norm=0.2,
+    )
+    training = SequenceConfig(
+        epochs=config.epochs,
+        batch_size=64,
+        history_length=config.history_length,
+        learning_rate=2e-3,
+        loss="softmax",
+        target_behaviours=(task.behaviour,),
+    )
+
+    def score(params: PyTree) -> Any:
+        return jax.tree_util.Partial(functools.partial(of_network, module), params, items)
+
+    fitted = fit_sequences(
+        module,
+        data.sequences(ranking.known[0], dataset.num_users),
+        items,
+        training,
+        key=jax.random.key(seed),
+        callback=lambda epoch, params: ranking.metrics(score(params), 0),
+        early_stopping=EarlyStopping("NDCG@10", 10),
+    )
+    return ranking.metrics(score(fitted.params), 1)
+
+
+def main(config: Config) -> None:
+    dataset = generated() if config.smoke else data.load("retailrocket", data_dir=config.data_dir)
+    if config.smoke:
+        config = dataclasses.replace(config, history_length=10, dim=8, epochs=1, seeds=1)
+    results: list[dict[str, Any]] = []
+    for target, task in tasks(dataset).items():
+        for name, fit in (("popularity", popularity), ("item kNN", item_knn)):
+            for given in INPUTS[1:]:
+                ranking = Ranking(dataset, task, given, config)
+                model = fit(ranking.known[0], dataset.num_items)
+                found = ranking.metrics(jax.tree_util.Partial(of_counts, model), 1)
+                results.append({"target": target, "model": name, "input": given, **{k: [v] for k, v in found.items()}})
+        for given in INPUTS:
+            runs = [train(dataset, task, given, seed, config) for seed in range(config.seeds)]
+            numbers = {metric: [run[metric] for run in runs] for metric in METRICS}
+            results.append({"target": target, "model": "SASRec", "input": given, **numbers})
+    show(dataset, results)
+    if not config.smoke:
+        config.out.mkdir(parents=True, exist_ok=True)
+        stated = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("data_dir", "out", "smoke")}
+        kept = {"data": dataset.name, "config": stated, "results": results}
+        (config.out / f"{dataset.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
+    """One table."""
+    table = Table(title=f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items")
+    for heading in ("target", "model", "input", *METRICS):
+        table.add_column(heading, justify="right" if heading in METRICS else "left")
+    for row in results:
+        cells = [
+            f"{np.mean(row[m]):.4f}" + (f" ± {np.ptp(row[m]) / 2:.4f}" if len(row[m]) > 1 else "") for m in METRICS
+        ]
+        table.add_row(row["target"], row["model"], row["input"], *cells)
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
