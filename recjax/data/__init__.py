@@ -15,7 +15,14 @@ A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
 from recjax.data import sets
 from recjax.data.columns import BEHAVIOURS, Columns
 from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
-from recjax.data.features import ItemColumns, item_features, title_vocabulary, with_item_file, with_user_file
+from recjax.data.features import (
+    ItemColumns,
+    item_features,
+    same_features,
+    title_vocabulary,
+    with_item_file,
+    with_user_file,
+)
 from recjax.data.filters import with_enough_events
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
@@ -68,6 +75,7 @@ __all__ = [
     "load",
     "read",
     "register",
+    "same_features",
     "sequences",
     "sets",
     "title_vocabulary",

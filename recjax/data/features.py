@@ -24,7 +24,12 @@ def title_vocabulary(dataset: Dataset, min_count: int = 2) -> Vocabulary:
 
 
 def item_features(
-    dataset: Dataset, train: Interactions | None = None, *, new_share: float = 0.1, min_word_count: int = 2
+    dataset: Dataset,
+    train: Interactions | None = None,
+    *,
+    new_share: float = 0.1,
+    min_word_count: int = 2,
+    vocabulary: Vocabulary | None = None,
 ) -> Items:
     """The features of a data set's items for models and metrics.
 
@@ -36,6 +41,7 @@ def item_features(
         event are the newest. Without times nobody knows, and no item counts as new.
       min_word_count: titles keep words that occur in all titles at least so often; their
         number is ``len(title_vocabulary(dataset, min_word_count))``.
+      vocabulary: the words of titles instead, such as those of :func:`same_features`.
 
     Returns:
       :class:`~recjax.types.Items`: ``popularity`` counts events (out-of-vocabulary items
@@ -50,7 +56,8 @@ def item_features(
     counted = (dataset.interactions if train is None else train).item
     text = None
     if dataset.titles is not None:
-        text = jnp.asarray(title_vocabulary(dataset, min_word_count).encode(dataset.titles))
+        vocabulary = title_vocabulary(dataset, min_word_count) if vocabulary is None else vocabulary
+        text = jnp.asarray(vocabulary.encode(dataset.titles))
     numeric = None
     if dataset.numeric is not None:
         numeric = jnp.asarray(Standardiser.fit(dataset.numeric).encode(dataset.numeric))
@@ -61,6 +68,36 @@ def item_features(
         numeric=numeric,
         text=text,
     )
+
+
+def same_features(*datasets: Dataset, min_word_count: int = 2) -> tuple[tuple[Dataset, ...], Vocabulary]:
+    """Data sets whose items are described alike, so that a model of features moves between them.
+
+    Args:
+      *datasets: of any users and items.
+      min_word_count: words occur at least so often in the titles of all of them.
+
+    Returns:
+      The data sets with one list of genres, the union of theirs, and the words of all titles for
+      :func:`item_features`. Numbers keep their columns, which must be the same already.
+
+    Raises:
+      ValueError: numbers have other names in one than in another.
+    """
+    numbers = {dataset.numeric_names for dataset in datasets}
+    if len(numbers) > 1:
+        raise ValueError(f"The data sets have different numbers: {sorted(numbers)}; keep the columns they share.")
+    genres = tuple(sorted({genre for dataset in datasets for genre in dataset.genres}))
+    column = {genre: i for i, genre in enumerate(genres)}
+
+    def with_genres(dataset: Dataset) -> Dataset:
+        multi_hot = np.zeros((dataset.num_items, len(genres)), np.float32)
+        if dataset.multi_hot is not None:
+            multi_hot[:, [column[genre] for genre in dataset.genres]] = dataset.multi_hot
+        return dataclasses.replace(dataset, genres=genres, multi_hot=multi_hot if genres else None)
+
+    titles = [title for dataset in datasets for title in dataset.titles or ()]
+    return tuple(map(with_genres, datasets)), Vocabulary.fit(titles, min_word_count)
 
 
 def _newest(log: Interactions, num_items: int, count: int) -> np.ndarray:

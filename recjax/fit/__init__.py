@@ -15,6 +15,7 @@
 True
 """
 
+from recjax.fit.adapt import Adaptation, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
@@ -37,6 +38,7 @@ from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, lin
 from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
 
 __all__ = [
+    "Adaptation",
     "Batches",
     "Callback",
     "Checkpoints",
@@ -63,8 +65,10 @@ __all__ = [
     "learning_rates",
     "linear",
     "linear_decay",
+    "lora",
     "make_epoch",
     "make_update",
+    "only",
     "pmap_update",
     "shard_seeds",
     "shuffled",

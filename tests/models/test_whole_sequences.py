@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax import data
+from recjax import data, fit
 from recjax.fit import Checkpoints
 from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
@@ -212,3 +212,26 @@ def test_behaviours_can_be_left_out(items):
     params = network.init(jax.random.key(0), viewed, items)
     assert "behaviour" not in params["params"]["user"]
     np.testing.assert_array_equal(network.apply(params, viewed, items), network.apply(params, bought, items))
+
+
+@pytest.mark.parametrize("adaptation", [fit.only(lambda path: "item" not in path), fit.lora(2)])
+def test_adaptations_train_their_part_and_learn(adaptation, log, items):
+    network = module("gru")
+    start = network.init(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
+    fitted = fit_sequences(
+        network, log, items, config(epochs=8), key=jax.random.key(0), params=start, adaptation=adaptation
+    )
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    np.testing.assert_array_equal(fitted.params["params"]["item"]["embedding"], start["params"]["item"]["embedding"])
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), fitted.params, start)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_context_of_users_is_read(items):
+    """Users do one thing or the other all the time, and only the context says which before they begin."""
+    user = np.repeat(np.arange(40), 3)
+    log = data.sequences(data.Interactions(user, user % 2), 40)
+    context = jax.nn.one_hot(jnp.arange(40) % 2, 2)
+    fitted = fit_sequences(module("gru"), log, items, config(epochs=30), key=jax.random.key(0), context=context)
+    nobody = Observation(jnp.full((2, 3), PAD_ID), jnp.full((2, 3), PAD_ID), context=jnp.eye(2))
+    assert module("gru").apply(fitted.params, nobody, items).argmax(-1).tolist() == [0, 1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from recjax.models.sequence.augment import two_views
 from recjax.models.sequence.contrastive import attribute_loss, info_nce
-from recjax.models.sequence.next_item import is_item
+from recjax.models.sequence.next_item import each_event, is_item
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree
 
@@ -67,7 +67,7 @@ def _contrastive(module: Recommendation, config: Any, similar: Array | None) -> 
         # Where events are moved, their behaviours and times mean nothing; all are taken for the last one's.
         represented: list[Any] = [
             module.apply(
-                params, Observation(view, jnp.where(view == PAD_ID, PAD_ID, last)), items,
+                params, Observation(view, jnp.where(view == PAD_ID, PAD_ID, last), window.context), items,
                 method="represent", rngs={"dropout": key},
             )
             for view, key in zip(views, keys, strict=True)
@@ -81,7 +81,7 @@ def _contrastive(module: Recommendation, config: Any, similar: Array | None) -> 
 
 def _attributes(module: Recommendation) -> Callable[..., Array]:
     def loss(params: PyTree, window: Observation, items: Items, key: Array) -> Array:
-        seen = jax.tree.map(lambda events: events[:, :-1], window)
+        seen = each_event(lambda events: events[:, :-1], window)
         target = window.history[:, 1:]
         hidden: Any = module.apply(params, seen, items, every_position=True, method="represent", rngs={"dropout": key})
         known = is_item(target, module.num_items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from recjax.catalogue import accidental_hits, negatives, softmax_cross_entropy
 from recjax.catalogue.losses import losses
 from recjax.fit import LossFn
 from recjax.nn import Recommendation
-from recjax.types import PAD_ID, Array, PyTree
+from recjax.types import PAD_ID, Array, Observation, PyTree
 
 WHOLE_CATALOGUE = 20_000
 """Items up to which a whole catalogue is scored and updated at every step unless told otherwise."""
@@ -57,6 +58,14 @@ def next_item_loss(module: Recommendation, config: Any, targets: np.ndarray, *, 
 def is_item(ids: Array, num_items: int) -> Array:
     """Whether ids are those of known items, neither padding nor out of the vocabulary."""
     return (ids != PAD_ID) & (ids < num_items)
+
+
+def each_event(change: Callable[[Array], Array], observation: Observation) -> Observation:
+    """``change`` of everything that an observation has one of for each event."""
+    time = None if observation.time is None else change(observation.time)
+    return dataclasses.replace(
+        observation, history=change(observation.history), behaviour=change(observation.behaviour), time=time
+    )
 
 
 def _mean_over(counts: Array, losses: Array) -> Array:

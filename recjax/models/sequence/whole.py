@@ -17,6 +17,7 @@ from recjax.catalogue import row_adam
 from recjax.catalogue.losses import losses
 from recjax.data import Sequences, last_histories, last_times
 from recjax.fit import (
+    Adaptation,
     Callback,
     Checkpoints,
     EarlyStopping,
@@ -32,7 +33,7 @@ from recjax.fit import (
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, is_item, next_item_loss
+from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, each_event, is_item, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
@@ -126,12 +127,16 @@ class _Log:
       users: ``i32[n]`` those that have something to predict.
       bucket: ``i32[n]`` the shortest of the bucket lengths that holds each of them.
       items: features of all items.
+      context: what else is known of every user, or None.
+      base: the parameters that an adaptation changes, or None.
     """
 
     sequences: Sequences
     users: Array
     bucket: Array
     items: Items
+    context: Array | None = None
+    base: PyTree = None
 
 
 def fit_sequences(
@@ -142,6 +147,8 @@ def fit_sequences(
     *,
     key: Array,
     params: PyTree | None = None,
+    adaptation: Adaptation | None = None,
+    context: Array | None = None,
     similar: Array | None = None,
     callback: Callback | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -162,6 +169,9 @@ def fit_sequences(
       config: how to train.
       key: of the initial parameters, the shuffles and dropout.
       params: where to start, e.g. what was trained on another log; fresh ones by default.
+      adaptation: what of ``params`` is trained, :func:`recjax.fit.only` some of them or
+        :func:`recjax.fit.lora`; everything by default.
+      context: ``f32[U, C]`` what else is known of every user, as ``Observation.context``.
       similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
       callback: called after each epoch, e.g. to validate.
       early_stopping: when to stop early.
@@ -181,6 +191,7 @@ def fit_sequences(
       BERT4Rec really better than SASRec?", RecSys 2023.
     """
     log, lengths, targets_per_user = _arrange(module, sequences, items, config)
+    log = dataclasses.replace(log, context=context)
     num_users = len(log.users)
     batch_size = min(config.batch_size, num_users)
     steps = config.epochs * -(-num_users // batch_size)
@@ -196,13 +207,18 @@ def fit_sequences(
         time = None
         if log.sequences.times is not None:
             time = last_times(log.sequences, config.history_length + 1, users)
-        return Observation(ids, behaviours, time=time), log.bucket[indices], log.items
+        of_user = None if log.context is None else log.context[users]
+        return Observation(ids, behaviours, of_user, time), log.bucket[indices], log.items, log.base
+
+    def expand(base: PyTree, variables: PyTree) -> PyTree:
+        return variables if adaptation is None else adaptation.expand(base, variables)
 
     def of_length(length: int) -> LossFn:
-        def loss_fn(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
-            window, _, items = batch
+        def loss_fn(variables: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
+            window, _, items, base = batch
+            params = expand(base, variables)
             mask_key, predict_key, *keys = jax.random.split(key, 2 + len(auxiliary))
-            window = jax.tree.map(lambda events: events[:, -length - 1 :], window)
+            window = each_event(lambda events: events[:, -length - 1 :], window)
             seen, target = examples(mask_key, window)
             loss, metrics = predict(params, (seen, target, items), predict_key)
             # A mean over the batch, whatever the share of its targets that this part has.
@@ -216,12 +232,15 @@ def fit_sequences(
 
     init_key, fit_key = jax.random.split(key)
     if params is None:
-        window, _, _ = gather(log, jnp.arange(1))
-        params = module.init(init_key, jax.tree.map(lambda events: events[:, 1:], window), items)
-    return fit_epochs(
+        window, *_ = gather(log, jnp.arange(1))
+        params = module.init(init_key, each_event(lambda events: events[:, 1:], window), items)
+    variables = params
+    if adaptation is not None:
+        log, variables = dataclasses.replace(log, base=params), adaptation.init(init_key, params)
+    fitted = fit_epochs(
         Switch(lambda batch: batch[1].max(), tuple(map(of_length, lengths))),
-        _optimizer(config, module.num_items, steps),
-        params,
+        _optimizer(config, module.num_items, steps, whole=adaptation is not None),
+        variables,
         log,
         key=fit_key,
         epochs=config.epochs,
@@ -230,12 +249,13 @@ def fit_sequences(
         gather=gather,
         ranks=log.bucket,
         accumulate=math.gcd(config.accumulate, batch_size),
-        callback=callback,
+        callback=None if callback is None else lambda epoch, trained: callback(epoch, expand(params, trained)),
         early_stopping=early_stopping,
         progress=progress,
         name="sequences",
         checkpoints=checkpoints,
     )
+    return dataclasses.replace(fitted, params=expand(params, fitted.params))
 
 
 Examples = Callable[[Array, Observation], tuple[Observation, Array]]
@@ -245,7 +265,7 @@ Examples = Callable[[Array, Observation], tuple[Observation, Array]]
 def _next(config: SequenceConfig) -> Examples:
     def examples(key: Array, window: Observation) -> tuple[Observation, Array]:
         """The history without its last event, and what follows each of its positions."""
-        seen = jax.tree.map(lambda events: events[:, :-1], window)
+        seen = each_event(lambda events: events[:, :-1], window)
         return seen, jnp.where(_is_target(config, window.behaviour), window.history, PAD_ID)[:, 1:]
 
     return examples
@@ -299,7 +319,7 @@ def _arrange(
     return log, tuple(lengths.tolist()), float(targets[users].mean())
 
 
-def _optimizer(config: SequenceConfig, num_items: int, steps: int) -> Optimizer:
+def _optimizer(config: SequenceConfig, num_items: int, steps: int, *, whole: bool) -> Optimizer:
     rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
     if config.optimizer == "adafactor":
         dense = optax.adafactor(rate, weight_decay_rate=config.weight_decay or None, min_dim_size_to_factor=32)
@@ -309,6 +329,6 @@ def _optimizer(config: SequenceConfig, num_items: int, steps: int) -> Optimizer:
         dense = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
     if config.l2:
         dense = optax.chain(optax.add_decayed_weights(config.l2), dense)
-    if config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:
+    if whole or config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:
         return dense
     return RowWise(row_adam(rate, weight_decay=config.weight_decay), dense, max_grad_norm=config.max_grad_norm)
