@@ -1,0 +1,330 @@
+"""What a model learned on one domain is worth on another, at 1 %, 10 % and 100 % of the target's data.
+
+    python experiments/transfer.py --study items --data-dir PATH   # MovieLens-1M to MovieTweetings, below PATH
+    python experiments/transfer.py --study users                   # one half of the genres of MovieLens-1M to the other
+    python experiments/transfer.py --smoke                         # generated domains, seconds
+
+``items``: no item and no user is shared. Items are what they are called and their genres and year; the model is
+trained on the source and moved, whole, with its item tower frozen, by low-rank changes, by biases and norms
+alone, or with a vector for each target item on top. ``users``: all users are shared and no item is. Items are
+ids; what the source's user tower makes of a user's past there is a context for the target's model.
+
+The share is of the target's users whose training sequence is used; all users are ranked, by leave one out, with
+the whole target catalogue and without items that they had. From scratch stands beside every row, so a
+transfer that hurts shows. Prints one table, NDCG@10 as mean and half the range over seeds, and writes every
+number to ``transfer-STUDY.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recjax import data, fit, nn
+from recjax.data import Dataset, Interactions
+from recjax.eval import Protocol, evaluate
+from recjax.fit import EarlyStopping
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import Items, Observation, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    study: Literal["items", "users"] = "items"
+    """What the domains share: descriptions of items, or users."""
+    source: str = "ml-1m"
+    """Named data set to learn from; of ``users`` both domains are its parts."""
+    target: str = "movietweetings"
+    """Named data set to move to, for ``items``."""
+    source_genres: tuple[str, ...] = ("Action", "Sci-Fi", "Thriller", "Horror", "Adventure", "Crime", "War", "Western")
+    """Items with one of these are the source of ``users``."""
+    data_dir: Path | None = None
+    """Folder that holds data sets that cannot be fetched; RECJAX_DATA by default."""
+    shares: tuple[float, ...] = (0.01, 0.1, 1.0)
+    """Of the target's users."""
+    epochs: int = 40
+    """At most; training stops after five without a better NDCG@10 of the validation items."""
+    seeds: int = 3
+    """Of the draw of users, the initial parameters and the training."""
+    dim: int = 64
+    """Width of the vectors."""
+    history_length: int = 50
+    """Events that the model sees."""
+    out: Path = Path("experiments/results/transfer")
+    """Where the numbers go."""
+    smoke: bool = False
+    """Small generated domains: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """A log, split, and its items.
+
+    Attributes:
+      name: of the data.
+      train: the training log.
+      known: what is known of every user before the validation and before the test item.
+      targets: ``i32[U]`` the validation and test items, ``-1`` where there is none.
+      items: features.
+      words: size of the vocabulary of titles.
+    """
+
+    name: str
+    train: Interactions
+    known: tuple[Interactions, Interactions]
+    targets: tuple[np.ndarray, np.ndarray]
+    items: Items
+    words: int
+
+    @property
+    def num_users(self) -> int:
+        """``U``."""
+        return len(self.targets[0])
+
+    def module(self, config: Config, *, use_id: bool) -> nn.Recommendation:
+        """A SASRec over these items."""
+        return nn.Recommendation(
+            self.items.num_items,
+            dim=config.dim,
+            encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=0.2),
+            use_id=use_id,
+            use_behaviour=False,
+            text_vocabulary=self.words,
+            temperature=0.1,
+        )
+
+
+def domain(dataset: Dataset, vocabulary: data.Vocabulary | None) -> Domain:
+    """A data set as a domain, whose items are described if there is a vocabulary, else ids."""
+    split = data.leave_one_out(dataset.interactions)
+    items = data.item_features(dataset, split.train, vocabulary=vocabulary)
+    if vocabulary is None:
+        items = Items(popularity=items.popularity, is_new=items.is_new)
+    targets = []
+    for part in (split.validation, split.test):
+        targets.append(np.full(dataset.num_users, -1, np.int32))
+        targets[-1][part.user] = part.item
+    known = (split.train, data.concatenate(split.train, split.validation))
+    return Domain(dataset.name, split.train, known, tuple(targets), items, 0 if vocabulary is None else len(vocabulary))
+
+
+def observe(log: Interactions, num_users: int, length: int, context: jax.Array | None) -> Observation:
+    """The newest events of every user."""
+    return Observation(*data.last_histories(data.sequences(log, num_users), length), context=context)
+
+
+def of_network(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> Any:
+    """What ranks the catalogue."""
+    return nn.catalogue_scores(module, params, observation, items)
+
+
+def ndcg(module: Any, params: PyTree, target: Domain, part: int, config: Config, context: jax.Array | None) -> float:
+    """NDCG@10 of the validation items (part 0) or the test items (part 1)."""
+    log = target.known[part]
+    seen = data.last_histories(data.sequences(log, target.num_users), int(np.bincount(log.user).max()))[0]
+    protocol = Protocol(split="leave-one-out", history_length=config.history_length)
+    score = jax.tree_util.Partial(functools.partial(of_network, module), params, target.items)
+    shown = observe(log, target.num_users, config.history_length, context)
+    return evaluate(score, shown, target.targets[part], protocol, seen=seen).metrics["ndcg@10"]
+
+
+def train(
+    module: nn.Recommendation,
+    on: Domain,
+    log: Interactions,
+    seed: int,
+    config: Config,
+    *,
+    params: PyTree | None = None,
+    adaptation: fit.Adaptation | None = None,
+    context: jax.Array | None = None,
+) -> PyTree:
+    """Parameters after training on ``log``, at the best epoch by the validation items of all users."""
+    training = SequenceConfig(
+        epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3, loss="softmax",
+        weight_decay=0.01, max_grad_norm=1.0,
+    )  # fmt: skip
+    fitted = fit_sequences(
+        module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed), params=params,
+        adaptation=adaptation, context=context,
+        callback=lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
+        early_stopping=EarlyStopping("ndcg@10", 5),
+    )  # fmt: skip
+    return fitted.params
+
+
+def some_users(log: Interactions, num_users: int, share: float, seed: int) -> Interactions:
+    """The events of a random share of the users, of one at least."""
+    count = max(1, round(share * num_users))
+    chosen = np.random.default_rng(seed).permutation(np.unique(log.user))[:count]
+    return log.take(np.isin(log.user, chosen))
+
+
+def move_items(source: Domain, target: Domain, config: Config) -> list[dict[str, Any]]:
+    """A model of described items, moved whole or in part."""
+    in_tower = lambda path: "item" in path  # noqa: E731
+    ways: dict[str, fit.Adaptation | None] = {
+        "pretrained, all of it trained": None,
+        "pretrained, item tower frozen": fit.only(lambda path: not in_tower(path)),
+        "pretrained, low rank (4)": fit.lora(4, lambda path: path[-1] == "kernel" and not in_tower(path)),
+        "pretrained, biases and norms": fit.only(lambda path: path[-1] in ("bias", "scale")),
+    }
+    plain, with_ids = (target.module(config, use_id=use_id) for use_id in (False, True))
+    rows: dict[tuple[str, float], list[float]] = {}
+
+    def note(name: str, share: float, module: Any, params: PyTree) -> None:
+        rows.setdefault((name, share), []).append(ndcg(module, params, target, 1, config, None))
+
+    for seed in range(config.seeds):
+        learned = train(source.module(config, use_id=False), source, source.train, seed, config)
+        note("pretrained, as it is", 0.0, plain, learned)
+        for share in config.shares:
+            log = some_users(target.train, target.num_users, share, seed)
+            note("from scratch, described", share, plain, train(plain, target, log, seed, config))
+            note("from scratch, described + ids", share, with_ids, train(with_ids, target, log, seed, config))
+            for name, way in ways.items():
+                moved = train(plain, target, log, seed, config, params=learned, adaptation=way)
+                note(name, share, plain, moved)
+            shown = observe(target.train, target.num_users, config.history_length, None)
+            fresh = with_ids.init(jax.random.key(seed), jax.tree.map(lambda x: x[:1], shown), target.items)
+            moved = train(with_ids, target, log, seed, config, params=with_new_ids(learned, fresh))
+            note("pretrained + new ids", share, with_ids, moved)
+    return [{"way": name, "share": share, "ndcg@10": found} for (name, share), found in rows.items()]
+
+
+def with_new_ids(learned: PyTree, fresh: PyTree) -> PyTree:
+    """What was learned, with a small vector for each item of the new catalogue."""
+    item = learned["params"]["item"] | {"embedding": 0.1 * fresh["params"]["item"]["embedding"]}
+    return {"params": learned["params"] | {"item": item}}
+
+
+def move_users(source: Domain, target: Domain, config: Config) -> list[dict[str, Any]]:
+    """A model of ids that is told what another domain's user tower makes of a user."""
+    module = target.module(config, use_id=True)
+    rows: dict[tuple[str, float], list[float]] = {}
+    for seed in range(config.seeds):
+        over = source.module(config, use_id=True)
+        learned = train(over, source, source.train, seed, config)
+        represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
+        # Of the source, only what is in its training part: its later events may be later than the targets here.
+        shown = observe(source.train, source.num_users, config.history_length, None)
+        vectors = jnp.asarray(represent(learned, shown, source.items))
+        context = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+        for share in config.shares:
+            log = some_users(target.train, target.num_users, share, seed)
+            alone = train(module, target, log, seed, config)
+            told = train(module, target, log, seed, config, context=context)
+            for name, params, given in (("target alone", alone, None), ("told by the source", told, context)):
+                rows.setdefault((name, share), []).append(ndcg(module, params, target, 1, config, given))
+    return [{"way": name, "share": share, "ndcg@10": found} for (name, share), found in rows.items()]
+
+
+def of_items(dataset: Dataset, chosen: np.ndarray, name: str) -> Dataset:
+    """The data set with some of its items, and all of its users."""
+    log = dataset.interactions
+    number = np.cumsum(chosen) - 1
+    kept = log.take(chosen[log.item])
+    return dataclasses.replace(
+        dataset,
+        name=name,
+        interactions=dataclasses.replace(kept, item=number[kept.item]),
+        items=data.IdMap(tuple(np.array(dataset.items.names)[chosen].tolist())),
+        titles=None,
+        multi_hot=None,
+        genres=(),
+        numeric=None,
+        numeric_names=(),
+        item_extras={},
+    )
+
+
+def halves(dataset: Dataset, genres: tuple[str, ...]) -> tuple[Dataset, Dataset]:
+    """The items with one of the genres, and the others; each user's source events end before the target's last two.
+
+    Raises:
+      ValueError: the data set has no such genre.
+    """
+    columns = [i for i, genre in enumerate(dataset.genres) if genre in genres]
+    if not columns or dataset.multi_hot is None:
+        raise ValueError(f"{dataset.name} has none of the genres {genres}; it has {dataset.genres}.")
+    chosen = dataset.multi_hot[:, columns].any(axis=1)
+    source, target = of_items(dataset, chosen, "source"), of_items(dataset, ~chosen, "target")
+    split = data.leave_one_out(target.interactions)
+    assert split.validation.time is not None
+    assert source.interactions.time is not None
+    until = np.full(dataset.num_users, np.iinfo(np.int64).max)
+    until[split.validation.user] = split.validation.time
+    log = source.interactions
+    return dataclasses.replace(source, interactions=log.take(log.time < until[log.user])), target
+
+
+def generated() -> Dataset:
+    """Users who like one of two genres."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(40), 14)
+    item = rng.integers(0, 15, len(user)) * 2 + (rng.random(len(user)) < 0.8 * (user % 2))
+    frame = pl.DataFrame({"user": user, "item": item, "timestamp": np.arange(len(user))})
+    columns = data.Columns(time="timestamp")
+    dataset, _ = data.from_frame(frame, columns, time_format="s", name="generated", allow={"duplicate"})
+    number = np.array(list(map(int, dataset.items.names)))
+    return dataclasses.replace(
+        dataset,
+        titles=tuple(f"Part {n % 5} of {n // 5}" for n in number),
+        genres=("even", "odd", "third"),
+        multi_hot=np.stack([number % 2 == 0, number % 2 == 1, number % 3 == 0], axis=1).astype(np.float32),
+    )
+
+
+def study(config: Config) -> tuple[list[dict[str, Any]], str]:
+    """The rows of one study, and what moved where."""
+    if config.study == "users":
+        dataset = generated() if config.smoke else data.load(config.source, data_dir=config.data_dir)
+        dataset = data.with_enough_events(dataset, per_item=5, per_user=10)
+        genres = ("even",) if config.smoke else config.source_genres
+        source, target = (domain(part, None) for part in halves(dataset, genres))
+        title = f"{dataset.name}, from {source.items.num_items:,} items to {target.items.num_items:,} others"
+        return move_users(source, target, config), title
+    names = (config.source, config.target)
+    both = [generated() if config.smoke else data.load(name, data_dir=config.data_dir) for name in names]
+    both = [data.with_enough_events(dataset, per_item=5, per_user=5) for dataset in both]
+    described, words = data.same_features(*both)
+    source, target = (domain(dataset, words) for dataset in described)
+    return move_items(source, target, config), f"{source.name} to {target.name}"
+
+
+def main(config: Config) -> None:
+    studies = ("items", "users") if config.smoke else (config.study,)
+    if config.smoke:
+        config = dataclasses.replace(config, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
+    for name in studies:
+        rows, title = study(dataclasses.replace(config, study=name))
+        table = Table(title=f"{title}, NDCG@10 of the test items")
+        shares = sorted({row["share"] for row in rows})
+        for heading in ("", *(f"{share:.0%} of users" for share in shares)):
+            table.add_column(heading, justify="right" if heading else "left")
+        for way in dict.fromkeys(row["way"] for row in rows):
+            of_way = {row["share"]: row["ndcg@10"] for row in rows if row["way"] == way}
+            cells = [f"{np.mean(of_way[s]):.4f} ± {np.ptp(of_way[s]) / 2:.4f}" if s in of_way else "–" for s in shares]
+            table.add_row(way, *cells)
+        Console(width=130).print(table)
+        if not config.smoke:
+            config.out.mkdir(parents=True, exist_ok=True)
+            stated = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("data_dir", "out", "smoke")}
+            text = json.dumps({"title": title, "config": stated, "rows": rows}, indent=1)
+            (config.out / f"transfer-{name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
