@@ -101,7 +101,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         training=SequenceConfig(epochs=100, batch_size=128, history_length=50),
     ),
 }
-SMOKE = Recipe(dim=16, training=SequenceConfig(epochs=2, batch_size=16, history_length=12))
+SMOKE = Recipe(dim=16, training=SequenceConfig(epochs=2, batch_size=16, history_length=12, lengths=1))
 COLLABORATIVE: dict[str, dict[str, Any]] = {
     "popularity": {},
     "item_knn": {"neighbours": 200},

@@ -18,6 +18,7 @@ from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, excluded, owned
 from recjax.agents.td import n_step_return
 from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, max_score, score_at
+from recjax.catalogue.negatives import uniform
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, check_towers, towers_of, warm_start
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
@@ -79,6 +80,7 @@ def dqn(
     loss: str = "huber",
     supervised: Any = None,
     supervised_weight: float = 1.0,
+    supervised_negatives: int | None = None,
     exploration: str = "epsilon_greedy",
     exclude_history: bool = True,
     discount: float = 0.95,
@@ -134,6 +136,8 @@ def dqn(
       supervised: what else the towers are trained as, a :class:`recjax.nn.Recommendation` with
         the fields of ``network`` that towers have; None for TD learning alone.
       supervised_weight: weight of that loss.
+      supervised_negatives: how many uniform negatives estimate its softmax, which a row-wise
+        optimiser needs; None for the whole catalogue.
       exploration: a name in ``explorations``: "epsilon_greedy" or "boltzmann".
       exclude_history: never show an item of the observed history.
       discount: default γ, in [0, 1].
@@ -164,6 +168,10 @@ def dqn(
         )
     if supervised is not None:
         check_towers(network, supervised)
+    if supervised_negatives is not None and (supervised is None or supervised_negatives < 1):
+        raise ValueError(
+            f"supervised_negatives={supervised_negatives} must be at least 1, and is for a supervised network only."
+        )
     if n_step < 1:
         raise ValueError(f"n_step is {n_step}; it must be at least 1.")
     if not 0 <= discount <= 1:
@@ -212,7 +220,6 @@ def dqn(
         return steps.reward[:, 0] + (r_t + discount_t * best_value(state, o_t))[:, None]
 
     def learn(key: Array, state: DQNState, sample: Sample) -> tuple[DQNState, dict[str, Array]]:
-        del key
         if (*sample.valid.shape, n_step) != sample.steps.terminated.shape:
             raise ValueError(
                 f"DQN with n_step={n_step} learns from windows of as many steps; the sample has"
@@ -223,6 +230,10 @@ def dqn(
         weights = ((slate != PAD_ID) & sample.valid[:, None]).astype(jnp.float32)
         mean = lambda x: jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)  # noqa: E731
 
+        drawn = None
+        if supervised_negatives is not None:
+            drawn = uniform(key, (supervised_negatives,), state.items.num_items)
+
         def loss_fn(params: PyTree) -> tuple[Array, dict[str, Array]]:
             q_tm1 = values_at(params, o_tm1, a_tm1, state.items)
             error = target - q_tm1
@@ -230,12 +241,13 @@ def dqn(
             metrics = {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
             if supervised is None:
                 return value, metrics
-            metrics["supervised_loss"], _ = click_loss(supervised, towers_of(params), sample, state.items, None)
+            metrics["supervised_loss"], _ = click_loss(supervised, towers_of(params), sample, state.items, drawn)
             return value + supervised_weight * metrics["supervised_loss"], metrics
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
         step = state.step + 1
-        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, o_tm1.history, slate)
+        touched = o_tm1.history, slate, *(() if drawn is None else (drawn.ids,))
+        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, *touched)
         target_params, target_index = follow(
             step, (done.params, at_hand(index)), (state.target_params, state.target_index)
         )

@@ -67,6 +67,10 @@ class PolicyContext:
     @functools.cached_property
     def dqn(self) -> Agent:
         """One agent for every discount, so that they share a compiled program."""
+        return self.make_dqn()
+
+    def make_dqn(self, **options: Any) -> Agent:
+        """DQN as the study configures it, with further options of :func:`recjax.agents.dqn`."""
         learn, model = self.config.learn, self.recommendation
         network = q_networks.make(
             self.config.network.q_network,
@@ -86,6 +90,7 @@ class PolicyContext:
             loss=learn.loss,
             discount=learn.discount,
             **self.exploration,
+            **options,
         )
 
     @property
@@ -171,3 +176,15 @@ def _dqn(context: PolicyContext) -> Policy:
 def _myopic(context: PolicyContext) -> Policy:
     """The same DQN with a discount of 0: it learns what a slate earns, and nothing beyond."""
     return Policy(context.dqn, params=context.params, hparams=context.dqn.hparams.replace(discount=0.0))
+
+
+@policies.register("joint")
+def _joint(context: PolicyContext) -> Policy:
+    """The same DQN whose towers also learn to predict clicks."""
+    learn = context.config.learn
+    agent = context.make_dqn(
+        supervised=context.recommendation,
+        supervised_weight=learn.supervised_weight,
+        supervised_negatives=learn.negatives if context.row_wise else None,
+    )
+    return Policy(agent, params=context.params)

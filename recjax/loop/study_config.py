@@ -42,6 +42,8 @@ class LearnConfig:
     """Whether the online network chooses the item that the target network values (double DQN)."""
     loss: str = "huber"
     """Of the TD error: huber or mse."""
+    supervised_weight: float = 0.1
+    """Of the loss of predicting clicks beside the TD loss, in the policy ``joint``."""
     learning_rate: float = 1e-3
     """Of Adam, for the Q-network and for the supervised model that is retrained in the loop."""
     target_period: int = 100

@@ -50,6 +50,10 @@ def make(kind, optimizer, **options):
     if kind == "dqn":
         network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
         return agents.dqn(network, optimizer, target_period=2, **options)
+    if kind == "joint":
+        network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
+        model = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
+        return agents.dqn(network, optimizer, target_period=2, supervised=model, supervised_negatives=16, **options)
     network = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
     return agents.supervised(network, optimizer, negatives=16, **options)
 
@@ -65,7 +69,7 @@ def learn(agent, items, updates=5):
 
 
 @pytest.mark.parametrize("index_every", [None, 3])
-@pytest.mark.parametrize("kind", ["dqn", "supervised"])
+@pytest.mark.parametrize("kind", ["dqn", "supervised", "joint"])
 def test_rows_learn_what_whole_tables_learn(kind, index_every):
     found, expected = (
         learn(
@@ -84,7 +88,7 @@ def test_rows_learn_what_whole_tables_learn(kind, index_every):
     )
 
 
-@pytest.mark.parametrize("kind", ["dqn", "supervised"])
+@pytest.mark.parametrize("kind", ["dqn", "supervised", "joint"])
 def test_a_kept_index_that_is_always_refreshed_changes_nothing(kind):
     optimizer = RowWise(row_adam(0.05, eps=1e-2), optax.adam(0.05, eps=1e-2))
     fresh, expected = learn(make(kind, optimizer), make_items())
@@ -165,6 +169,8 @@ def test_bad_options_are_named():
         agents.dqn(nn.MLPQ(SPEC.num_items), optax.sgd(0.1), index_every=10).init(jax.random.key(0), SPEC, make_items())
     with pytest.raises(ValueError, match="negatives is 0"):
         agents.supervised(nn.Recommendation(SPEC.num_items), optax.sgd(0.1), negatives=0)
+    with pytest.raises(ValueError, match="supervised_negatives=16 must be at least 1, and is for a supervised network"):
+        agents.dqn(network, optax.sgd(0.1), supervised_negatives=16)
     agent = agents.supervised(nn.Recommendation(SPEC.num_items), RowWise(row_sgd(0.1), optax.sgd(0.1)))
     with pytest.raises(ValueError, match="row-wise optimiser, but the loss depends on it other than through rows"):
         learn(agent, make_items(), updates=1)
