@@ -108,7 +108,6 @@ class SequenceConfig:
         ):
             if value not in choices:
                 raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
-
         for name in ("mask_share", "last_only_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must lie in [0, 1].")
@@ -198,7 +197,6 @@ def fit_sequences(
     events = np.asarray(sequences.items)
     predict = next_item_loss(module, config, events[events < module.num_items], every_position=True)
     auxiliary = auxiliary_losses(module, config, items, similar)
-
     examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next(config)
 
     def gather(log: _Log, indices: Array) -> PyTree:
@@ -301,7 +299,9 @@ def _arrange(
     starts, ids = np.asarray(sequences.starts), np.asarray(sequences.items)
     is_target = (ids < module.num_items) & _is_target(config, np.asarray(sequences.behaviours))
     known = np.concatenate([[0], np.cumsum(is_target)])
-    users = np.flatnonzero(known[starts[1:]] > known[starts[:-1]]).astype(np.int32)
+    read = config.history_length + (config.objective == "cloze")
+    targets = known[starts[1:]] - known[np.maximum(starts[:-1], starts[1:] - read)]
+    users = np.flatnonzero(targets).astype(np.int32)
     if not len(users):
         kinds = ", ".join(behaviour.name for behaviour in config.target_behaviours) or "any behaviour"
         raise ValueError(f"The sequences have no event of a known item with {kinds}; there is nothing to learn from.")
@@ -311,8 +311,6 @@ def _arrange(
     lengths = np.unique(np.minimum(-(-cuts // 8) * 8, config.history_length)).astype(np.int32)
     bucket = np.searchsorted(lengths, length).astype(np.int32)
     log = _Log(*jax.tree.map(jnp.asarray, (sequences, users, bucket, items)))
-    read = config.history_length + (config.objective == "cloze")
-    targets = known[starts[1:]] - known[np.maximum(starts[:-1], starts[1:] - read)]
     if config.objective == "cloze":
         drawn = config.mask_share * targets + (1 - config.mask_share) ** targets
         targets = (1 - config.last_only_share) * drawn + config.last_only_share
