@@ -6,7 +6,6 @@ and off without one, so that the same call serves training and use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -14,6 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from recjax.types import Array
+
+Activation = Literal["gelu", "relu", "silu"]
+"""Of feed-forward layers."""
 
 Norm = Literal["pre", "post"]
 """Whether layer norms stand before each sublayer or after its residual sum."""
@@ -161,7 +163,7 @@ class TransformerBlock(nn.Module):
       dropout: share that is dropped of attention weights and of what each sublayer adds.
       norm: where the layer norms stand, ``"pre"`` or ``"post"``.
       expansion: width of the feed-forward layer over that of the vectors.
-      activation: of the feed-forward layer.
+      activation: of the feed-forward layer, "gelu" (by its approximation with tanh), "relu" or "silu".
       rotary: see :class:`SelfAttention`.
       dtype: of the computation; parameters are float32.
     """
@@ -170,7 +172,7 @@ class TransformerBlock(nn.Module):
     dropout: float = 0.0
     norm: Norm = "pre"
     expansion: int = 4
-    activation: Callable[[Array], Array] = nn.gelu
+    activation: Activation = "gelu"
     rotary: bool = False
     dtype: Any = jnp.float32
 
@@ -179,13 +181,18 @@ class TransformerBlock(nn.Module):
         """``[B, Q, D]``; the arguments are those of :class:`SelfAttention`."""
         if self.norm not in get_args(Norm):
             raise ValueError(f"TransformerBlock.norm is {self.norm!r}; choose one of {get_args(Norm)}.")
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"TransformerBlock.activation is {self.activation!r}; choose one of {get_args(Activation)}."
+            )
+        activate = getattr(nn, self.activation)
         attention_norm = nn.LayerNorm(dtype=self.dtype, name="attention_norm")
         feed_forward_norm = nn.LayerNorm(dtype=self.dtype, name="feed_forward_norm")
         attend = SelfAttention(self.num_heads, self.dropout, self.rotary, self.dtype, name="attention")
 
         def feed_forward(x: Array) -> Array:
             wide = nn.Dense(self.expansion * x.shape[-1], dtype=self.dtype, name="wide")(x)
-            wide = dropout(self, self.dropout, self.activation(wide))
+            wide = dropout(self, self.dropout, activate(wide))
             return nn.Dense(x.shape[-1], dtype=self.dtype, name="narrow")(wide)
 
         recent = x[:, -visible.shape[-2] :]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.nn.attention import Norm, TransformerBlock, dropout
+from recjax.nn.attention import Activation, Norm, TransformerBlock, dropout
 from recjax.nn.history import Positions, check_encoder, history_encoders, positions_from_end, relative_bias
 from recjax.types import Array
 
@@ -30,6 +30,7 @@ class BidirectionalEncoder(nn.Module):
       dropout: share that is dropped of the inputs and inside the blocks.
       norm: layer norms "pre" or "post" the sublayers; the paper's stand behind.
       expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
+      activation: see there.
       dtype: of the computation; parameters are float32.
 
     References:
@@ -47,6 +48,7 @@ class BidirectionalEncoder(nn.Module):
     dropout: float = 0.0
     norm: Norm = "post"
     expansion: int = 4
+    activation: Activation = "gelu"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -69,6 +71,7 @@ class BidirectionalEncoder(nn.Module):
                 dropout=self.dropout,
                 norm=self.norm,
                 expansion=self.expansion,
+                activation=self.activation,
                 rotary=self.positions == "rotary",
                 dtype=self.dtype,
                 name=f"block_{index}",

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.nn.attention import Norm, RelativeBias, TransformerBlock, dropout
+from recjax.nn.attention import Activation, Norm, RelativeBias, TransformerBlock, dropout
 from recjax.registry import Registry
 from recjax.types import Array
 
@@ -123,6 +123,7 @@ class SelfAttentionEncoder(nn.Module):
       dropout: share that is dropped of the inputs and inside the blocks.
       norm: layer norms "pre" or "post" the sublayers.
       expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
+      activation: see there.
       dtype: of the computation; parameters are float32.
 
     References:
@@ -137,6 +138,7 @@ class SelfAttentionEncoder(nn.Module):
     dropout: float = 0.0
     norm: Norm = "pre"
     expansion: int = 4
+    activation: Activation = "gelu"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -160,6 +162,7 @@ class SelfAttentionEncoder(nn.Module):
                 dropout=self.dropout,
                 norm=self.norm,
                 expansion=self.expansion,
+                activation=self.activation,
                 rotary=self.positions == "rotary",
                 dtype=self.dtype,
                 name=f"block_{index}",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import flax.linen as nn
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +38,9 @@ def moved(module, *inputs, key=1):
 
 def torch_block(torch, params, x, visible, *, norm_first):
     """The same block of PyTorch's own modules, which know nothing of ours."""
+    gelu = functools.partial(torch.nn.functional.gelu, approximate="tanh")
     layer = torch.nn.TransformerEncoderLayer(
-        D, H, 4 * D, dropout=0.0, activation=torch.nn.functional.gelu, batch_first=True, norm_first=norm_first,
+        D, H, 4 * D, dropout=0.0, activation=gelu, batch_first=True, norm_first=norm_first,
         layer_norm_eps=1e-6,
     )  # fmt: skip
     t = lambda value: torch.tensor(np.asarray(value))  # noqa: E731
@@ -63,8 +65,7 @@ def torch_block(torch, params, x, visible, *, norm_first):
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_block_equals_pytorch(norm, x, visible):
     torch = pytest.importorskip("torch")
-    # Flax's gelu is the tanh approximation; PyTorch's default is exact.
-    block = TransformerBlock(H, norm=norm, activation=lambda x: nn.gelu(x, approximate=False))
+    block = TransformerBlock(H, norm=norm)
     params = moved(block, x, visible)
     ours = block.apply(params, x, visible)
     theirs = torch_block(torch, params["params"], x, visible, norm_first=norm == "pre")
@@ -172,6 +173,7 @@ def test_order_matters_to_positions(positions, x):
         (lambda: SelfAttentionEncoder(positions="sine"), "positions is 'sine'; choose one of"),
         (lambda: SelfAttentionEncoder(dropout=1.0), r"dropout is 1.0; it must lie in \[0, 1\)"),
         (lambda: SelfAttentionEncoder(norm="none"), "norm is 'none'; choose one of"),
+        (lambda: SelfAttentionEncoder(activation="tanh"), "activation is 'tanh'; choose one of"),
         (lambda: SelfAttentionEncoder(num_heads=8, positions="rotary"), "heads of even width"),
     ],
 )
