@@ -99,8 +99,9 @@ def _value_and_grad(
     if isinstance(loss_fn, Switch):
         # Differentiated inside the branches: the derivative of the switch itself would carry what each remembers.
         take: list[Callable[..., Any]] = [partial(_value_and_grad, each, optimizer) for each in loss_fn.branches]
-        wanted = _most_rows([jax.eval_shape(each, params, *args) for each in take])
-        take = [partial(_with_rows, wanted, each) for each in take]
+        if isinstance(optimizer, RowWise):
+            wanted = _most_rows([jax.eval_shape(each, params, *args) for each in take])
+            take = [partial(_with_rows, wanted, each) for each in take]
         return jax.lax.switch(loss_fn.which(*args), take, params, *args)
     if isinstance(optimizer, RowWise):
         return optimizer.value_and_grad(loss_fn, params, *args)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.nn.attention import Activation, Norm, TransformerBlock, dropout
-from recjax.nn.history import Positions, check_encoder, history_encoders, positions_from_end, relative_bias
+from recjax.nn.attention import Activation, Norm, dropout
+from recjax.nn.history import Positions, history_encoders, placed, transformer
 from recjax.types import Array
 
 
@@ -56,29 +56,10 @@ class BidirectionalEncoder(nn.Module):
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
         """See :mod:`recjax.nn.history`."""
-        length = vectors.shape[-2]
-        check_encoder(self)
-        bias = relative_bias(self, length, time)
-        x = jnp.where(mask[:, :, None], vectors.astype(self.dtype), 0)
-        if self.positions == "learned":
-            x = x + positions_from_end(self, length, vectors.shape[-1])
+        x, bias = placed(self, vectors, mask, time)
         x = nn.LayerNorm(dtype=self.dtype, name="input_norm")(x)
         x = dropout(self, self.dropout, x)
-        for index in range(self.num_blocks):
-            only_last = index == self.num_blocks - 1 and not every_position
-            block = TransformerBlock(
-                self.num_heads,
-                dropout=self.dropout,
-                norm=self.norm,
-                expansion=self.expansion,
-                activation=self.activation,
-                rotary=self.positions == "rotary",
-                dtype=self.dtype,
-                name=f"block_{index}",
-            )
-            num_queries = 1 if only_last else length
-            visible = jnp.broadcast_to(mask[:, None, None, :], (len(x), 1, num_queries, length))
-            x = block(x, visible, bias)
+        x = transformer(self, x, mask[:, None, None, :], bias, every_position)
         if self.norm == "pre":
             x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         return x if every_position else x[:, -1]

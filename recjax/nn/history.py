@@ -146,31 +146,61 @@ class SelfAttentionEncoder(nn.Module):
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
         """See the module."""
-        length = vectors.shape[-2]
-        check_encoder(self)
-        bias = relative_bias(self, length, time)
-        x = jnp.where(mask[:, :, None], vectors.astype(self.dtype), 0)
-        if self.positions == "learned":
-            x = x + positions_from_end(self, length, vectors.shape[-1])
+        x, bias = placed(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
-        causal = jnp.tril(jnp.ones((length, length), bool))
-        visible = mask[:, None, None, :] & causal[None, None]
-        for index in range(self.num_blocks):
-            only_last = index == self.num_blocks - 1 and not every_position
-            block = TransformerBlock(
-                self.num_heads,
-                dropout=self.dropout,
-                norm=self.norm,
-                expansion=self.expansion,
-                activation=self.activation,
-                rotary=self.positions == "rotary",
-                dtype=self.dtype,
-                name=f"block_{index}",
-            )
-            x = block(x, visible[:, :, -1:] if only_last else visible, bias)
+        x = transformer(self, x, causally(mask), bias, every_position)
         if self.norm == "pre":
             x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         return x if every_position else x[:, -1]
+
+
+def causally(mask: Array) -> Array:
+    """What each position may see, ``bool[B, 1, L, L]``: what is there, up to itself."""
+    length = mask.shape[-1]
+    return mask[:, None, None, :] & jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def placed(module: Any, vectors: Array, mask: Array, time: Array | None) -> tuple[Array, Array | None]:
+    """How an encoder of blocks begins: ``(vectors with learned positions, relative bias)``, where it has these.
+
+    Raises:
+      ValueError: options of the encoder that cannot be.
+    """
+    length, dim = vectors.shape[-2:]
+    check_encoder(module)
+    bias = relative_bias(module, length, time)
+    x = jnp.where(mask[:, :, None], vectors.astype(module.dtype), 0)
+    return (x + positions_from_end(module, length, dim) if module.positions == "learned" else x), bias
+
+
+def transformer(module: Any, x: Array, visible: Array, bias: Array | None, every_position: bool) -> Array:
+    """The transformer blocks ``block_0``, ``block_1``, … of an encoder; the last one may be at the last position alone.
+
+    Args:
+      module: the encoder, whose fields say what the blocks are.
+      x: ``[B, L, D]``.
+      visible: ``bool[B, 1, L, L]``, or one row for all positions, ``bool[B, 1, 1, L]``.
+      bias: see :class:`~recjax.nn.attention.RelativeBias`.
+      every_position: whether all positions of the result are read.
+
+    Returns:
+      ``[B, L, D]`` or ``[B, 1, D]``.
+    """
+    visible = jnp.broadcast_to(visible, (len(x), 1, x.shape[1], x.shape[1]))
+    for index in range(module.num_blocks):
+        only_last = index == module.num_blocks - 1 and not every_position
+        block = TransformerBlock(
+            module.num_heads,
+            dropout=module.dropout,
+            norm=module.norm,
+            expansion=module.expansion,
+            activation=module.activation,
+            rotary=module.positions == "rotary",
+            dtype=module.dtype,
+            name=f"block_{index}",
+        )
+        x = block(x, visible[:, :, -1:] if only_last else visible, bias)
+    return x
 
 
 def positions_from_end(module: Any, length: int, dim: int) -> Array:

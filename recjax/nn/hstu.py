@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.nn.attention import dropout
-from recjax.nn.history import Positions, check_encoder, history_encoders, positions_from_end, relative_bias
+from recjax.nn.history import Positions, causally, history_encoders, placed
 from recjax.types import Array
 
 
@@ -44,16 +44,11 @@ class HSTUEncoder(nn.Module):
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
         """See :mod:`recjax.nn.history`."""
-        length = vectors.shape[-2]
-        check_encoder(self)
         if self.positions == "rotary":
             raise ValueError("HSTUEncoder.positions is 'rotary'; choose 'relative' or 'learned'.")
-        bias = relative_bias(self, length, time)
-        x = jnp.where(mask[:, :, None], vectors.astype(self.dtype), 0)
-        if self.positions == "learned":
-            x = x + positions_from_end(self, length, vectors.shape[-1])
+        x, bias = placed(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
-        visible = mask[:, None, None, :] & jnp.tril(jnp.ones((length, length), bool))[None, None]
+        visible = causally(mask)
         for index in range(self.num_blocks):
             only_last = index == self.num_blocks - 1 and not every_position
             block = HSTUBlock(self.num_heads, self.max_length, self.dropout, self.dtype, name=f"block_{index}")

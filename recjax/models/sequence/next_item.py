@@ -22,13 +22,41 @@ WHOLE_CATALOGUE = 20_000
 SAMPLERS = ("uniform", "popularity", "in_batch", "mixed")
 
 
-def next_item_loss(module: Recommendation, config: Any, targets: np.ndarray, *, every_position: bool = False) -> LossFn:
+class NextItemConfig:
+    """What configurations of training on the next item have in common: ``loss``, ``negatives``, ``sampler``."""
+
+    loss: str | None
+    negatives: int
+    sampler: str
+
+    def check(self, *at_least_one: str) -> None:
+        """Checks loss and sampler, and that the named fields are at least 1.
+
+        Raises:
+          ValueError: the field, its value and what it may be.
+        """
+        kind = type(self).__name__
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{kind}.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.loss not in (None, "softmax", *losses):
+            raise ValueError(f"{kind}.loss is {self.loss!r}; choose softmax, {', '.join(losses)}, or None.")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"{kind}.sampler is {self.sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+
+    def loss_for(self, num_items: int) -> str:
+        """The name of the loss for a catalogue of that size."""
+        return self.loss or ("softmax" if num_items <= WHOLE_CATALOGUE else "sampled_softmax")
+
+
+def next_item_loss(
+    module: Recommendation, config: NextItemConfig, targets: np.ndarray, *, every_position: bool = False
+) -> LossFn:
     """The loss of batches ``(observation, target, items)``, a mean over the targets that are items.
 
     Args:
       module: the recommender.
-      config: a :class:`recjax.models.sequence.TwoTowerConfig` or what else has its ``loss_for``,
-        ``negatives`` and ``sampler``.
+      config: the loss and its negatives.
       targets: ``i32[n]`` all items that are ever targets; how often each occurs is its popularity.
       every_position: whether ``target`` is ``i32[B, L]``, what follows each position of the
         history, rather than ``i32[B]``, what follows the history.
@@ -72,7 +100,9 @@ def _mean_over(counts: Array, losses: Array) -> Array:
     return jnp.where(counts, losses, 0.0).sum() / jnp.maximum(counts.sum(), 1)
 
 
-def _sampler(config: Any, num_items: int, targets: np.ndarray) -> Callable[[Array, Array], negatives.Negatives]:
+def _sampler(
+    config: NextItemConfig, num_items: int, targets: np.ndarray
+) -> Callable[[Array, Array], negatives.Negatives]:
     """``(key, target i32[B]) -> negatives`` that the batch shares."""
     shape = (config.negatives,)
     if config.sampler == "uniform":

@@ -10,7 +10,6 @@ import numpy as np
 from flax import struct
 
 from recjax.catalogue import row_adam
-from recjax.catalogue.losses import losses
 from recjax.data import Sequences, windows
 from recjax.fit import (
     Callback,
@@ -24,13 +23,13 @@ from recjax.fit import (
     fit_epochs,
     learning_rates,
 )
-from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, next_item_loss
+from recjax.models.sequence.next_item import NextItemConfig, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoTowerConfig:
+class TwoTowerConfig(NextItemConfig):
     """How to train.
 
     The defaults were chosen on the validation split of MovieLens-100K (leave one out,
@@ -67,17 +66,7 @@ class TwoTowerConfig:
     sampler: str = "uniform"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "history_length", "negatives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TwoTowerConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.loss not in (None, "softmax", *losses):
-            raise ValueError(f"TwoTowerConfig.loss is {self.loss!r}; choose softmax, {', '.join(losses)}, or None.")
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"TwoTowerConfig.sampler is {self.sampler!r}; choose one of {', '.join(SAMPLERS)}.")
-
-    def loss_for(self, num_items: int) -> str:
-        """The name of the loss for a catalogue of that size."""
-        return self.loss or ("softmax" if num_items <= WHOLE_CATALOGUE else "sampled_softmax")
+        self.check("epochs", "batch_size", "history_length", "negatives")
 
 
 @struct.dataclass

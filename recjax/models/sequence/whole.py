@@ -14,7 +14,6 @@ import optax
 from flax import struct
 
 from recjax.catalogue import row_adam
-from recjax.catalogue.losses import losses
 from recjax.data import Sequences, last_histories, last_times
 from recjax.fit import (
     Adaptation,
@@ -33,13 +32,13 @@ from recjax.fit import (
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.next_item import SAMPLERS, WHOLE_CATALOGUE, each_event, is_item, next_item_loss
+from recjax.models.sequence.next_item import WHOLE_CATALOGUE, NextItemConfig, each_event, is_item, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceConfig:
+class SequenceConfig(NextItemConfig):
     """How to train.
 
     Attributes:
@@ -97,24 +96,16 @@ class SequenceConfig:
     lengths: int = 6
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "history_length", "negatives", "accumulate", "lengths"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        self.check("epochs", "batch_size", "history_length", "negatives", "accumulate", "lengths")
         for name, value, choices in (
-            ("loss", self.loss, (None, "softmax", *losses)),
-            ("sampler", self.sampler, SAMPLERS),
             ("objective", self.objective, ("next", "cloze")),
             ("optimizer", self.optimizer, ("adamw", "adafactor")),
         ):
             if value not in choices:
-                raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+                raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(choices)}.")
         for name in ("mask_share", "last_only_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must lie in [0, 1].")
-
-    def loss_for(self, num_items: int) -> str:
-        """The name of the loss for a catalogue of that size."""
-        return self.loss or ("softmax" if num_items <= WHOLE_CATALOGUE else "sampled_softmax")
 
 
 @struct.dataclass
