@@ -72,6 +72,7 @@ class Recipe:
       temperature: divides the similarity.
       normalized: whether the similarity is a cosine.
       item_norm: see :class:`recjax.nn.Towers`; 0.2 learned faster and to a better end than 1.
+      project: see there.
       encoder: options of the encoder.
       training: see :class:`recjax.models.sequence.SequenceConfig`.
       patience: epochs without a better validation NDCG@10 before training stops.
@@ -81,13 +82,15 @@ class Recipe:
     temperature: float = 1.0
     normalized: bool = False
     item_norm: float = 0.2
+    project: bool = False
     encoder: dict[str, Any] = dataclasses.field(default_factory=dict)
     training: SequenceConfig = dataclasses.field(default_factory=lambda: SequenceConfig(learning_rate=2e-3))
     patience: int = 10
 
 
+SASREC = {"num_heads": 1, "norm": "query", "expansion": 1, "activation": "relu"}  # the published block
 RECIPES: dict[tuple[str, str], Recipe] = {
-    ("ml-1m", "sasrec"): Recipe(encoder={"num_blocks": 2, "num_heads": 1, "dropout": 0.1, "expansion": 1}),
+    ("ml-1m", "sasrec"): Recipe(encoder={**SASREC, "num_blocks": 2, "dropout": 0.1}),
     ("ml-1m", "hstu"): Recipe(encoder={"num_blocks": 2, "num_heads": 1, "dropout": 0.1, "time_buckets": 64}),
     ("ml-1m", "gru4rec"): Recipe(encoder={"dropout": 0.1}),
     ("ml-1m", "bert4rec"): Recipe(
@@ -96,8 +99,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         patience=20,
     ),
     ("amazon-beauty", "sasrec"): Recipe(
-        dim=64,
-        encoder={"num_blocks": 1, "num_heads": 1, "dropout": 0.5},
+        encoder={**SASREC, "num_blocks": 1, "dropout": 0.5},
         training=SequenceConfig(epochs=100, batch_size=128, history_length=50),
     ),
 }
@@ -225,7 +227,8 @@ def train(
 ) -> tuple[Callable, dict[str, Any]]:
     """A trained network as a function of observations, and how training went."""
     features = data.item_features(dataset, split.train)
-    items = Items(popularity=features.popularity, is_new=features.is_new)  # ids alone, as in the papers
+    # Ids alone, as in the papers: no features of items, nor what a user did to them.
+    items = Items(popularity=features.popularity, is_new=features.is_new)
     module = nn.Recommendation(
         dataset.num_items,
         dim=recipe.dim,
@@ -233,6 +236,8 @@ def train(
         temperature=recipe.temperature,
         normalized=recipe.normalized,
         item_norm=recipe.item_norm,
+        project=recipe.project,
+        use_behaviour=False,
     )
     clock = [time.perf_counter()]
 

@@ -17,8 +17,15 @@ from recjax.types import Array
 Activation = Literal["gelu", "relu", "silu"]
 """Of feed-forward layers."""
 
-Norm = Literal["pre", "post"]
-"""Whether layer norms stand before each sublayer or after its residual sum."""
+Norm = Literal["pre", "post", "query"]
+"""Where layer norms stand: before each sublayer, after its residual sum, or as in SASRec's code.
+
+There ("query") attention asks with normed vectors about raw ones, and both residual sums start from
+normed vectors, so that no event is drowned by the sums of the blocks before.
+"""
+
+SMALL = nn.initializers.normal(0.02)
+"""What a sublayer adds is small at the start, so that a block begins near the identity (as GPT-2 does)."""
 
 
 def dropout(module: nn.Module, rate: float, x: Array, name: str | None = None) -> Array:
@@ -116,13 +123,14 @@ class SelfAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, visible: Array, bias: Array | None = None) -> Array:
+    def __call__(self, x: Array, visible: Array, bias: Array | None = None, asking: Array | None = None) -> Array:
         """Attends.
 
         Args:
           x: ``[B, L, D]``.
           visible: ``bool[B, 1, Q, L]``; a row that sees nothing has a finite result.
           bias: ``f32[B or 1, H, L, L]``, added to the logits, see :class:`RelativeBias`.
+          asking: ``[B, Q, D]`` what queries are made of; by default the last positions of ``x``.
 
         Returns:
           ``[B, Q, D]``.
@@ -139,7 +147,8 @@ class SelfAttention(nn.Module):
         def heads(name: str, x: Array) -> Array:
             return nn.DenseGeneral((self.num_heads, head), dtype=self.dtype, name=name)(x)
 
-        query, key, value = heads("query", x[:, -num_queries:]), heads("key", x), heads("value", x)
+        query = heads("query", x[:, -num_queries:] if asking is None else asking)
+        key, value = heads("key", x), heads("value", x)
         if self.rotary:
             positions = jnp.arange(length)
             query, key = rotate(query, positions[-num_queries:]), rotate(key, positions)
@@ -152,7 +161,7 @@ class SelfAttention(nn.Module):
             attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         else:
             attended = jax.nn.dot_product_attention(query, key, value, bias, mask=visible)
-        return nn.DenseGeneral(dim, axis=(-2, -1), dtype=self.dtype, name="out")(attended)
+        return nn.DenseGeneral(dim, axis=(-2, -1), kernel_init=SMALL, dtype=self.dtype, name="out")(attended)
 
 
 class TransformerBlock(nn.Module):
@@ -161,7 +170,7 @@ class TransformerBlock(nn.Module):
     Attributes:
       num_heads: attention heads.
       dropout: share that is dropped of attention weights and of what each sublayer adds.
-      norm: where the layer norms stand, ``"pre"`` or ``"post"``.
+      norm: where the layer norms stand, ``"pre"``, ``"post"`` or ``"query"``, see :data:`Norm`.
       expansion: width of the feed-forward layer over that of the vectors.
       activation: of the feed-forward layer, "gelu" (by its approximation with tanh), "relu" or "silu".
       rotary: see :class:`SelfAttention`.
@@ -193,9 +202,13 @@ class TransformerBlock(nn.Module):
         def feed_forward(x: Array) -> Array:
             wide = nn.Dense(self.expansion * x.shape[-1], dtype=self.dtype, name="wide")(x)
             wide = dropout(self, self.dropout, activate(wide))
-            return nn.Dense(x.shape[-1], dtype=self.dtype, name="narrow")(wide)
+            return nn.Dense(x.shape[-1], kernel_init=SMALL, dtype=self.dtype, name="narrow")(wide)
 
         recent = x[:, -visible.shape[-2] :]
+        if self.norm == "query":
+            asking = attention_norm(recent)
+            x = feed_forward_norm(asking + dropout(self, self.dropout, attend(x, visible, bias, asking)))
+            return x + dropout(self, self.dropout, feed_forward(x))
         if self.norm == "pre":
             x = recent + dropout(self, self.dropout, attend(attention_norm(x), visible, bias))
             return x + dropout(self, self.dropout, feed_forward(feed_forward_norm(x)))

@@ -24,11 +24,11 @@ class BidirectionalEncoder(nn.Module):
     Attributes:
       num_blocks: transformer blocks.
       num_heads: attention heads; must divide the width of the vectors.
-      max_length: learned positions; items further back share the last one.
+      max_length: learned positions; items further on share the last one.
       positions: see :class:`~recjax.nn.SelfAttentionEncoder`.
       time_buckets: see :class:`~recjax.nn.SelfAttentionEncoder`.
       dropout: share that is dropped of the inputs and inside the blocks.
-      norm: layer norms "pre" or "post" the sublayers; the paper's stand behind.
+      norm: where layer norms stand, see :data:`~recjax.nn.attention.Norm`; the paper's are "post".
       expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
       activation: see there.
       dtype: of the computation; parameters are float32.
@@ -43,7 +43,7 @@ class BidirectionalEncoder(nn.Module):
     num_blocks: int = 2
     num_heads: int = 2
     max_length: int = 256
-    positions: Positions = "learned"
+    positions: Positions = "from_start"
     time_buckets: int = 0
     dropout: float = 0.0
     norm: Norm = "post"
@@ -60,6 +60,6 @@ class BidirectionalEncoder(nn.Module):
         x = nn.LayerNorm(dtype=self.dtype, name="input_norm")(x)
         x = dropout(self, self.dropout, x)
         x = transformer(self, x, mask[:, None, None, :], bias, every_position)
-        if self.norm == "pre":
+        if self.norm != "post":
             x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         return x if every_position else x[:, -1]

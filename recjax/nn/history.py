@@ -25,7 +25,7 @@ from recjax.nn.attention import Activation, Norm, RelativeBias, TransformerBlock
 from recjax.registry import Registry
 from recjax.types import Array
 
-Positions = Literal["learned", "rotary", "relative"]
+Positions = Literal["from_start", "from_end", "rotary", "relative"]
 """How a transformer knows the order of a history."""
 
 history_encoders: Registry = Registry("history encoder")
@@ -109,19 +109,20 @@ def _orthogonal_blocks(key: Array, shape: tuple[int, int]) -> Array:
 class SelfAttentionEncoder(nn.Module):
     """SASRec: a causal transformer.
 
-    Positions are counted from the end, so the newest item always has position 0. Where only
-    the last position is read, the last block computes no other.
+    Where only the last position is read, the last block computes no other.
 
     Attributes:
       num_blocks: transformer blocks.
       num_heads: attention heads; must divide the width of the vectors.
-      max_length: learned positions; items further back share the last one.
-      positions: "learned" vectors, "rotary" turns of queries and keys, or "relative" biases of
-        attention by distance.
+      max_length: learned positions; items further on share the last one.
+      positions: learned vectors of positions counted "from_start" or "from_end" of the history,
+        "rotary" turns of queries and keys, or "relative" biases of attention by distance. What is
+        asked in use stands at the end, of which whole sequences hold one example each: "from_end"
+        trains that position rarely.
       time_buckets: kinds of time between events that "relative" positions tell apart; 0 for
         observations without times.
       dropout: share that is dropped of the inputs and inside the blocks.
-      norm: layer norms "pre" or "post" the sublayers.
+      norm: where layer norms stand, see :data:`~recjax.nn.attention.Norm`.
       expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
       activation: see there.
       dtype: of the computation; parameters are float32.
@@ -133,7 +134,7 @@ class SelfAttentionEncoder(nn.Module):
     num_blocks: int = 1
     num_heads: int = 2
     max_length: int = 256
-    positions: Positions = "learned"
+    positions: Positions = "from_start"
     time_buckets: int = 0
     dropout: float = 0.0
     norm: Norm = "pre"
@@ -149,7 +150,7 @@ class SelfAttentionEncoder(nn.Module):
         x, bias = placed(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
         x = transformer(self, x, causally(mask), bias, every_position)
-        if self.norm == "pre":
+        if self.norm != "post":
             x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         return x if every_position else x[:, -1]
 
@@ -170,7 +171,9 @@ def placed(module: Any, vectors: Array, mask: Array, time: Array | None) -> tupl
     check_encoder(module)
     bias = relative_bias(module, length, time)
     x = jnp.where(mask[:, :, None], vectors.astype(module.dtype), 0)
-    return (x + positions_from_end(module, length, dim) if module.positions == "learned" else x), bias
+    if module.positions in ("from_start", "from_end"):
+        x = x + learned_positions(module, mask, dim)
+    return x, bias
 
 
 def transformer(module: Any, x: Array, visible: Array, bias: Array | None, every_position: bool) -> Array:
@@ -203,11 +206,15 @@ def transformer(module: Any, x: Array, visible: Array, bias: Array | None, every
     return x
 
 
-def positions_from_end(module: Any, length: int, dim: int) -> Array:
-    """Learned vectors ``[1, L, D]`` of positions, the parameter ``position`` of ``module``."""
+def learned_positions(module: Any, mask: Array, dim: int) -> Array:
+    """Learned vectors ``[B or 1, L, D]`` of positions, the parameter ``position`` of ``module``."""
     table = module.param("position", nn.initializers.normal(0.02), (module.max_length, dim)).astype(module.dtype)
-    from_end = jnp.minimum(jnp.arange(length - 1, -1, -1), module.max_length - 1)
-    return table[from_end][None]
+    length = mask.shape[-1]
+    if module.positions == "from_end":
+        return table[jnp.minimum(jnp.arange(length - 1, -1, -1), module.max_length - 1)][None]
+    # A padded position has no number; what it adds is not seen.
+    from_start = jnp.cumsum(mask, axis=1) - 1
+    return table[jnp.clip(from_start, 0, module.max_length - 1)]
 
 
 def relative_bias(module: Any, length: int, time: Array | None) -> Array | None:

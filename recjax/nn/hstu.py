@@ -45,7 +45,7 @@ class HSTUEncoder(nn.Module):
     ) -> Array:
         """See :mod:`recjax.nn.history`."""
         if self.positions == "rotary":
-            raise ValueError("HSTUEncoder.positions is 'rotary'; choose 'relative' or 'learned'.")
+            raise ValueError("HSTUEncoder.positions is 'rotary'; choose 'relative', 'from_start' or 'from_end'.")
         x, bias = placed(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
         visible = causally(mask)

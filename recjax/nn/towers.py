@@ -26,6 +26,7 @@ class Towers(nn.Module):
       dim: width of item and user vectors.
       encoder: how a history becomes a vector, see :class:`UserRepresentation`.
       use_behaviour: see :class:`UserRepresentation`.
+      project: see :class:`UserRepresentation`.
       use_id: see :class:`ItemRepresentation`.
       text_vocabulary: see :class:`ItemRepresentation`.
       item_norm: see :class:`ItemRepresentation`'s ``initial_norm``; encoders of histories are
@@ -37,6 +38,7 @@ class Towers(nn.Module):
     dim: int = 32
     encoder: str | Callable[..., nn.Module] = "mean"
     use_behaviour: bool = True
+    project: bool = True
     use_id: bool = True
     text_vocabulary: int = 0
     item_norm: float = 1.0
@@ -53,7 +55,11 @@ class Towers(nn.Module):
             dtype=self.dtype,
         )
         self.user = UserRepresentation(
-            self.dim, encoder=self.encoder, use_behaviour=self.use_behaviour, dtype=self.dtype
+            self.dim,
+            encoder=self.encoder,
+            use_behaviour=self.use_behaviour,
+            project=self.project,
+            dtype=self.dtype,
         )
 
     def represent(self, observation: Observation, items: Items, *, every_position: bool = False) -> Array:

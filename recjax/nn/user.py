@@ -14,7 +14,7 @@ from recjax.types import PAD_ID, Array, Behaviour, Observation
 
 
 class UserRepresentation(nn.Module):
-    """A user as an affine function of the encoded history and the context.
+    """A user as the encoded history, or an affine function of it, and the context.
 
     Every position of the history is the item's vector plus a vector of what the user did
     to it. A user without history has a trained cold-start vector in place of the encoding; an
@@ -25,12 +25,15 @@ class UserRepresentation(nn.Module):
       encoder: a name in ``recjax.nn.history_encoders``, or a function that makes a module,
         e.g. ``functools.partial(SelfAttentionEncoder, num_heads=4)``.
       use_behaviour: whether what the user did counts; False reads the items alone.
+      project: whether a linear layer follows the encoder. Published sequence models have none: their
+        queries start out near the vectors of the newest items, and learn faster.
       dtype: of the computation; parameters are float32.
     """
 
     dim: int
     encoder: str | Callable[..., nn.Module] = "mean"
     use_behaviour: bool = True
+    project: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -62,7 +65,7 @@ class UserRepresentation(nn.Module):
             cold_start = self.param("cold_start", nn.initializers.normal(self.dim**-0.5), (self.dim,))
             is_cold = jnp.cumsum(mask, axis=1) == 0 if every_position else ~mask.any(-1)
             encoded = jnp.where(is_cold[..., None], cold_start.astype(self.dtype), encoded)
-        user = nn.Dense(self.dim, dtype=self.dtype, name="output")(encoded)
+        user = nn.Dense(self.dim, dtype=self.dtype, name="output")(encoded) if self.project else encoded
         if observation.context is not None:
             context = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, name="context")(observation.context)
             user = user + (context[:, None] if every_position else context)

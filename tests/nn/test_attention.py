@@ -73,6 +73,44 @@ def test_block_equals_pytorch(norm, x, visible):
     np.testing.assert_allclose(np.asarray(ours)[seen], theirs[seen], atol=2e-5)
 
 
+def torch_sasrec_block(torch, params, x, visible):
+    """The block of SASRec's code out of PyTorch's own modules: normed queries, raw keys and values."""
+    t = lambda value: torch.tensor(np.asarray(value))  # noqa: E731
+    attention, names = params["attention"], ("query", "key", "value")
+    attend = torch.nn.MultiheadAttention(D, H, batch_first=True)
+    weights = np.concatenate([np.asarray(attention[name]["kernel"]).reshape(D, D).T for name in names])
+    biases = np.concatenate([attention[name]["bias"].reshape(-1) for name in names])
+    linear = torch.nn.functional.linear
+
+    def norm(x, p):
+        return torch.nn.functional.layer_norm(x, (D,), t(p["scale"]), t(p["bias"]), eps=1e-6)
+
+    def dense(x, p):
+        return linear(x, t(np.asarray(p["kernel"]).T), t(p["bias"]))
+
+    with torch.no_grad():
+        attend.in_proj_weight.copy_(t(weights))
+        attend.in_proj_bias.copy_(t(biases))
+        attend.out_proj.weight.copy_(t(np.asarray(attention["out"]["kernel"]).reshape(D, D).T))
+        attend.out_proj.bias.copy_(t(attention["out"]["bias"]))
+        hidden = t(~np.repeat(np.asarray(visible)[:, 0], H, axis=0))
+        raw = t(x)
+        asking = norm(raw, params["attention_norm"])
+        after = norm(asking + attend(asking, raw, raw, attn_mask=hidden)[0], params["feed_forward_norm"])
+        return (after + dense(torch.relu(dense(after, params["wide"])), params["narrow"])).numpy()
+
+
+def test_block_of_sasrec_equals_pytorch(x, visible):
+    torch = pytest.importorskip("torch")
+    block = TransformerBlock(H, norm="query", expansion=1, activation="relu")
+    params = moved(block, x, visible)
+    theirs = torch_sasrec_block(torch, params["params"], x, visible)
+    seen = np.asarray(visible[:, 0].any(-1))
+    np.testing.assert_allclose(np.asarray(block.apply(params, x, visible))[seen], theirs[seen], atol=2e-5)
+    last = block.apply(params, x, visible[:, :, -1:])
+    np.testing.assert_allclose(last[:, 0], theirs[:, -1], atol=2e-5)
+
+
 def test_dropout_needs_a_key_and_keeps_the_mean(x, visible):
     block = SelfAttention(H, dropout=0.5)
     params = moved(block, x, visible)
@@ -158,7 +196,7 @@ def test_hstu_block_equals_float64(x, visible):
     np.testing.assert_allclose(block.apply(params, x, visible, bias), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary", "relative"])
+@pytest.mark.parametrize("positions", ["from_start", "from_end", "rotary", "relative"])
 def test_order_matters_to_positions(positions, x):
     encoder = SelfAttentionEncoder(num_blocks=2, positions=positions)
     mask = jnp.ones((B, L), bool)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.nn import ItemRepresentation, SelfAttentionEncoder, UserRepresentation
+from recjax.nn import ItemRepresentation, MeanEncoder, SelfAttentionEncoder, UserRepresentation
 from recjax.types import PAD_ID, Observation
 
 N, DIM, VOCABULARY = 11, 8, 5
@@ -98,6 +98,17 @@ def test_user_vector_is_affine_in_the_encoded_history(key, observation):
         expected = encoded @ weights["output"]["kernel"] + weights["output"]["bias"]
         expected = expected + np.asarray(observation.context[row], np.float64) @ weights["context"]["kernel"]
         np.testing.assert_allclose(users[row], expected, atol=1e-5)
+
+
+def test_without_a_projection_a_user_is_the_encoded_history(key, observation):
+    module = UserRepresentation(DIM, use_behaviour=False, project=False)
+    vectors = jax.random.normal(key, (*observation.history.shape, DIM))
+    params = module.init(key, observation, vectors)
+    assert set(params["params"]) <= {"cold_start", "context"}
+    user = module.apply(params, dataclasses.replace(observation, context=None), vectors)
+    encoded = MeanEncoder().apply({}, vectors, observation.history != PAD_ID)
+    some = np.asarray((observation.history != PAD_ID).any(-1))
+    np.testing.assert_allclose(user[some], encoded[some], atol=1e-6)
 
 
 def test_only_the_cold_start_learns_from_users_without_history(key, observation):
