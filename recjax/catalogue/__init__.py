@@ -14,6 +14,7 @@ differentiation.
 """
 
 from recjax.catalogue.blocks import block_size_of
+from recjax.catalogue.cross_entropy import mean_softmax_cross_entropy
 from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer
 from recjax.catalogue.live_index import LiveIndex, live_index, refresh
 from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
@@ -54,6 +55,7 @@ __all__ = [
     "lookup",
     "max_score",
     "mean_score",
+    "mean_softmax_cross_entropy",
     "normalize",
     "refresh",
     "row_adagrad",

@@ -105,7 +105,7 @@ def _backward(plan: _Plan, residuals: tuple, cotangent: Array) -> tuple:
         """Gradients of what floats in queries, block and closed arrays."""
         start = block_start(first, size, num_items)
         block = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), sliced)
-        (q, with_q), (b, with_b), (c, with_c) = map(_floating, (queries, block, closed))
+        (q, with_q), (b, with_b), (c, with_c) = map(floating, (queries, block, closed))
 
         def scores(q: list, b: list, c: list) -> Array:
             found = plan.score(with_q(q), with_b(b), with_c(c), start).astype(jnp.float32)
@@ -131,15 +131,15 @@ def _backward(plan: _Plan, residuals: tuple, cotangent: Array) -> tuple:
     if size == num_items:
         gradients: tuple[list, ...] = pull_block(0)[:3]
     else:
-        zeros = tuple([jnp.zeros_like(leaf) for leaf in _floating(tree)[0]] for tree in trees)
+        zeros = tuple([jnp.zeros_like(leaf) for leaf in floating(tree)[0]] for tree in trees)
         gradients, _ = lax.scan(add_block, zeros, jnp.arange(0, num_items, size))
-    return *(_as_cotangent(tree, floats) for tree, floats in zip(trees, gradients, strict=True)), None
+    return *(as_cotangent(tree, floats) for tree, floats in zip(trees, gradients, strict=True)), None
 
 
 _reduce.defvjp(_forward, _backward)
 
 
-def _floating(tree: PyTree) -> tuple[list[Array], Callable[[list[Array]], PyTree]]:
+def floating(tree: PyTree) -> tuple[list[Array], Callable[[list[Array]], PyTree]]:
     """The leaves that can be differentiated by, and how to put others in their place."""
     leaves, treedef = jax.tree.flatten(tree)
     floats = [i for i, leaf in enumerate(leaves) if _floats(leaf)]
@@ -151,7 +151,7 @@ def _floating(tree: PyTree) -> tuple[list[Array], Callable[[list[Array]], PyTree
     return [leaves[i] for i in floats], rebuild
 
 
-def _as_cotangent(tree: PyTree, floats: list[Array]) -> PyTree:
+def as_cotangent(tree: PyTree, floats: list[Array]) -> PyTree:
     """Gradients in the shape of ``tree``, with JAX's zero of type float0 for the other leaves."""
     remaining = iter(floats)
     return jax.tree.map(

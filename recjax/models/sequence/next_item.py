@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.catalogue import accidental_hits, negatives, softmax_cross_entropy
+from recjax.catalogue import accidental_hits, mean_softmax_cross_entropy, negatives
 from recjax.catalogue.losses import losses
 from recjax.fit import LossFn
 from recjax.nn import Recommendation
@@ -123,7 +123,6 @@ def _softmax(module: Recommendation, options: dict[str, Any]) -> LossFn:
         observation, target, items = batch
         scored: Any = module.apply(params, observation, items, method="catalogue", rngs={"dropout": key}, **options)
         (queries, index), target = scored, target.reshape(-1)
-        each = softmax_cross_entropy(queries.reshape(len(target), -1), index, target)
-        return _mean_over(is_item(target, module.num_items), each), {}
+        return mean_softmax_cross_entropy(queries.reshape(len(target), -1), index, target), {}
 
     return whole
