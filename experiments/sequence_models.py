@@ -93,6 +93,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("ml-1m", "sasrec"): Recipe(
         encoder={**SASREC, "num_blocks": 2, "dropout": 0.1},
         training=SequenceConfig(epochs=60, learning_rate=2e-3, schedule="cosine"),
+        patience=20,
     ),
     ("ml-1m", "hstu"): Recipe(encoder={"num_blocks": 2, "num_heads": 1, "dropout": 0.1, "time_buckets": 64}),
     ("ml-1m", "gru4rec"): Recipe(encoder={"dropout": 0.1}),

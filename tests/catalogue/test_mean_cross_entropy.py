@@ -99,11 +99,13 @@ def test_nothing_to_learn_is_zero(problem):
     queries, vectors, labels = problem
     none = jnp.full_like(labels, PAD_ID)
     value, gradients = jax.value_and_grad(catalogue.mean_softmax_cross_entropy, (0, 1))(queries, vectors, none)
-    assert value == 0 and not any(bool(leaf.any()) for leaf in gradients)
+    assert value == 0
+    assert not any(bool(leaf.any()) for leaf in gradients)
     value, gradient = jax.value_and_grad(catalogue.mean_softmax_cross_entropy)(
         jnp.zeros((0, DIM)), vectors, jnp.zeros(0, jnp.int32)
     )
-    assert value == 0 and gradient.shape == (0, DIM)
+    assert value == 0
+    assert gradient.shape == (0, DIM)
 
 
 def test_rows_without_a_label_may_hold_anything(problem):

@@ -13,6 +13,7 @@ from recjax.models.sequence.augment import (
 from recjax.models.sequence.cloze import masked_positions
 from recjax.models.sequence.contrastive import attribute_loss, info_nce
 from recjax.models.sequence.next_item import WHOLE_CATALOGUE
+from recjax.models.sequence.pseudo import pseudo_labels
 from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
 from recjax.models.sequence.whole import SequenceConfig, fit_sequences
 
@@ -31,6 +32,7 @@ __all__ = [
     "insert",
     "mask",
     "masked_positions",
+    "pseudo_labels",
     "reorder",
     "substitute",
     "two_views",
