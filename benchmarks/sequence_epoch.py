@@ -27,7 +27,7 @@ from _measure import show
 from recjax import data, nn
 from recjax.eval import Protocol, evaluate
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Items, Observation, PyTree
+from recjax.types import Items, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,11 @@ def ours(
     config: Config, log: data.Interactions, num_items: int, training: SequenceConfig
 ) -> tuple[list[float], float, float]:
     """Seconds of each epoch, the last loss, seconds of ranking all users once it is compiled."""
-    encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, dropout=0.1)
+    encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, dropout=0.1, norm="query")
     module = nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, normalized=False, temperature=1.0, item_norm=0.2
-    )
+        num_items, dim=config.dim, encoder=encoder, normalized=False, temperature=1.0, item_norm=0.2,
+        project=False, use_behaviour=False,
+    )  # fmt: skip
     items = Items(popularity=jnp.ones(num_items), is_new=jnp.zeros(num_items, bool))
     num_users = int(log.user.max()) + 1
     sequences = data.sequences(log, num_users)
@@ -72,21 +73,17 @@ def ours(
         trained[:] = [params] if epoch == config.epochs else []
 
     fitted = fit_sequences(module, sequences, items, training, key=jax.random.key(0), callback=lap)
-    history, behaviour = data.last_histories(sequences, config.length)
-    seen, _ = data.last_histories(sequences, int(np.bincount(log.user).max()))
-    score = jax.tree_util.Partial(functools.partial(_scores, module), fitted.params, items)
+    nothing = log.take(np.zeros(len(log), bool))
+    task = data.next_items(log, nothing, num_users, config.length)
+    score = nn.scorer(module, fitted.params, items)
     protocol = Protocol(split="speed only", history_length=config.length)
     targets = np.zeros(num_users, np.int32)
     ranking = []
     for _ in range(2):
         start = time.perf_counter()
-        evaluate(score, Observation(history, behaviour), targets, protocol, seen=seen)
+        evaluate(score, task.observation, targets, protocol, seen=task.seen)
         ranking.append(time.perf_counter() - start)
     return list(np.diff(clock)), fitted.history[-1]["loss"], ranking[-1]
-
-
-def _scores(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> object:
-    return nn.catalogue_scores(module, params, observation, items)
 
 
 def peer(config: Config, log: data.Interactions) -> tuple[list[float], float]:

@@ -63,12 +63,12 @@ class Task:
     Attributes:
       behaviour: of the targets.
       known: the logs before the validation and before the test targets.
-      targets: ``i32[U]`` each, ``-1`` for users without.
+      held_out: the targets, at most one event of a user.
     """
 
     behaviour: Behaviour
     known: tuple[Interactions, Interactions]
-    targets: tuple[np.ndarray, np.ndarray]
+    held_out: tuple[Interactions, Interactions]
 
 
 def generated() -> Dataset:
@@ -88,28 +88,25 @@ def generated() -> Dataset:
     return dataclasses.replace(dataset, test=held_out)
 
 
-def before_last(log: Interactions, behaviour: Behaviour, num_users: int) -> tuple[Interactions, np.ndarray]:
-    """The events before each user's last of a behaviour, and the item of that, -1 where there is none."""
+def before_last(log: Interactions, behaviour: Behaviour, num_users: int) -> tuple[Interactions, Interactions]:
+    """The events before each user's last of a behaviour, and that event; users without one keep all."""
     order = log.order()
     user, is_target = log.user[order], log.behaviour[order] == behaviour
     last = np.full(num_users, -1)
     last[user[is_target]] = np.flatnonzero(is_target)
-    targets = np.where(last >= 0, log.item[order][last], -1).astype(np.int32)
     before = (last[user] < 0) | (np.arange(len(user)) < last[user])
-    return log.take(order[before]), targets
+    return log.take(order[before]), log.take(order[last[last >= 0]])
 
 
 def tasks(dataset: Dataset) -> dict[str, Task]:
     """The two targets."""
     log, num_users = dataset.interactions, dataset.num_users
     assert dataset.test is not None
-    purchase = np.full(num_users, -1, np.int32)
-    purchase[dataset.test.user] = dataset.test.item
     before_purchase, validation_purchase = before_last(log, Behaviour.PURCHASE, num_users)
     before_view, view = before_last(log, Behaviour.VIEW, num_users)
     before_both, validation_view = before_last(before_view, Behaviour.VIEW, num_users)
     return {
-        "next purchase": Task(Behaviour.PURCHASE, (before_purchase, log), (validation_purchase, purchase)),
+        "next purchase": Task(Behaviour.PURCHASE, (before_purchase, log), (validation_purchase, dataset.test)),
         "next view": Task(Behaviour.VIEW, (before_both, before_view), (validation_view, view)),
     }
 
@@ -117,22 +114,6 @@ def tasks(dataset: Dataset) -> dict[str, Task]:
 def only(log: Interactions, behaviour: Behaviour) -> Interactions:
     """The events of one behaviour."""
     return log.take(log.behaviour == behaviour)
-
-
-def histories(log: Interactions, num_users: int, length: int) -> Observation:
-    """The newest events of every user."""
-    return Observation(*data.last_histories(data.sequences(log, num_users), length))
-
-
-def seen_of(log: Interactions, task: Task, num_users: int) -> jax.Array:
-    """The items that a user has already treated as the target is."""
-    log = only(log, task.behaviour)
-    return data.last_histories(data.sequences(log, num_users), max(1, int(np.bincount(log.user).max())))[0]
-
-
-def of_network(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> Any:
-    """What ranks the catalogue."""
-    return nn.catalogue_scores(module, params, observation, items)
 
 
 def of_counts(model: Any, observation: Observation) -> jax.Array:
@@ -147,9 +128,11 @@ class Ranking:
         self.users = dataset.num_users
         own = given == INPUTS[2]
         self.known = [only(log, task.behaviour) if own else log for log in task.known]
-        self.shown = [histories(log, self.users, config.history_length) for log in self.known]
-        self.seen = [seen_of(log, task, self.users) for log in task.known]
-        self.targets = task.targets
+        # What is no answer any more is what a user has treated as the target is.
+        self.tasks = [
+            data.next_items(shown, held_out, self.users, config.history_length, seen=only(log, task.behaviour))
+            for shown, log, held_out in zip(self.known, task.known, task.held_out, strict=True)
+        ]
         self.protocol = Protocol(
             split=f"last {task.behaviour.name.lower()} of each user",
             history_length=config.history_length,
@@ -158,9 +141,8 @@ class Ranking:
 
     def metrics(self, score: Any, part: int) -> dict[str, float]:
         """Of the validation targets (part 0) or the test targets (part 1)."""
-        found = evaluate(
-            score, self.shown[part], self.targets[part], self.protocol, seen=self.seen[part], batch_size=128
-        )
+        task = self.tasks[part]
+        found = evaluate(score, task.observation, task.targets, self.protocol, seen=task.seen, batch_size=128)
         return {short: found.metrics[name] for short, name in METRICS.items()}
 
 
@@ -172,7 +154,8 @@ def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -
     module = nn.Recommendation(
         dataset.num_items,
         dim=config.dim,
-        encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, dropout=0.3),
+        encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, dropout=0.3, norm="query"),
+        project=False,
         use_behaviour=given == INPUTS[0],
         normalized=False,
         temperature=1.0,
@@ -188,7 +171,7 @@ def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -
     )
 
     def score(params: PyTree) -> Any:
-        return jax.tree_util.Partial(functools.partial(of_network, module), params, items)
+        return nn.scorer(module, params, items)
 
     fitted = fit_sequences(
         module,

@@ -94,14 +94,9 @@ def train_and_rank(dataset: Dataset, split: Any, similarity: str, options: TwoTo
         (split.train, split.validation),
         (data.concatenate(split.train, split.validation), split.test),
     ):
-        met = data.sequences(known, dataset.num_users)
-        seen, _ = data.last_histories(met, int(np.bincount(known.user).max()))
-        history, _ = data.last_histories(met, length)
-        targets = np.full(dataset.num_users, -1, np.int32)
-        targets[held_out.user] = held_out.item
-        evaluations.append(
-            evaluate(jax.tree_util.Partial(TwoTower.scores, model), history, targets, protocol, seen=seen)
-        )
+        task = data.next_items(known, held_out, dataset.num_users, length)
+        score = jax.tree_util.Partial(TwoTower.scores, model)
+        evaluations.append(evaluate(score, task.observation.history, task.targets, protocol, seen=task.seen))
     return evaluations
 
 

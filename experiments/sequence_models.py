@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recjax import data, nn
-from recjax.data import Dataset, Split
+from recjax.data import Dataset, NextItems, Split
 from recjax.eval import Evaluation, Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping, Progress
 from recjax.models.collaborative import collaborative_models
@@ -155,34 +155,15 @@ def load(name: str) -> Dataset:
     return data.with_enough_events(dataset, per_item=5) if name == "ml-1m" else dataset
 
 
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What is known when an item is predicted: histories, all items met, targets."""
-
-    observation: Observation
-    seen: jax.Array
-    targets: np.ndarray
-
-    @classmethod
-    def of(cls, log: data.Interactions, held_out: data.Interactions, num_users: int, length: int) -> Known:
-        """From the known part of a log and what follows it."""
-        sequences = data.sequences(log, num_users)
-        history, behaviour = data.last_histories(sequences, length)
-        times = None if sequences.times is None else data.last_times(sequences, length)
-        seen, _ = data.last_histories(sequences, int(np.bincount(log.user).max()))
-        targets = np.full(num_users, -1, np.int32)
-        targets[held_out.user] = held_out.item
-        return cls(Observation(history, behaviour, time=times), seen, targets)
-
-
 def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work: Path) -> dict[str, Any]:
     """One training: its result, ready for JSON."""
     dataset = load(name)
     split = data.leave_one_out(dataset.interactions)
     length = HISTORY[name]
     protocol = Protocol(split=split.protocol, history_length=length, item_filter=ITEM_FILTER.get(name, "all"))
-    validation = Known.of(split.train, split.validation, dataset.num_users, length)
-    test = Known.of(data.concatenate(split.train, split.validation), split.test, dataset.num_users, length)
+    validation = data.next_items(split.train, split.validation, dataset.num_users, length)
+    known = data.concatenate(split.train, split.validation)
+    test = data.next_items(known, split.test, dataset.num_users, length)
     started = time.perf_counter()
     if isinstance(recipe, Recipe):
         score, trained = train(dataset, split, model, seed, recipe, protocol, validation, work)
@@ -214,9 +195,9 @@ def recipe_hash(name: str, model: str, stated: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([name, model, stated], sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def rank(score: Callable, known: Known, protocol: Protocol) -> Evaluation:
+def rank(score: Callable, task: NextItems, protocol: Protocol) -> Evaluation:
     """Ranks the targets of all users."""
-    return evaluate(score, known.observation, known.targets, protocol, seen=known.seen)
+    return evaluate(score, task.observation, task.targets, protocol, seen=task.seen)
 
 
 def train(
@@ -226,7 +207,7 @@ def train(
     seed: int,
     recipe: Recipe,
     protocol: Protocol,
-    validation: Known,
+    validation: NextItems,
     work: Path,
 ) -> tuple[Callable, dict[str, Any]]:
     """A trained network as a function of observations, and how training went."""
@@ -247,7 +228,7 @@ def train(
 
     def validate(epoch: int, params: PyTree) -> dict[str, float]:
         trained_at = time.perf_counter()
-        metrics = rank(jax.tree_util.Partial(functools.partial(_network, module), params, items), validation, protocol)
+        metrics = rank(nn.scorer(module, params, items), validation, protocol)
         clock.append(time.perf_counter())
         return {
             "ndcg@10": metrics.metrics["ndcg@10"],
@@ -269,7 +250,7 @@ def train(
             checkpoints=Checkpoints(work / name, keep=1),
         )
     history = fitted.history
-    return jax.tree_util.Partial(functools.partial(_network, module), fitted.params, items), {
+    return nn.scorer(module, fitted.params, items), {
         "best_epoch": fitted.best_epoch,
         "epochs": len(history),
         "loss": [round(row["loss"], 4) for row in history],
@@ -277,10 +258,6 @@ def train(
         "seconds_per_epoch": round(float(np.median([row["seconds_training"] for row in history])), 2),
         "seconds_per_evaluation": round(float(np.median([row["seconds_evaluation"] for row in history])), 2),
     }
-
-
-def _network(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> Any:
-    return nn.catalogue_scores(module, params, observation, items)
 
 
 def _collaborative(model: Any, observation: Observation) -> jax.Array:

@@ -37,7 +37,7 @@ from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
 from recjax.fit import EarlyStopping
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Items, Observation, PyTree
+from recjax.types import Items, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,30 +75,26 @@ class Domain:
     Attributes:
       name: of the data.
       train: the training log.
-      known: what is known of every user before the validation and before the test item.
-      targets: ``i32[U]`` the validation and test items, ``-1`` where there is none.
+      parts: what is known of every user and then asked for, of the validation and of the test items.
       items: features.
       words: size of the vocabulary of titles.
+      num_users: ``U``.
     """
 
     name: str
     train: Interactions
-    known: tuple[Interactions, Interactions]
-    targets: tuple[np.ndarray, np.ndarray]
+    parts: tuple[tuple[Interactions, Interactions], ...]
     items: Items
     words: int
-
-    @property
-    def num_users(self) -> int:
-        """``U``."""
-        return len(self.targets[0])
+    num_users: int
 
     def module(self, config: Config, *, use_id: bool) -> nn.Recommendation:
         """A SASRec over these items."""
         return nn.Recommendation(
             self.items.num_items,
             dim=config.dim,
-            encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=0.2),
+            encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=0.2, norm="query"),
+            project=False,
             use_id=use_id,
             use_behaviour=False,
             text_vocabulary=self.words,
@@ -112,32 +108,18 @@ def domain(dataset: Dataset, vocabulary: data.Vocabulary | None) -> Domain:
     items = data.item_features(dataset, split.train, vocabulary=vocabulary)
     if vocabulary is None:
         items = Items(popularity=items.popularity, is_new=items.is_new)
-    targets = []
-    for part in (split.validation, split.test):
-        targets.append(np.full(dataset.num_users, -1, np.int32))
-        targets[-1][part.user] = part.item
-    known = (split.train, data.concatenate(split.train, split.validation))
-    return Domain(dataset.name, split.train, known, tuple(targets), items, 0 if vocabulary is None else len(vocabulary))
-
-
-def observe(log: Interactions, num_users: int, length: int, context: jax.Array | None) -> Observation:
-    """The newest events of every user."""
-    return Observation(*data.last_histories(data.sequences(log, num_users), length), context=context)
-
-
-def of_network(module: nn.Recommendation, params: PyTree, items: Items, observation: Observation) -> Any:
-    """What ranks the catalogue."""
-    return nn.catalogue_scores(module, params, observation, items)
+    known = data.concatenate(split.train, split.validation)
+    parts = ((split.train, split.validation), (known, split.test))
+    words = 0 if vocabulary is None else len(vocabulary)
+    return Domain(dataset.name, split.train, parts, items, words, dataset.num_users)
 
 
 def ndcg(module: Any, params: PyTree, target: Domain, part: int, config: Config, context: jax.Array | None) -> float:
     """NDCG@10 of the validation items (part 0) or the test items (part 1)."""
-    log = target.known[part]
-    seen = data.last_histories(data.sequences(log, target.num_users), int(np.bincount(log.user).max()))[0]
+    task = data.next_items(*target.parts[part], target.num_users, config.history_length, context=context)
     protocol = Protocol(split="leave-one-out", history_length=config.history_length)
-    score = jax.tree_util.Partial(functools.partial(of_network, module), params, target.items)
-    shown = observe(log, target.num_users, config.history_length, context)
-    return evaluate(score, shown, target.targets[part], protocol, seen=seen).metrics["ndcg@10"]
+    score = nn.scorer(module, params, target.items)
+    return evaluate(score, task.observation, task.targets, protocol, seen=task.seen).metrics["ndcg@10"]
 
 
 def train(
@@ -199,7 +181,7 @@ def move_items(source: Domain, target: Domain, config: Config) -> list[dict[str,
             for name, way in ways.items():
                 moved = train(plain, target, log, seed, config, params=learned, adaptation=way)
                 note(name, share, plain, moved)
-            shown = observe(target.train, target.num_users, config.history_length, None)
+            shown = data.observations(data.sequences(target.train, target.num_users), config.history_length)
             fresh = with_ids.init(jax.random.key(seed), jax.tree.map(lambda x: x[:1], shown), target.items)
             moved = train(with_ids, target, log, seed, config, params=with_new_ids(learned, fresh))
             note("pretrained + new ids", share, with_ids, moved)
@@ -221,7 +203,7 @@ def move_users(source: Domain, target: Domain, config: Config) -> list[dict[str,
         learned = train(over, source, source.train, seed, config)
         represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
         # Of the source, only what is in its training part: its later events may be later than the targets here.
-        shown = observe(source.train, source.num_users, config.history_length, None)
+        shown = data.observations(data.sequences(source.train, source.num_users), config.history_length)
         vectors = jnp.asarray(represent(learned, shown, source.items))
         context = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
         for share in config.shares:

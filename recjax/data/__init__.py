@@ -27,6 +27,7 @@ from recjax.data.filters import with_enough_events
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
+from recjax.data.next_items import NextItems, next_items, observations
 from recjax.data.offline import bandit_steps, transitions
 from recjax.data.readers import from_frame, read
 from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
@@ -50,6 +51,7 @@ __all__ = [
     "LocalFile",
     "MultiHot",
     "NamedSet",
+    "NextItems",
     "OneHot",
     "Report",
     "Sequences",
@@ -73,6 +75,8 @@ __all__ = [
     "last_times",
     "leave_one_out",
     "load",
+    "next_items",
+    "observations",
     "read",
     "register",
     "same_features",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from recjax import data, envs
-from recjax.catalogue import Catalogue
 from recjax.data import Dataset, Split
 from recjax.envs import Environment, Preference
 from recjax.eval import Protocol, evaluate
@@ -22,8 +19,8 @@ from recjax.loop.policies import PolicyContext
 from recjax.loop.study_config import StudyConfig
 from recjax.models.collaborative import als, item_knn, popularity, user_knn
 from recjax.models.sequence import fit_recommendation
-from recjax.nn import Recommendation, catalogue_scores
-from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec
+from recjax.nn import Recommendation, scorer
+from recjax.types import Array, Items, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
 """Size of the log that is collected from environments that come without one."""
@@ -198,12 +195,7 @@ def rank(
     length = config.history_length
     protocol = Protocol(split=split.protocol, history_length=length, ks=(10, 20))
     known = data.concatenate(split.train, split.validation)
-    log = data.sequences(known, dataset.num_users)
-    history, behaviour = data.last_histories(log, length)
-    longest = int(np.bincount(known.user, minlength=dataset.num_users).max())
-    seen, _ = data.last_histories(log, longest)
-    targets = jnp.full(dataset.num_users, PAD_ID).at[split.test.user].set(split.test.item)
-    observation = Observation(history=history, behaviour=behaviour)
+    task = data.next_items(known, split.test, dataset.num_users, length)
     others = {
         "popularity": popularity(split.train, items.num_items),
         "item kNN": item_knn(split.train, items.num_items),
@@ -214,12 +206,17 @@ def rank(
     users = max(1, min(256, DENSE_SCORES // items.num_items))
     evaluations = {
         name: evaluate(
-            jax.tree_util.Partial(type(other).scores, other), history, targets, protocol, seen=seen, batch_size=users
+            jax.tree_util.Partial(type(other).scores, other),
+            task.observation.history,
+            task.targets,
+            protocol,
+            seen=task.seen,
+            batch_size=users,
         )
         for name, other in others.items()
     }
-    two_towers = jax.tree_util.Partial(functools.partial(_two_towers, model), params, items)
-    evaluations["two towers"] = evaluate(two_towers, observation, targets, protocol, seen=seen)
+    two_towers = scorer(model, params, items)
+    evaluations["two towers"] = evaluate(two_towers, task.observation, task.targets, protocol, seen=task.seen)
     columns = {
         "HR@10": "hit_rate@10",
         "NDCG@10": "ndcg@10",
@@ -234,9 +231,3 @@ def rank(
             for name, evaluation in evaluations.items()
         },
     }
-
-
-def _two_towers(
-    model: Recommendation, params: PyTree, items: Items, observation: Observation
-) -> tuple[PyTree, Catalogue]:
-    return catalogue_scores(model, params, observation, items)

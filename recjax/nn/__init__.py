@@ -30,6 +30,7 @@ from recjax.nn.transfer import (
     check_towers,
     has_item_vectors,
     item_vectors,
+    scorer,
     towers_of,
     warm_start,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "item_vectors",
     "normalize",
     "q_networks",
+    "scorer",
     "towers_of",
     "warm_start",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,20 @@ def catalogue_scores(
         return jnp.take_along_axis(queries, ids, axis=-1)
 
     return scores, BlockScorer(score_block, items.num_items, score_ids, block_size=items.num_items)
+
+
+def scorer(network: nn.Module, params: PyTree, items: Items) -> jax.tree_util.Partial:
+    """A trained network as the function of observations that :func:`recjax.eval.evaluate` ranks by.
+
+    It is a pytree, so that other parameters of the same network do not compile anything again.
+    """
+    return jax.tree_util.Partial(functools.partial(_scored, network), params, items)
+
+
+def _scored(
+    network: nn.Module, params: PyTree, items: Items, observation: Observation
+) -> tuple[PyTree, ItemIndex | BlockScorer]:
+    return catalogue_scores(network, params, observation, items)
 
 
 def has_item_vectors(network: nn.Module) -> bool:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.catalogue import logsumexp, top_k
-from recjax.data import Sequences, last_histories, last_times
-from recjax.nn import Recommendation
-from recjax.types import Array, Behaviour, Items, Observation, PyTree
+from recjax.data import Sequences, last_histories, observations
+from recjax.nn import Recommendation, catalogue_scores
+from recjax.types import Array, Behaviour, Items, PyTree
 
 
 def pseudo_labels(
@@ -73,9 +73,8 @@ def pseudo_labels(
     for first in range(0, len(users), batch_size):
         batch = users[first : first + batch_size]
         whole = np.resize(batch, min(batch_size, len(users)))  # one shape, compiled once
-        of_users = None if context is None else context[whole]
         ids, probability = _expected(
-            module, params, sequences, items, jnp.asarray(whole), of_users, history_length, longest, per_user
+            module, params, sequences, items, jnp.asarray(whole), context, history_length, longest, per_user
         )
         sure = np.asarray(probability)[: len(batch)] >= min_probability
         sure &= np.asarray(ids)[: len(batch)] >= 0
@@ -106,10 +105,8 @@ def _expected(
     per_user: int,
 ) -> tuple[Array, Array]:
     """The most probable new items of users, and how probable they are, each ``[B, per_user]``."""
-    history, behaviours = last_histories(sequences, history_length, users)
-    time = None if sequences.times is None else last_times(sequences, history_length, users)
-    observation = Observation(history, behaviours, context, time)
-    queries, index = module.apply(params, observation, items, method="catalogue")
+    observation = observations(sequences, history_length, users, context=context)
+    queries, index = catalogue_scores(module, params, observation, items)
     had, _ = last_histories(sequences, longest, users)
     scores, ids = top_k(queries, index, per_user, exclude=had)
     return ids, jnp.exp(scores - logsumexp(queries, index, exclude=had)[:, None])

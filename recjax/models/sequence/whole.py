@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from recjax.catalogue import row_adam
-from recjax.data import Sequences, last_histories, last_times
+from recjax.data import Sequences, observations
 from recjax.fit import (
     Adaptation,
     Callback,
@@ -192,12 +192,8 @@ def fit_sequences(
 
     def gather(log: _Log, indices: Array) -> PyTree:
         users = log.users[indices]
-        ids, behaviours = last_histories(log.sequences, config.history_length + 1, users)
-        time = None
-        if log.sequences.times is not None:
-            time = last_times(log.sequences, config.history_length + 1, users)
-        of_user = None if log.context is None else log.context[users]
-        return Observation(ids, behaviours, of_user, time), log.bucket[indices], log.items, log.base
+        window = observations(log.sequences, config.history_length + 1, users, context=log.context)
+        return window, log.bucket[indices], log.items, log.base
 
     def expand(base: PyTree, variables: PyTree) -> PyTree:
         return variables if adaptation is None else adaptation.expand(base, variables)

@@ -1,0 +1,90 @@
+"""What is known of users when their next item is asked for, and what it was."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from recjax.data.histories import Sequences, last_histories, last_times, sequences
+from recjax.data.schema import Interactions
+from recjax.types import PAD_ID, Array, Observation
+
+
+def observations(
+    sequences: Sequences, length: int, users: Array | None = None, *, context: Array | None = None
+) -> Observation:
+    """The newest ``length`` events of users, as a policy or a model sees them.
+
+    Args:
+      sequences: the log.
+      length: ``L``, a Python int.
+      users: ``i32[B]``; all users, in their order, when None.
+      context: ``f32[U, C]`` what else is known of all users, or None.
+
+    Returns:
+      Leaves ``[B, L]``, padded on the left; ``time`` where the log has times.
+    """
+    history, behaviour = last_histories(sequences, length, users)
+    time = None if sequences.times is None else last_times(sequences, length, users)
+    if context is not None and users is not None:
+        context = context[users]
+    return Observation(history, behaviour, context, time)
+
+
+@struct.dataclass
+class NextItems:
+    """Users, what they had met, and what they took next: what :func:`recjax.eval.evaluate` asks for.
+
+    Attributes:
+      observation: what is shown of every user, leaves ``[U, L]``.
+      seen: ``i32[U, S]`` the items that each has met before, padded with ``PAD_ID``.
+      targets: ``i32[U]`` what they took next, ``PAD_ID`` for those who took nothing.
+    """
+
+    observation: Observation
+    seen: Array
+    targets: Array
+
+
+def next_items(
+    known: Interactions,
+    held_out: Interactions,
+    num_users: int,
+    length: int,
+    *,
+    seen: Interactions | None = None,
+    context: Array | None = None,
+) -> NextItems:
+    """What a log shows of every user, and the event that follows it.
+
+    Args:
+      known: what happened before.
+      held_out: what is asked for, at most one event of a user, as of :func:`leave_one_out`.
+      num_users: ``U``.
+      length: ``L``, the newest events that are shown.
+      seen: the events whose items are no answer any more; all of ``known`` by default.
+      context: see :func:`observations`.
+
+    Raises:
+      ValueError: a user has several held-out events.
+
+    >>> log = Interactions([0, 0, 1], [5, 6, 7], time=[1, 2, 3])
+    >>> task = next_items(log, Interactions([0], [8]), num_users=2, length=1)
+    >>> task.observation.history.tolist(), task.seen.tolist(), task.targets.tolist()
+    ([[6], [7]], [[5, 6], [-1, 7]], [8, -1])
+    """
+    repeated = np.flatnonzero(np.bincount(held_out.user, minlength=1) > 1)
+    if len(repeated):
+        raise ValueError(
+            f"{len(repeated)} users have several held-out events, first user {repeated[0]}; keep one event a user."
+        )
+    targets = np.full(num_users, PAD_ID, np.int32)
+    targets[held_out.user] = held_out.item
+    met = known if seen is None else seen
+    longest = max(1, int(np.bincount(met.user, minlength=1).max()))
+    return NextItems(
+        observation=observations(sequences(known, num_users), length, context=context),
+        seen=last_histories(sequences(met, num_users), longest)[0],
+        targets=jnp.asarray(targets),
+    )
