@@ -92,7 +92,7 @@ SASREC = {"num_heads": 1, "norm": "query", "expansion": 1, "activation": "relu"}
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("ml-1m", "sasrec"): Recipe(
         encoder={**SASREC, "num_blocks": 2, "dropout": 0.1},
-        training=SequenceConfig(epochs=60, learning_rate=2e-3, schedule="cosine"),
+        training=SequenceConfig(epochs=45, learning_rate=2e-3, schedule="cosine", windows="all"),
         patience=20,
     ),
     ("ml-1m", "hstu"): Recipe(encoder={"num_blocks": 2, "num_heads": 1, "dropout": 0.1, "time_buckets": 64}),

@@ -12,6 +12,7 @@ import pytest
 from recjax import data, fit
 from recjax.fit import Checkpoints
 from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences
+from recjax.models.sequence.whole import _cut
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
 from recjax.types import PAD_ID, Behaviour, Items, Observation
 
@@ -63,6 +64,35 @@ def test_every_encoder_learns_the_ring(name, log, items):
     else:
         scores = TwoTower(fitted.params, items, network).scores(history)
     assert scores.argmax(-1).tolist() == [6, 1]
+
+
+def test_all_windows_predict_every_event_once(log):
+    """Cut by hand: a sequence of seven in windows of three, each with the event before it."""
+    seven = data.sequences(data.Interactions([1] * 7 + [2] * 3, list(range(7)) + [9, 8, 7], time=range(10)), 4)
+    cut, owner = _cut(seven, 3)
+    rows = np.split(np.asarray(cut.items), np.asarray(cut.starts)[1:-1])
+    assert [row.tolist() for row in rows] == [[], [3, 4, 5, 6], [0, 1, 2, 3], [0], [9, 8, 7], []]
+    assert owner.tolist() == [0, 1, 1, 1, 2, 3]
+    np.testing.assert_array_equal(cut.times, [*cut.items[:9].tolist(), 7, 8, 9])
+    short, owner = _cut(log, 14)
+    np.testing.assert_array_equal(short.items, log.items)
+    np.testing.assert_array_equal(owner, np.arange(log.num_users))
+
+
+def test_all_windows_teach_what_the_newest_do_not_hold(items):
+    """Users walk along the ring at first and then stand still."""
+    walk = np.concatenate([np.arange(L + 1), np.full(L + 1, 11)])
+    user = np.repeat(np.arange(20), len(walk))
+    log = data.sequences(data.Interactions(user, np.tile(walk, 20), time=np.arange(len(user))), 20)
+    context = jnp.ones((20, 1))
+    for windows, learned in (("newest", False), ("all", True)):
+        network = module(SelfAttentionEncoder)
+        fitted = fit_sequences(
+            network, log, items, config(epochs=30, windows=windows), key=jax.random.key(0), context=context
+        )
+        history = jnp.array([[2, 3, 4]])
+        scores = network.apply(fitted.params, Observation(history, jnp.zeros_like(history), jnp.ones((1, 1))), items)
+        assert (int(scores.argmax()) == 5) == learned
 
 
 def test_parts_and_lengths_change_what_is_computed_and_not_the_result(log, items):

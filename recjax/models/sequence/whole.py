@@ -44,7 +44,9 @@ class SequenceConfig(NextItemConfig):
     Attributes:
       epochs: passes over all users, at most.
       batch_size: users in a batch; at most as many as there are.
-      history_length: events that the model sees; of a longer sequence, the newest.
+      history_length: events that the model sees.
+      windows: of a longer sequence, what is learned from: its "newest" events, as published models do, or
+        "all", cut into windows that are examples like any other.
       learning_rate: the peak of the learning rate.
       schedule: how it changes, a name in ``recjax.fit.learning_rates``.
       warmup_steps: updates over which it rises from 0.
@@ -74,6 +76,7 @@ class SequenceConfig(NextItemConfig):
     epochs: int = 100
     batch_size: int = 128
     history_length: int = 200
+    windows: str = "newest"
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
@@ -98,6 +101,7 @@ class SequenceConfig(NextItemConfig):
     def __post_init__(self) -> None:
         self.check("epochs", "batch_size", "history_length", "negatives", "accumulate", "lengths")
         for name, value, choices in (
+            ("windows", self.windows, ("newest", "all")),
             ("objective", self.objective, ("next", "cloze")),
             ("optimizer", self.optimizer, ("adamw", "adafactor")),
         ):
@@ -145,7 +149,7 @@ def fit_sequences(
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """Fits a recommender to the next item at every position of the newest window of every user.
+    """Fits a recommender to the next item at every position of the newest window, or of all windows, of every user.
 
     A user's window is ``history_length + 1`` events: all but the last are read, all but the
     first are predicted. The first is predicted too, by the cold-start vector, where the window
@@ -180,6 +184,9 @@ def fit_sequences(
       over the whole catalogue, Klenitskiy, Vasilev, "Turning Dross Into Gold Loss: is
       BERT4Rec really better than SASRec?", RecSys 2023.
     """
+    if config.windows == "all":
+        sequences, owner = _cut(sequences, config.history_length)
+        context = None if context is None else context[owner]
     log, lengths, targets_per_user = _arrange(module, sequences, items, config)
     log = dataclasses.replace(log, context=context)
     num_users = len(log.users)
@@ -277,6 +284,21 @@ def _is_target(config: SequenceConfig, behaviours: Any) -> Any:
         return behaviours >= 0
     xp = jnp if isinstance(behaviours, jax.Array) else np
     return xp.isin(behaviours, xp.array([int(behaviour) for behaviour in config.target_behaviours]))
+
+
+def _cut(sequences: Sequences, length: int) -> tuple[Sequences, np.ndarray]:
+    """Sequences cut from their ends into windows of ``length`` events and the one before, and whose each window is."""
+    starts = np.asarray(sequences.starts)
+    windows = np.maximum(1, -(-np.diff(starts) // length))
+    owner = np.repeat(np.arange(len(windows)), windows)
+    age = np.arange(len(owner)) - np.repeat(np.cumsum(windows) - windows, windows)
+    end = starts[1:][owner] - age * length
+    begin = np.maximum(starts[:-1][owner], end - length - 1)
+    cut_starts = np.concatenate([[0], np.cumsum(end - begin)])
+    at = np.arange(cut_starts[-1]) + np.repeat(begin - cut_starts[:-1], end - begin)
+    times = None if sequences.times is None else sequences.times[at]
+    cut = Sequences(sequences.items[at], sequences.behaviours[at], jnp.asarray(cut_starts, jnp.int32), times)
+    return cut, owner
 
 
 def _arrange(
