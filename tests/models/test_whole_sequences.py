@@ -68,7 +68,7 @@ def test_every_encoder_learns_the_ring(name, log, items):
 
 def test_all_windows_predict_every_event_once(log):
     """Cut by hand: a sequence of seven in windows of three, each with the event before it."""
-    seven = data.sequences(data.Interactions([1] * 7 + [2] * 3, list(range(7)) + [9, 8, 7], time=range(10)), 4)
+    seven = data.sequences(data.Interactions([1] * 7 + [2] * 3, [*range(7), 9, 8, 7], time=range(10)), 4)
     cut, owner = _cut(seven, 3)
     rows = np.split(np.asarray(cut.items), np.asarray(cut.starts)[1:-1])
     assert [row.tolist() for row in rows] == [[], [3, 4, 5, 6], [0, 1, 2, 3], [0], [9, 8, 7], []]
