@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recjax import data, fit, nn
-from recjax.data import Dataset, Interactions
+from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
 from recjax.fit import EarlyStopping
 from recjax.models.sequence import SequenceConfig, fit_sequences
@@ -75,7 +75,7 @@ class Domain:
     Attributes:
       name: of the data.
       train: the training log.
-      parts: what is known of every user and then asked for, of the validation and of the test items.
+      parts: what is known of every user and asked for, of the validation and of the test items.
       items: features.
       words: size of the vocabulary of titles.
       num_users: ``U``.
@@ -83,7 +83,7 @@ class Domain:
 
     name: str
     train: Interactions
-    parts: tuple[tuple[Interactions, Interactions], ...]
+    parts: tuple[NextItems, NextItems]
     items: Items
     words: int
     num_users: int
@@ -102,24 +102,28 @@ class Domain:
         )
 
 
-def domain(dataset: Dataset, vocabulary: data.Vocabulary | None) -> Domain:
+def domain(dataset: Dataset, vocabulary: data.Vocabulary | None, config: Config) -> Domain:
     """A data set as a domain, whose items are described if there is a vocabulary, else ids."""
     split = data.leave_one_out(dataset.interactions)
     items = data.item_features(dataset, split.train, vocabulary=vocabulary)
     if vocabulary is None:
         items = Items(popularity=items.popularity, is_new=items.is_new)
     known = data.concatenate(split.train, split.validation)
-    parts = ((split.train, split.validation), (known, split.test))
+    parts = (
+        data.next_items(split.train, split.validation, dataset.num_users, config.history_length),
+        data.next_items(known, split.test, dataset.num_users, config.history_length),
+    )
     words = 0 if vocabulary is None else len(vocabulary)
     return Domain(dataset.name, split.train, parts, items, words, dataset.num_users)
 
 
 def ndcg(module: Any, params: PyTree, target: Domain, part: int, config: Config, context: jax.Array | None) -> float:
     """NDCG@10 of the validation items (part 0) or the test items (part 1)."""
-    task = data.next_items(*target.parts[part], target.num_users, config.history_length, context=context)
+    task = target.parts[part]
     protocol = Protocol(split="leave-one-out", history_length=config.history_length)
     score = nn.scorer(module, params, target.items)
-    return evaluate(score, task.observation, task.targets, protocol, seen=task.seen).metrics["ndcg@10"]
+    shown = dataclasses.replace(task.observation, context=context)
+    return evaluate(score, shown, task.targets, protocol, seen=task.seen).metrics["ndcg@10"]
 
 
 def train(
@@ -181,8 +185,8 @@ def move_items(source: Domain, target: Domain, config: Config) -> list[dict[str,
             for name, way in ways.items():
                 moved = train(plain, target, log, seed, config, params=learned, adaptation=way)
                 note(name, share, plain, moved)
-            shown = data.observations(data.sequences(target.train, target.num_users), config.history_length)
-            fresh = with_ids.init(jax.random.key(seed), jax.tree.map(lambda x: x[:1], shown), target.items)
+            shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
+            fresh = with_ids.init(jax.random.key(seed), shown, target.items)
             moved = train(with_ids, target, log, seed, config, params=with_new_ids(learned, fresh))
             note("pretrained + new ids", share, with_ids, moved)
     return [{"way": name, "share": share, "ndcg@10": found} for (name, share), found in rows.items()]
@@ -203,8 +207,7 @@ def move_users(source: Domain, target: Domain, config: Config) -> list[dict[str,
         learned = train(over, source, source.train, seed, config)
         represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
         # Of the source, only what is in its training part: its later events may be later than the targets here.
-        shown = data.observations(data.sequences(source.train, source.num_users), config.history_length)
-        vectors = jnp.asarray(represent(learned, shown, source.items))
+        vectors = jnp.asarray(represent(learned, source.parts[0].observation, source.items))
         context = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
         for share in config.shares:
             log = some_users(target.train, target.num_users, share, seed)
@@ -277,14 +280,14 @@ def study(config: Config) -> tuple[list[dict[str, Any]], str]:
         dataset = generated() if config.smoke else data.load(config.source, data_dir=config.data_dir)
         dataset = data.with_enough_events(dataset, per_item=5, per_user=10)
         genres = ("even",) if config.smoke else config.source_genres
-        source, target = (domain(part, None) for part in halves(dataset, genres))
+        source, target = (domain(part, None, config) for part in halves(dataset, genres))
         title = f"{dataset.name}, from {source.items.num_items:,} items to {target.items.num_items:,} others"
         return move_users(source, target, config), title
     names = (config.source, config.target)
     both = [generated() if config.smoke else data.load(name, data_dir=config.data_dir) for name in names]
     both = [data.with_enough_events(dataset, per_item=5, per_user=5) for dataset in both]
     described, words = data.same_features(*both)
-    source, target = (domain(dataset, words) for dataset in described)
+    source, target = (domain(dataset, words, config) for dataset in described)
     return move_items(source, target, config), f"{source.name} to {target.name}"
 
 

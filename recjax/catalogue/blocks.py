@@ -30,6 +30,11 @@ FEW_EXCLUDED = 32
 """Excluded items of a query that are looked up in every block; more are sorted first."""
 
 
+def scores_at_once() -> int:
+    """How many scores suit the device."""
+    return CACHED_SCORES if jax.default_backend() == "cpu" else ACCELERATOR_SCORES
+
+
 def block_size_of(items: Catalogue, queries: PyTree, block_size: int | None) -> int:
     """How many items to score at once: the caller's choice, the scorer's, or what suits the device.
 
@@ -43,8 +48,7 @@ def block_size_of(items: Catalogue, queries: PyTree, block_size: int | None) -> 
         block_size = items.block_size
     if block_size is None:
         batch = max(1, jax.tree.leaves(queries)[0].shape[0])
-        scores = CACHED_SCORES if jax.default_backend() == "cpu" else ACCELERATOR_SCORES
-        power_of_two = 1 << max(scores // batch, 1).bit_length() - 1
+        power_of_two = 1 << max(scores_at_once() // batch, 1).bit_length() - 1
         block_size = max(BLOCK_SIZE // 8, min(4 * BLOCK_SIZE, power_of_two))
     return max(1, min(block_size, items.num_items))
 

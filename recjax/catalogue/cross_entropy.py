@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.blocks import ACCELERATOR_SCORES, CACHED_SCORES
+from recjax.catalogue.blocks import scores_at_once
 from recjax.catalogue.gradient import as_cotangent, floating
 from recjax.catalogue.items import BlockScorer, Catalogue, ItemIndex, as_catalogue
-from recjax.catalogue.reduce import softmax_cross_entropy
+from recjax.catalogue.reduce import finite, softmax_cross_entropy
 from recjax.types import Array, PyTree
 
 FEWEST_ROWS = 64
@@ -40,8 +40,7 @@ def mean_softmax_cross_entropy(queries: Array, items: Catalogue, labels: Array) 
     """
     index = as_catalogue(items)
     labels = jnp.where((labels >= 0) & (labels < index.num_items), labels, -1)
-    scores = CACHED_SCORES if jax.default_backend() == "cpu" else ACCELERATOR_SCORES
-    rows = scores // index.num_items
+    rows = scores_at_once() // index.num_items
     if not len(labels):
         return jnp.zeros(())
     if isinstance(index, BlockScorer) or rows < FEWEST_ROWS:
@@ -88,8 +87,7 @@ def _pass(
         q, label = (lax.dynamic_slice_in_dim(part, i * rows, rows) for part in (sorted_queries, labels))
         weight = (label >= 0) / jnp.maximum(count, 1).astype(jnp.float32)
         found, pull = jax.vjp(scores, q, leaves)
-        top = found.max(-1)
-        top = jnp.where(jnp.isinf(top), 0.0, top)
+        top = finite(found.max(-1))
         share = jnp.exp(found - top[:, None])
         normalizer = share.sum(-1)
         own = jnp.take_along_axis(found, jnp.maximum(label, 0)[:, None], axis=-1)[:, 0]

@@ -159,15 +159,15 @@ class _LogSumExp:
     def value(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> Array:
         def summarise(scores: Array, start: Array | int) -> tuple[Array, Array]:
             top = scores.max(-1)
-            return top, jnp.sum(jnp.exp(scores - _finite(top)[:, None]), axis=-1)
+            return top, jnp.sum(jnp.exp(scores - finite(top)[:, None]), axis=-1)
 
         def merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
             top = jnp.maximum(earlier[0], later[0])
-            rescaled = (total * jnp.exp(_finite(old) - _finite(top)) for old, total in (earlier, later))
+            rescaled = (total * jnp.exp(finite(old) - finite(top)) for old, total in (earlier, later))
             return top, sum(rescaled, start=jnp.zeros_like(top))
 
         top, total = fold(summarise, merge, queries, items, exclude, size)
-        return _finite(top) + jnp.log(total)
+        return finite(top) + jnp.log(total)
 
     @staticmethod
     def residual(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> tuple[Array, Array]:
@@ -179,6 +179,6 @@ class _LogSumExp:
         return jnp.where(scores == -jnp.inf, 0.0, jnp.exp(scores - value[:, None]))
 
 
-def _finite(top: Array) -> Array:
+def finite(top: Array) -> Array:
     """Where nothing is left, or a score is infinite, exponentials are taken relative to 0."""
     return jnp.where(jnp.isinf(top), 0.0, top)

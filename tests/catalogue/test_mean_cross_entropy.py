@@ -27,8 +27,7 @@ def problem():
 def rows_at_once(request, monkeypatch):
     """How many rows a pass takes, from one to more than there are."""
     monkeypatch.setattr(cross_entropy, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(cross_entropy, "CACHED_SCORES", request.param * NUM_ITEMS)
-    monkeypatch.setattr(cross_entropy, "ACCELERATOR_SCORES", request.param * NUM_ITEMS)
+    monkeypatch.setattr(cross_entropy, "scores_at_once", lambda: request.param * NUM_ITEMS)
 
 
 def oracle(queries, vectors, labels):
