@@ -135,11 +135,6 @@ def module(of: Problem, config: Config, encoder: Any) -> nn.Recommendation:
     )
 
 
-def ids_alone(items: Items) -> Items:
-    """What the towers are given."""
-    return Items(popularity=items.popularity, is_new=items.is_new)
-
-
 def train(of: Problem, way: str, seed: int, config: Config) -> float:
     """Test NDCG@10 of one training."""
     causal = functools.partial(nn.SelfAttentionEncoder, num_heads=1, dropout=0.3, norm="query", expansion=1)
@@ -148,7 +143,7 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
 
     def ndcg(network: nn.Recommendation, params: PyTree, part: int) -> float:
         task = of.parts[part]
-        score = nn.scorer(network, params, ids_alone(of.items))
+        score = nn.scorer(network, params, of.items.without_features())
         return evaluate(score, task.observation, task.targets, of.protocol, seen=task.seen).metrics["ndcg@10"]
 
     def fit(network: nn.Recommendation, log: data.Sequences, params: PyTree | None = None, **changes: Any) -> PyTree:
@@ -156,7 +151,7 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
             epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=3e-3,
             weight_decay=0.01, **changes,
         )  # fmt: skip
-        items = of.items if training.attributes else ids_alone(of.items)
+        items = of.items if training.attributes else of.items.without_features()
         return fit_sequences(
             network, log, items, training, key=jax.random.key(seed), params=params,
             callback=lambda epoch, params: {"ndcg@10": ndcg(network, params, 0)},
@@ -172,7 +167,12 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
     params = fit(network, log, **options)
     if way == "+ pseudo-labels":
         longer = pseudo_labels(
-            network, params, log, ids_alone(of.items), history_length=config.history_length, per_user=config.labels
+            network,
+            params,
+            log,
+            of.items.without_features(),
+            history_length=config.history_length,
+            per_user=config.labels,
         )
         params = fit(network, longer, params)
     return ndcg(network, params, 1)

@@ -32,7 +32,7 @@ from recjax.eval import Protocol, evaluate
 from recjax.fit import EarlyStopping
 from recjax.models.collaborative import item_knn, popularity
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Behaviour, Items, Observation, PyTree
+from recjax.types import Behaviour, Observation, PyTree
 
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
 INPUTS = ("all events, with behaviours", "all events, without behaviours", "events of the target's behaviour")
@@ -149,8 +149,7 @@ class Ranking:
 def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -> dict[str, float]:
     """Test metrics of one training."""
     ranking = Ranking(dataset, task, given, config)
-    features = data.item_features(dataset, task.known[0])
-    items = Items(popularity=features.popularity, is_new=features.is_new)
+    items = data.item_features(dataset, task.known[0]).without_features()
     module = nn.Recommendation(
         dataset.num_items,
         dim=config.dim,

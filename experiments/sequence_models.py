@@ -48,7 +48,7 @@ from recjax.eval import Evaluation, Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping, Progress
 from recjax.models.collaborative import collaborative_models
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Items, Observation, PyTree
+from recjax.types import Observation, PyTree
 
 RESULTS = Path(__file__).parent / "results" / "sequence_models"
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10", "MRR": "mrr"}
@@ -211,9 +211,8 @@ def train(
     work: Path,
 ) -> tuple[Callable, dict[str, Any]]:
     """A trained network as a function of observations, and how training went."""
-    features = data.item_features(dataset, split.train)
     # Ids alone, as in the papers: no features of items, nor what a user did to them.
-    items = Items(popularity=features.popularity, is_new=features.is_new)
+    items = data.item_features(dataset, split.train).without_features()
     module = nn.Recommendation(
         dataset.num_items,
         dim=recipe.dim,

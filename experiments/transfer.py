@@ -107,7 +107,7 @@ def domain(dataset: Dataset, vocabulary: data.Vocabulary | None, config: Config)
     split = data.leave_one_out(dataset.interactions)
     items = data.item_features(dataset, split.train, vocabulary=vocabulary)
     if vocabulary is None:
-        items = Items(popularity=items.popularity, is_new=items.is_new)
+        items = items.without_features()
     known = data.concatenate(split.train, split.validation)
     parts = (
         data.next_items(split.train, split.validation, dataset.num_users, config.history_length),

@@ -104,6 +104,10 @@ class Items:
         """``N``."""
         return self.popularity.shape[-1]
 
+    def without_features(self) -> Items:
+        """The same items known by their ids alone, for models that are to read nothing else."""
+        return Items(popularity=self.popularity, is_new=self.is_new)
+
 
 @struct.dataclass
 class Observation:

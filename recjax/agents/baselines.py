@@ -10,8 +10,8 @@ from flax import struct
 
 from recjax.agents.base import Agent, register
 from recjax.agents.exploration import Slate, fill_uniformly, greedy, num_allowed
-from recjax.agents.scores import check_problem, dense_scores, excluded, owned
-from recjax.catalogue import Catalogue, ItemIndex
+from recjax.agents.scores import check_problem, excluded, owned
+from recjax.catalogue import Catalogue, ItemIndex, dense_scorer
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, shared
 
 
@@ -130,6 +130,6 @@ def neighbours(model: Any, *, exclude_history: bool = True) -> Agent:
 
     def rate(model: Any, observation: Observation, items: Items) -> tuple[PyTree, Catalogue]:
         del items
-        return dense_scores(model.scores(observation.history))
+        return dense_scorer(model.scores(observation.history))
 
     return fixed_policy(rate, model, exclude_history=exclude_history)

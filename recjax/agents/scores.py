@@ -1,4 +1,4 @@
-"""What agents have in common: checks of a problem, what must not be shown, scores that are at hand."""
+"""What agents have in common: checks of a problem, what must not be shown, copies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from recjax.catalogue import BlockScorer
 from recjax.types import Array, Items, Observation, PyTree, Spec
 
 
@@ -35,18 +33,6 @@ def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any 
 def excluded(observation: Observation, exclude_history: bool) -> Array | None:
     """Ids ``i32[B, L]`` that must not be shown, or None."""
     return observation.history if exclude_history else None
-
-
-def dense_scores(scores: Array) -> tuple[Array, BlockScorer]:
-    """Scores of every item that are at hand, ``[B, N]``, as catalogue operations take them."""
-
-    def score_block(queries: Array, start: Array | int, size: int) -> Array:
-        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
-
-    def score_ids(queries: Array, ids: Array) -> Array:
-        return jnp.take_along_axis(queries, ids, axis=-1)
-
-    return scores, BlockScorer(score_block, scores.shape[-1], score_ids, block_size=scores.shape[-1])
 
 
 def owned(tree: PyTree) -> PyTree:

@@ -11,9 +11,9 @@ from flax import struct
 
 from recjax.agents.base import Agent, register
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
-from recjax.agents.scores import check_problem, dense_scores, excluded
+from recjax.agents.scores import check_problem, excluded
 from recjax.agents.td import td_error
-from recjax.catalogue import BlockScorer, max_score
+from recjax.catalogue import BlockScorer, dense_scorer, max_score
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
 
 
@@ -118,7 +118,7 @@ def q_learning(
         )
 
     def scores(state: TabularState, observation: Observation) -> tuple[Array, BlockScorer]:
-        return dense_scores(state.table[state_fn(observation)])
+        return dense_scorer(state.table[state_fn(observation)])
 
     def learn(key: Array, state: TabularState, sample: Sample) -> tuple[TabularState, dict[str, Array]]:
         del key

@@ -15,7 +15,7 @@ differentiation.
 
 from recjax.catalogue.blocks import block_size_of
 from recjax.catalogue.cross_entropy import mean_softmax_cross_entropy
-from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer
+from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer, dense_scorer
 from recjax.catalogue.live_index import LiveIndex, live_index, refresh
 from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
 from recjax.catalogue.losses import (
@@ -48,6 +48,7 @@ __all__ = [
     "block_size_of",
     "bpr",
     "coalesce",
+    "dense_scorer",
     "gbce",
     "is_followed",
     "live_index",

@@ -107,6 +107,23 @@ class BlockScorer:
     block_size: int = BLOCK_SIZE
 
 
+def dense_scorer(scores: Array) -> tuple[Array, BlockScorer]:
+    """Scores that are at hand as catalogue operations take them: ``(queries, items)``.
+
+    Args:
+      scores: ``[B, N]``, the scores of every item.
+    """
+
+    def score_block(queries: Array, start: Array | int, size: int) -> Array:
+        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
+
+    def score_ids(queries: Array, ids: Array) -> Array:
+        return jnp.take_along_axis(queries, ids, axis=-1)
+
+    num_items = scores.shape[-1]
+    return scores, BlockScorer(score_block, num_items, score_ids, block_size=num_items)
+
+
 Catalogue = Array | ItemIndex | BlockScorer
 """What catalogue operations accept as ``items``; an array means ``ItemIndex(array)``."""
 

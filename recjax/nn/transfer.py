@@ -10,9 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from recjax.catalogue import BlockScorer, ItemIndex
+from recjax.catalogue import BlockScorer, ItemIndex, dense_scorer
 from recjax.nn.towers import Towers
 from recjax.types import Array, Items, Observation, PyTree
 
@@ -45,14 +44,7 @@ def catalogue_scores(
         queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
         return queries_and_items
     scores: Any = network.apply(params, observation, items)
-
-    def score_block(queries: Array, start: Array | int, size: int) -> Array:
-        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
-
-    def score_ids(queries: Array, ids: Array) -> Array:
-        return jnp.take_along_axis(queries, ids, axis=-1)
-
-    return scores, BlockScorer(score_block, items.num_items, score_ids, block_size=items.num_items)
+    return dense_scorer(scores)
 
 
 def scorer(network: nn.Module, params: PyTree, items: Items) -> jax.tree_util.Partial:

@@ -41,6 +41,7 @@ class UserItemMatrix:
       item: ``i32[E]``, ascending within a row.
       weight: ``f32[E]``, above 0.
       num_items: ``N``.
+      ids: ``i32[U]`` id of the user of each row, ascending.
     """
 
     starts: np.ndarray
@@ -48,6 +49,7 @@ class UserItemMatrix:
     item: np.ndarray
     weight: np.ndarray
     num_items: int
+    ids: np.ndarray
 
     @property
     def num_users(self) -> int:
@@ -58,7 +60,8 @@ class UserItemMatrix:
         """One row per item instead, items without events included."""
         order = np.argsort(self.item, kind="stable")
         starts = np.searchsorted(self.item[order], np.arange(self.num_items + 1))
-        return UserItemMatrix(starts, self.item[order], self.user[order], self.weight[order], self.num_users)
+        columns = self.item[order], self.user[order], self.weight[order]
+        return UserItemMatrix(starts, *columns, num_items=self.num_users, ids=np.arange(self.num_items))
 
 
 def user_item_matrix(interactions: Interactions, num_items: int, weight: str = "binary") -> UserItemMatrix:
@@ -84,7 +87,7 @@ def user_item_matrix(interactions: Interactions, num_items: int, weight: str = "
     kept = (interactions.item < num_items) & (value > 0)
     if not kept.any():
         raise ValueError("The log has no events of known items with a weight above 0; there is nothing to fit.")
-    _, user = np.unique(interactions.user[kept], return_inverse=True)
+    ids, user = np.unique(interactions.user[kept], return_inverse=True)
     pair, entry = np.unique(user.astype(np.int64) * num_items + interactions.item[kept], return_inverse=True)
     total = np.bincount(entry, weights=value[kept]).astype(np.float32)
     user, item = (pair // num_items).astype(np.int32), (pair % num_items).astype(np.int32)
@@ -94,6 +97,7 @@ def user_item_matrix(interactions: Interactions, num_items: int, weight: str = "
         item=item,
         weight=np.ones_like(total) if weight == "binary" else total,
         num_items=num_items,
+        ids=ids,
     )
 
 

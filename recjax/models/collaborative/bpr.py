@@ -194,20 +194,12 @@ def bpr(
         options = {"key": fit_key, "epochs": epochs, "batch_size": min(batch_size, len(matrix.item))}
         params = _fit(matrix, params, row_adagrad(learning_rate), regularization, negatives_per_positive, options)
     return BPR(
-        user_ids=jnp.asarray(_user_ids(interactions, num_items, weight)),
+        user_ids=jnp.asarray(matrix.ids),
         users=params["user"],
         items=params["item"][:, :-1],
         bias=params["item"][:, -1],
         regularization=jnp.float32(regularization),
     )
-
-
-def _user_ids(interactions: Interactions, num_items: int, weight: str) -> np.ndarray:
-    """The users of the rows of the user-item matrix."""
-    kept = interactions.item < num_items
-    if weight == "rating" and interactions.rating is not None:
-        kept &= interactions.rating > 0
-    return np.unique(interactions.user[kept])
 
 
 def _fit(
