@@ -28,6 +28,8 @@ class ItemRepresentation(nn.Module):
       initial_norm: about the norm of the vector of every feature at the start, the same for
         all, so that none drowns the others. Smaller ones are moved further by the same steps.
       hidden: widths of ReLU layers between the sum and the result; empty for the sum itself.
+      dropout: share of the numbers of the vectors that are dropped where a ``dropout`` key is given, those of
+        the whole catalogue among them: items are then not told apart by few of their numbers.
       dtype: of the computation; parameters are float32.
     """
 
@@ -37,6 +39,7 @@ class ItemRepresentation(nn.Module):
     text_vocabulary: int = 0
     initial_norm: float = 1.0
     hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -50,6 +53,7 @@ class ItemRepresentation(nn.Module):
             self.words = self.param("words", table, (self.text_vocabulary, self.dim))
         if self.hidden:
             self.layers = [nn.Dense(width, dtype=self.dtype) for width in (*self.hidden, self.dim)]
+        self.drop = nn.Dropout(self.dropout)
 
     def __call__(self, ids: Array, items: Items) -> Array:
         """Vectors of items.
@@ -115,7 +119,7 @@ class ItemRepresentation(nn.Module):
     def _project(self, vectors: Array) -> Array:
         for layer in self.layers if self.hidden else ():
             vectors = layer(nn.relu(vectors))
-        return vectors
+        return self.drop(vectors, deterministic=not self.has_rng("dropout"))
 
     def _check(self, items: Items) -> None:
         if items.num_items != self.num_items:

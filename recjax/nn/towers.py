@@ -31,6 +31,7 @@ class Towers(nn.Module):
       text_vocabulary: see :class:`ItemRepresentation`.
       item_norm: see :class:`ItemRepresentation`'s ``initial_norm``; encoders of histories are
         given vectors divided by it, so that it sets how fast items learn and nothing else.
+      item_dropout: see :class:`ItemRepresentation`'s ``dropout``.
       dtype: of the computation in the towers; parameters and scores are float32.
     """
 
@@ -42,6 +43,7 @@ class Towers(nn.Module):
     use_id: bool = True
     text_vocabulary: int = 0
     item_norm: float = 1.0
+    item_dropout: float = 0.0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -52,6 +54,7 @@ class Towers(nn.Module):
             use_id=self.use_id,
             text_vocabulary=self.text_vocabulary,
             initial_norm=self.item_norm,
+            dropout=self.item_dropout,
             dtype=self.dtype,
         )
         self.user = UserRepresentation(

@@ -76,6 +76,20 @@ def test_items_need_not_have_features(key, items):
     np.testing.assert_array_equal(module.apply(params, bare, method="all"), params["params"]["embedding"][:N])
 
 
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_vectors_of_items_lose_numbers_where_a_key_of_dropout_is_given_and_nowhere_else(key, items, repeats):
+    module = ItemRepresentation(N, DIM, text_vocabulary=VOCABULARY, dropout=0.5)
+    params = jax.jit(module.init)(key, IDS, items)
+    ids = jnp.tile(IDS, (1, repeats))
+    rngs = {"dropout": jax.random.key(1)}
+    for arguments, method in (((ids, items), "__call__"), ((items,), "all")):
+        whole = module.apply(params, *arguments, method=method)
+        np.testing.assert_array_equal(whole, module.clone(dropout=0.0).apply(params, *arguments, method=method))
+        dropped = module.apply(params, *arguments, method=method, rngs=rngs)
+        np.testing.assert_array_equal(np.where(dropped == 0, 0, 2 * whole), dropped)  # what is left is scaled up
+        assert 0.3 < np.mean(dropped[whole != 0] == 0) < 0.7
+
+
 def test_item_representation_names_what_does_not_fit(key, items):
     with pytest.raises(ValueError, match="num_items is 12, but items has 11 rows"):
         ItemRepresentation(12, DIM).init(key, IDS, items)
