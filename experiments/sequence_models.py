@@ -98,16 +98,29 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         training=SequenceConfig(epochs=30, learning_rate=2e-3, schedule="cosine", windows="all"),
         patience=20,
     ),
-    ("ml-1m", "hstu"): Recipe(encoder={"num_blocks": 2, "num_heads": 1, "dropout": 0.1, "time_buckets": 64}),
-    ("ml-1m", "gru4rec"): Recipe(encoder={"dropout": 0.1}),
+    ("ml-1m", "hstu"): Recipe(
+        dim=128,
+        encoder={"num_blocks": 2, "num_heads": 2, "dropout": 0.2, "time_buckets": 64},
+        training=SequenceConfig(epochs=30, learning_rate=2e-3, schedule="cosine", windows="all"),
+        patience=20,
+    ),
+    ("ml-1m", "gru4rec"): Recipe(
+        dim=128,
+        encoder={"dropout": 0.2},
+        training=SequenceConfig(epochs=30, learning_rate=2e-3, schedule="cosine", windows="all"),
+        patience=20,
+    ),
     ("ml-1m", "bert4rec"): Recipe(
-        encoder={"num_blocks": 2, "num_heads": 2, "dropout": 0.1},
-        training=SequenceConfig(epochs=200, objective="cloze", mask_share=0.2),
+        dim=128,
+        encoder={"num_blocks": 2, "num_heads": 2, "dropout": 0.2},
+        training=SequenceConfig(epochs=80, learning_rate=2e-3, schedule="cosine", warmup_steps=500, objective="cloze"),
         patience=20,
     ),
     ("amazon-beauty", "sasrec"): Recipe(
-        encoder={**SASREC, "num_blocks": 1, "dropout": 0.5},
-        training=SequenceConfig(epochs=100, batch_size=128, history_length=50),
+        dim=128,
+        item_dropout=0.5,
+        encoder={**SASREC, "num_blocks": 1, "dropout": 0.2, "positions": "from_end"},
+        training=SequenceConfig(epochs=45, learning_rate=3e-3, schedule="cosine", history_length=50),
     ),
 }
 SMOKE = Recipe(dim=16, training=SequenceConfig(epochs=2, batch_size=16, history_length=12, lengths=1))
