@@ -43,7 +43,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, nn
+from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Split
 from recjax.eval import Evaluation, Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping, Progress
@@ -196,7 +196,7 @@ def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work:
     else:
         options = {"key": jax.random.key(seed)} if model in ("als", "bpr") else {}
         fitted = collaborative_models.make(model, split.train, dataset.num_items, **recipe, **options)
-        score, trained = functools.partial(_collaborative, fitted), {}
+        score, trained = jax.tree_util.Partial(_collaborative, fitted), {}
     seconds = time.perf_counter() - started
     scored = {"validation": rank(score, validation, protocol), "test": rank(score, test, protocol)}
     stated = dataclasses.asdict(recipe) if isinstance(recipe, Recipe) else recipe
@@ -209,6 +209,7 @@ def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work:
         "recipe_hash": recipe_hash(name, model, stated),
         "protocol": str(protocol),
         **{part: {short: e.metrics[metric] for short, metric in METRICS.items()} for part, e in scored.items()},
+        "latency_ms": round(latency(score, test), 2),
         "seconds": round(seconds, 1),
         **trained,
         "hardware": f"{len(os.sched_getaffinity(0))} cores of {platform.machine()}, {jax.default_backend()}",
@@ -224,6 +225,24 @@ def recipe_hash(name: str, model: str, stated: dict[str, Any]) -> str:
 def rank(score: Callable, task: NextItems, protocol: Protocol) -> Evaluation:
     """Ranks the targets of all users."""
     return evaluate(score, task.observation, task.targets, protocol, seen=task.seen)
+
+
+def latency(score: Callable, task: NextItems, repeats: int = 50) -> float:
+    """Milliseconds from the history of one user to ten items, compiled: the median over users."""
+
+    @jax.jit
+    def recommend(score: Callable, observation: Observation, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scored = score(observation)
+        queries, items = scored if isinstance(scored, tuple) else catalogue.dense_scorer(scored)
+        return catalogue.top_k(queries, items, k=10, exclude=seen)
+
+    taken = []
+    for user in range(min(repeats, len(task.targets))):
+        one = jax.tree.map(lambda leaf, user=user: leaf[user : user + 1], (task.observation, task.seen))
+        started = time.perf_counter()
+        jax.block_until_ready(recommend(score, *one))
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken)) * 1e3
 
 
 def train(
@@ -302,7 +321,8 @@ def show(results: list[dict[str, Any]]) -> None:
                 rows.setdefault((result["model"], result["recipe_hash"]), []).append(result)
         (protocol,) = {result["protocol"] for found in rows.values() for result in found}
         table = Table(title=f"{name}, test items", caption=protocol, title_justify="left", caption_justify="left")
-        for heading in ("model", "recipe", "seeds", *METRICS, "epochs", "s an epoch", "s in all"):
+        headings = ("model", "recipe", "seeds", *METRICS, "epochs", "s an epoch", "s in all", "ms a user")
+        for heading in headings:
             table.add_column(heading, justify="left" if heading in ("model", "recipe") else "right")
         best_first = sorted(rows.items(), key=lambda row: -np.mean([r["test"]["NDCG@10"] for r in row[1]]))
         for (model, recipe), found in best_first:
@@ -311,7 +331,9 @@ def show(results: list[dict[str, Any]]) -> None:
             per_epoch = [r["seconds_per_epoch"] for r in found if "epochs" in r]
             pace = f"{np.median(per_epoch):.1f}" if per_epoch else "–"
             total = f"{np.mean([r['seconds'] for r in found]):,.0f}"
-            table.add_row(model, recipe, str(len(found)), *cells, epochs, pace, total)
+            latencies = [r["latency_ms"] for r in found if "latency_ms" in r]
+            wait = f"{np.median(latencies):.1f}" if latencies else "–"
+            table.add_row(model, recipe, str(len(found)), *cells, epochs, pace, total, wait)
         console.print(table)
 
 
