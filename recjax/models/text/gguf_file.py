@@ -37,8 +37,8 @@ _DIGITS_APART = ("smollm",)
 _BYTE_LEVEL = ("gpt-2", "default", *_DIGITS_APART)
 """What splits a text before merges, by ``tokenizer.ggml.pre``."""
 
-_CONTROL = 3
-"""The type of special tokens in ``tokenizer.ggml.token_type``."""
+_CONTROL, _USER_DEFINED = 3, 4
+"""Types in ``tokenizer.ggml.token_type``: special tokens, and others that are never split."""
 
 
 def read_gguf(path: Path) -> tuple[LanguageConfig, dict[str, np.ndarray], TextTokenizer]:
@@ -135,5 +135,14 @@ def _tokenizer(values: dict[str, Any], config: LanguageConfig, path: Path) -> Te
     backend.pre_tokenizer = bytes_apart
     backend.decoder = tokenizers.decoders.ByteLevel()
     types = values.get("tokenizer.ggml.token_type", [])
-    backend.add_special_tokens([token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL])
+    whole = {kind: [token for token, of in zip(tokens, types, strict=False) if of == kind] for kind in set(types)}
+    backend.add_special_tokens(whole.get(_CONTROL, []))
+    backend.add_tokens(whole.get(_USER_DEFINED, []))
+    around = {"bos": config.bos_id, "eos": config.eos_id}
+    added = {end: tokens[i] for end, i in around.items() if values.get(f"tokenizer.ggml.add_{end}_token")}
+    if added:
+        backend.post_processor = tokenizers.processors.TemplateProcessing(
+            single=[*([added["bos"]] if "bos" in added else []), "$A", *([added["eos"]] if "eos" in added else [])],
+            special_tokens=[(token, tokens.index(token)) for token in set(added.values())],
+        )
     return TextTokenizer(backend, config.max_length)

@@ -99,7 +99,7 @@ class KeptVectors:
 
 def _read(path: Path) -> dict[bytes, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             keys, vectors = kept["keys"], kept["vectors"]
             return {key.tobytes(): row for key, row in zip(keys, vectors, strict=True)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

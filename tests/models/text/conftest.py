@@ -31,6 +31,11 @@ def frozen():
 
 
 @pytest.fixture(scope="session")
+def titles():
+    return TITLES
+
+
+@pytest.fixture(scope="session")
 def tokenizer():
     return text.train_wordpiece(TITLES, vocab_size=61, max_length=24)
 
