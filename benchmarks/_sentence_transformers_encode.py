@@ -16,14 +16,13 @@ def main(path: str, texts: str, batch: str, repeats: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     model = SentenceTransformer(path, device="cpu")
     lines = json.loads(Path(texts).read_text(encoding="utf-8"))
-    for round_ in range(int(repeats) + 1):
+    for turn in range(int(repeats) + 1):
+        sys.stdin.readline()  # The contenders take turns.
         start = time.perf_counter()
         model.encode(lines, batch_size=int(batch), show_progress_bar=False)
         taken = time.perf_counter() - start
         versions = {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")}
-        print(json.dumps({"round": round_, "seconds": taken, "versions": versions}), flush=True)
-        if not sys.stdin.readline():  # The two contenders take turns.
-            return
+        print(json.dumps({"turn": turn, "seconds": taken, "versions": versions}), flush=True)
 
 
 if __name__ == "__main__":

@@ -58,25 +58,24 @@ def tiny(texts: list[str]) -> text.LanguageModel:
 
 
 @contextlib.contextmanager
-def peer(config: Config, path: Path, texts: list[str]) -> Iterator[Callable[[], float]]:
+def peer(config: Config, path: Path, texts: list[str], threads: int) -> Iterator[Callable[[], float]]:
     """``() -> seconds`` of one turn of sentence-transformers."""
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder, "texts.json")
         lines.write_text(json.dumps(texts), encoding="utf-8")
         script = Path(__file__).with_name("_sentence_transformers_encode.py")
-        numbers = [str(config.batch), str(config.repeats), str(len(os.sched_getaffinity(0)))]
+        numbers = [str(config.batch), str(config.repeats), str(threads)]
         command = [str(config.peer_python), str(script), str(path), str(lines), *numbers]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
             assert running.stdin is not None
             assert running.stdout is not None
-            stdin, stdout, turns = running.stdin, running.stdout, iter(range(config.repeats + 1))
+            stdin, stdout = running.stdin, running.stdout
 
             def turn() -> float:
-                if next(turns):
-                    stdin.write("\n")
-                    stdin.flush()
+                stdin.write("\n")
+                stdin.flush()
                 found = json.loads(stdout.readline())
-                if not found["round"]:
+                if not found["turn"]:
                     print(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
                 return found["seconds"]
 
@@ -97,7 +96,10 @@ def main(config: Config) -> None:
             "recjax, lengths sorted into few shapes": lambda: _seconds(model, texts, config.batch),
         }
         if config.peer_python:
-            contenders["sentence-transformers"] = stack.enter_context(peer(config, path, texts))
+            # Threads that wait for each other lose most where other programs run, so one alone has a row too.
+            for threads in dict.fromkeys((os.cpu_count() or 1, 1)):
+                name = f"sentence-transformers, {threads} thread{'s' * (threads > 1)}"
+                contenders[name] = stack.enter_context(peer(config, path, texts, threads))
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(config.repeats + 1):
             for name, turn in contenders.items():
@@ -111,8 +113,9 @@ def main(config: Config) -> None:
         for name, taken in times.items()
     ]  # fmt: skip
     lengths = [len(ids) for ids in model.tokenizer(texts)] if model.tokenizer else [0]
+    size = f"{np.median(lengths):.0f} tokens, {max(lengths)} at most"
     show(
-        f"{len(texts):,} texts of {np.median(lengths):.0f} tokens, at most {max(lengths)}; batch {config.batch}, float32",
+        f"{len(texts):,} texts of {size}; batch {config.batch}, float32",
         ["", "s, median", "s, fastest", "texts/s", "ratio", "s, first turn"],
         rows,
         ["jax", "flax", "tokenizers"],

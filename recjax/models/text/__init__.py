@@ -12,11 +12,11 @@
 """
 
 from recjax.models.text.config import LanguageConfig, from_hugging_face, to_hugging_face
-from recjax.models.text.encode import encode
-from recjax.models.text.generate import generate
+from recjax.models.text.encoding import encode
+from recjax.models.text.generation import generate
 from recjax.models.text.model import LanguageModel, initialize, load, save, with_head
+from recjax.models.text.named import Pretrained, pretrained
 from recjax.models.text.pooling import Pooling, pool
-from recjax.models.text.pretrained import Pretrained, pretrained
 from recjax.models.text.tokens import TextTokenizer, train_wordpiece
 from recjax.models.text.transformer import KeyValueCache, Transformer, empty_cache, run_layers, slice_layers
 

@@ -15,8 +15,8 @@ import numpy as np
 from recjax.models.text.config import LanguageConfig, to_hugging_face
 from recjax.models.text.folder import as_dtype, read_folder, write_folder
 from recjax.models.text.gguf_file import read_gguf
+from recjax.models.text.named import pretrained
 from recjax.models.text.names import to_params, to_tensors
-from recjax.models.text.pretrained import pretrained
 from recjax.models.text.tokens import TextTokenizer
 from recjax.models.text.transformer import Transformer
 from recjax.types import Array, PyTree
@@ -32,7 +32,7 @@ class LanguageModel:
       config: the shape.
       module: ``module.apply(params, ids, mask) -> hidden states``, see :class:`Transformer`.
       params: float32.
-      tokenizer: None where the weights came without one.
+      tokenizer: None where the weights came without one; its ids must be rows of the word embeddings.
       fresh: names of the parts of ``params`` that come from no weights.
       kept: tensors of the file that the module does not read, such as BERT's pooler; ``save`` writes them back.
     """
@@ -43,6 +43,16 @@ class LanguageModel:
     tokenizer: TextTokenizer | None = dataclasses.field(default=None, repr=False)
     fresh: tuple[str, ...] = ()
     kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is None:
+            return
+        rows = 1 + max(self.tokenizer.backend.get_vocab().values())
+        if rows > self.config.vocab_size:
+            raise ValueError(
+                f"The tokenizer has ids up to {rows - 1}, but the model has vectors of {self.config.vocab_size} tokens;"
+                " they do not belong together."
+            )
 
     @property
     def num_params(self) -> int:
@@ -58,13 +68,12 @@ def initialize(
     Args:
       config: the shape.
       key: of the random weights.
-      tokenizer: which may know fewer tokens than the model has rows for.
+      tokenizer: which may know fewer tokens than the model.
       **options: of :class:`Transformer`, ``dtype`` and ``remat``.
 
     Raises:
       ValueError: the tokenizer has more tokens than the model.
     """
-    _check_tokenizer(config, tokenizer)
     module = Transformer(config, **options)
     params = jax.jit(module.init)(key, jnp.zeros((1, 1), jnp.int32))
     return LanguageModel(config, module, params, tokenizer, fresh=tuple(params["params"]))
@@ -100,7 +109,6 @@ def load(path_or_name: PathLike, cache_dir: PathLike | None = None, **options: A
 def _load(path: Path, where: str, options: dict[str, Any]) -> LanguageModel:
     config, tensors, tokenizer = read_folder(path) if path.is_dir() else read_gguf(path)
     params, kept = to_params(tensors, config, where)
-    _check_tokenizer(config, tokenizer)
     return LanguageModel(config, Transformer(config, **options), params, tokenizer, kept=kept)
 
 
@@ -134,11 +142,3 @@ def with_head(model: LanguageModel, key: Array) -> LanguageModel:
     made = jax.jit(model.module.init)(key, jnp.zeros((1, 1), jnp.int32))["params"]["head"]
     params = {"params": {**model.params["params"], "head": made}}
     return dataclasses.replace(model, params=params, fresh=(*model.fresh, "head"))
-
-
-def _check_tokenizer(config: LanguageConfig, tokenizer: TextTokenizer | None) -> None:
-    if tokenizer is not None and tokenizer.backend.get_vocab_size() > config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {tokenizer.backend.get_vocab_size()} tokens, but the model has rows for"
-            f" {config.vocab_size}; they do not belong together."
-        )

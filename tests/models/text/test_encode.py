@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
 import signal
 import subprocess
@@ -14,14 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from rich.console import Console
 
 from recjax.fit import Progress
 from recjax.models import text
-
-# ``text.encode`` is the function; these are the modules.
-encoding = importlib.import_module("recjax.models.text.encode")
-kept = importlib.import_module("recjax.models.text.kept")
+from recjax.models.text import encoding
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def test_normalized(small, titles):
 def test_texts_without_tokens_are_zero(models, tokenizer):
     """A decoder's tokenizer adds nothing to an empty text."""
     plain = type(tokenizer.backend).from_str(tokenizer.to_json())
-    plain.post_processor = importlib.import_module("tokenizers").processors.Sequence([])
+    plain.post_processor = tokenizers.processors.Sequence([])
     model = dataclasses.replace(models["llama"], tokenizer=text.TextTokenizer(plain, 24))
     for normalize in (False, True):
         found = text.encode(model, ["toy", "", "story"], pooling="last", normalize=normalize)
@@ -143,7 +140,7 @@ def test_what_was_made_otherwise_is_not_found(change, small, tokenizer, calls, t
     elif change in ("max_length", "tokenizer"):
         backend = type(tokenizer.backend).from_str(tokenizer.to_json())
         if change == "tokenizer":
-            backend.normalizer = importlib.import_module("tokenizers").normalizers.NFC()
+            backend.normalizer = tokenizers.normalizers.NFC()
         model = dataclasses.replace(small, tokenizer=text.TextTokenizer(backend, 20 if change == "max_length" else 24))
     else:
         options = {"pooling": "last"} if change == "pooling" else {"normalize": True}
@@ -173,11 +170,8 @@ def test_an_error_leaves_no_part_of_a_file(small, tmp_path, monkeypatch):
 
 RUN = """
 import sys, time
-import jax
 from recjax.models import text
-import recjax.models.text.kept as kept
-import importlib
-encoding = importlib.import_module("recjax.models.text.encode")
+from recjax.models.text import encoding, kept
 folder, cache = sys.argv[1:]
 kept.FLUSH_SECONDS = 0.0
 real = encoding._vectors

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from recjax.data import Wheel
 from recjax.models import text
-from recjax.models.text.pretrained import Pretrained
+from recjax.models.text.named import Pretrained
 
 NAMES = ["bert", "gpt2", "llama", "llama-untied"]
 
@@ -197,7 +197,7 @@ def test_missing_files(folder, models, tmp_path):
 def test_a_tokenizer_of_another_model(folder, small):
     many = text.train_wordpiece([" ".join(chr(97 + i) + chr(97 + j) for i in range(9) for j in range(9))], 400, 24)
     (folder / "tokenizer.json").write_text(many.to_json(), encoding="utf-8")
-    with pytest.raises(ValueError, match="but the model has rows for 61; they do not belong together"):
+    with pytest.raises(ValueError, match="but the model has vectors of 61 tokens; they do not belong together"):
         text.load(folder)
 
 
