@@ -42,7 +42,7 @@ def decoder(path: Path, texts: list[str], prompts: list[str], num_tokens: int) -
 
 
 def main(asked: str, out: str) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # Several wait for each other where other programs run; nothing is timed here.
     given = json.loads(Path(asked).read_text(encoding="utf-8"))
     path = Path(given.pop("path"))
     found = decoder(path, **given) if "prompts" in given else encoder(path, **given)
