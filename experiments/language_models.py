@@ -1,6 +1,6 @@
 """Pretrained language models beside PyTorch: the same tokens, vectors, logits and continuations?
 
-Run:    python experiments/language_models.py --peer-python PATH     (about 3 minutes on two CPU cores)
+Run:    python experiments/language_models.py --peer-python PATH     (about 5 minutes on two CPU cores)
 Smoke:  python experiments/language_models.py --smoke
 Prints: one table of differences and the bounds that they must keep; exits with 1 where one is broken.
         MiniLM (BERT) is compared with sentence-transformers, SmolLM2-135M (Llama, from its GGUF file) with
