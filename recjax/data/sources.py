@@ -153,7 +153,7 @@ def sha256(path: Path) -> str:
 
 
 def obtain(
-    name: str, sources: Sequence[Source], cache_dir: str | os.PathLike[str] | None = None
+    name: str, sources: Sequence[Source], cache_dir: str | os.PathLike[str] | None = None, *, kind: str = "data set"
 ) -> tuple[Source, Path]:
     """A file of a data set, from the cache if it is there, else from the first source that answers.
 
@@ -161,6 +161,7 @@ def obtain(
       name: of the data set, for messages.
       sources: in the order in which they are tried; any of them will do.
       cache_dir: see :func:`cache_directory`.
+      kind: what it is, for messages.
 
     Returns:
       The source and the path of its file in the cache.
@@ -186,10 +187,10 @@ def obtain(
             os.replace(fetched, cache / source.filename)
             return source, cache / source.filename
     places = "\n".join(f"  {cache / source.filename}   (SHA-256 {source.sha256})" for source in sources)
+    hint = "`recjax loop --env synthetic` needs no data." if kind == "data set" else ""
     raise UnavailableError(
-        f"The data set {name!r} could not be fetched. Tried:\n" + "\n".join(failures) + "\n"
-        f"Get one of these files another way and put it at\n{places}\n"
-        "`recjax loop --env synthetic` needs no data."
+        f"The {kind} {name!r} could not be fetched. Tried:\n" + "\n".join(failures) + "\n"
+        f"Get one of these files another way and put it at\n{places}\n{hint}"
     )
 
 

@@ -35,25 +35,54 @@ def dropout(module: nn.Module, rate: float, x: Array, name: str | None = None) -
     return nn.Dropout(rate, deterministic=False, name=name)(x)
 
 
-def rotate(x: Array, positions: Array) -> Array:
+def rotate(x: Array, positions: Array, base: float = 10_000.0) -> Array:
     """Rotary positions: turns pairs of features by angles in proportion to the position.
 
     Inner products of turned queries and keys depend on the difference of positions only.
 
     Args:
       x: ``[..., L, H, D]`` with even ``D``; feature ``i`` is paired with ``i + D / 2``.
-      positions: integers ``[L]``.
+      positions: integers ``[L]``, or ``[B, L]`` where sequences have positions of their own.
+      base: the slowest pair turns by about ``1 / base`` a position.
 
     References:
       Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
     """
     half = x.shape[-1] // 2
-    frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = positions[:, None, None] * frequency[None, None]
-    angle = angle.reshape((1,) * (x.ndim - 3) + angle.shape)
+    frequency = base ** (-jnp.arange(half) / half)
+    angle = jnp.expand_dims(positions, (-2, -1)) * jnp.expand_dims(frequency, tuple(range(positions.ndim + 1)))
+    angle = angle.reshape((1,) * (x.ndim - angle.ndim) + angle.shape)
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attend(
+    module: nn.Module, rate: float, query: Array, key: Array, value: Array, visible: Array, bias: Array | None = None
+) -> Array:
+    """``softmax(query key' / sqrt(d) + bias) value`` inside a compact method of ``module``.
+
+    Args:
+      module: whose ``dropout`` key drops attention weights.
+      rate: share of attention weights that are dropped.
+      query: ``[B, Q, H, d]``.
+      key: ``[B, L, K, d]``, where ``K`` divides ``H``: heads that follow each other share a key.
+      value: ``[B, L, K, d]``.
+      visible: ``bool[B, 1, Q, L]``; a row that sees nothing has a finite result.
+      bias: ``f32[B or 1, H, Q, L]``, added to the logits.
+
+    Returns:
+      ``[B, Q, H, d]``.
+    """
+    if rate == 0.0 or not module.has_rng("dropout"):
+        return jax.nn.dot_product_attention(query, key, value, bias, mask=visible)
+    num_heads, head = query.shape[-2:]
+    key, value = (jnp.repeat(x, num_heads // x.shape[-2], axis=-2) for x in (key, value))
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * head**-0.5
+    logits = logits if bias is None else logits + bias
+    weights = nn.softmax(jnp.where(visible, logits, jnp.finfo(jnp.float32).min))
+    weights = dropout(module, rate, weights.astype(query.dtype))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 class RelativeBias(nn.Module):
@@ -153,14 +182,7 @@ class SelfAttention(nn.Module):
             positions = jnp.arange(length)
             query, key = rotate(query, positions[-num_queries:]), rotate(key, positions)
         bias = None if bias is None else bias[:, :, -num_queries:]
-        if self.dropout and self.has_rng("dropout"):
-            logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * head**-0.5
-            logits = logits if bias is None else logits + bias
-            weights = nn.softmax(jnp.where(visible, logits, jnp.finfo(jnp.float32).min))
-            weights = dropout(self, self.dropout, weights.astype(self.dtype))
-            attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-        else:
-            attended = jax.nn.dot_product_attention(query, key, value, bias, mask=visible)
+        attended = attend(self, self.dropout, query, key, value, visible, bias)
         return nn.DenseGeneral(dim, axis=(-2, -1), kernel_init=SMALL, dtype=self.dtype, name="out")(attended)
 
 

@@ -1,0 +1,111 @@
+"""Vectors of texts, each encoded once: sorted by length, in few shapes, kept on disk."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recjax.fit.progress import Progress
+from recjax.models.text.kept import KeptVectors, text_key
+from recjax.models.text.model import LanguageModel
+from recjax.models.text.pooling import Pooling, pool
+from recjax.models.text.tokens import check_texts
+from recjax.models.text.transformer import Transformer
+from recjax.types import Array, PyTree
+
+LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""What texts are padded to; longer ones to multiples of 512. A call compiles once for each that occurs."""
+
+
+def encode(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    pooling: Pooling = "mean",
+    normalize: bool = False,
+    batch_size: int = 32,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """One vector a text, in the order of the texts.
+
+    Texts are sorted by length and padded to few lengths, so little padding is computed and little is
+    compiled. Texts that occur several times are encoded once. A text without tokens, as an empty one
+    is to a decoder, has the vector zero; one with more tokens than the tokenizer's ``max_length``
+    that of its beginning, special tokens kept.
+
+    Args:
+      model: with a tokenizer.
+      texts: ``N`` of them.
+      pooling: see :func:`pool`.
+      normalize: whether vectors have length 1 (but for those that are zero).
+      batch_size: texts at once; on a CPU 32 are faster than many more.
+      cache: a folder where vectors are kept. They are found by the content of the text, the weights,
+        the tokenizer and the options, so one folder serves many models; what was done when a run was
+        killed, but for the last seconds, is not done again.
+      progress: shows how many texts are done.
+
+    Returns:
+      ``f32[N, D]``.
+
+    Raises:
+      ValueError: the model has no tokenizer; something is not a text or has no UTF-8; ``pooling`` or
+        ``batch_size`` cannot be; a file of the cache is damaged.
+    """
+    if model.tokenizer is None:
+        raise ValueError("The model has no tokenizer; give LanguageModel.tokenizer, e.g. read by load().")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    check_texts(texts)
+    kept = KeptVectors(cache, model, pooling, normalize)
+    keys = [text_key(text) for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
+    task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
+    made = (
+        (done, _vectors(model.module, model.params, ids, mask, pooling, normalize))
+        for done, ids, mask in _batches(model, list(missing), list(missing.values()), batch_size)
+    )
+    # A batch is read once the next is under way, so that the device does not wait for the disk.
+    for (done, vectors), _ in itertools.pairwise(itertools.chain(made, [([], None)])):
+        kept.add(done, np.asarray(vectors)[: len(done)])
+        task.update(len(done))
+    kept.flush()
+    task.finish()
+    return kept.read(keys, model.config.dim)
+
+
+def _batches(
+    model: LanguageModel, keys: list[bytes], texts: list[str], batch_size: int
+) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
+    """``keys, ids i32[B, T], mask bool[B, T]``, the longest texts first; the last batch is filled up with padding."""
+    tokens = model.tokenizer(texts) if model.tokenizer and texts else []
+    order = sorted(range(len(texts)), key=lambda index: -len(tokens[index]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        lengths = np.zeros(batch_size, np.int32)
+        lengths[: len(chosen)] = [len(tokens[index]) for index in chosen]
+        ids = np.zeros((batch_size, _padded(int(lengths[0]), model.config.max_length)), np.int32)
+        for row, index in enumerate(chosen):
+            ids[row, : lengths[row]] = tokens[index]
+        yield [keys[index] for index in chosen], ids, np.arange(ids.shape[1]) < lengths[:, None]
+
+
+def _padded(length: int, max_length: int) -> int:
+    """The length that a text is padded to, no longer than the model's positions."""
+    return min(next((rung for rung in LENGTHS if rung >= length), -(-length // LENGTHS[-1]) * LENGTHS[-1]), max_length)
+
+
+@functools.partial(jax.jit, static_argnames=("module", "pooling", "normalize"))
+def _vectors(module: Transformer, params: PyTree, ids: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array:
+    hidden: Any = module.apply(params, ids, mask)
+    pooled = pool(hidden, mask, pooling)
+    if not normalize:
+        return pooled
+    return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
