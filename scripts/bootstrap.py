@@ -17,6 +17,7 @@ constraints change; otherwise it is used as it is.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -255,35 +256,37 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "MPLBACKEND": "Agg",
     }
-    for name, command in steps(environment).items() if complete else ():
-        start = time.monotonic()
-        if name.endswith("--smoke"):
-            with tempfile.TemporaryDirectory(prefix="recjax-smoke-") as folder:
-                done = run_step(command, variables, folder)
-        else:
-            done = run_step(command, variables, str(ROOT))
-        if done.returncode:
-            print(done.stdout, end="")
-            sys.exit(f"[bootstrap] {name} failed with exit status {done.returncode}.")
-        say(f"{name}: passed in {time.monotonic() - start:.1f} s")
+    # Compilation keeps one core busy, so a complete run uses all of them; files of tests stay whole for their fixtures.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        checks = steps(environment) if complete else {}
+        running = {name: pool.submit(run_step, name, command, variables) for name, command in checks.items()}
+        for name, step in running.items():
+            done, seconds = step.result()
+            if done.returncode:
+                pool.shutdown(cancel_futures=True)
+                print(done.stdout, end="")
+                sys.exit(f"[bootstrap] {name} failed with exit status {done.returncode}.")
+            say(f"{name}: passed in {seconds:.1f} s")
     os.chdir(ROOT)
-    # Compilation keeps one core busy, so the complete run uses all of them; files stay whole for their fixtures.
     workers = ["-n", "auto", "--dist", "loadfile"] if complete else []
     become([environment.program("python"), "-m", "pytest", *workers, *arguments], variables)
 
 
-def run_step(command: list[str], variables: dict[str, str], folder: str) -> subprocess.CompletedProcess:
-    """Runs one check in ``folder`` and keeps what it prints for the case that it fails."""
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+def run_step(name: str, command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
+    """Runs one check, a smoke run in a folder of its own; keeps what it prints for the case that it fails."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="recjax-smoke-") as folder:
+        done = subprocess.run(
+            command,
+            cwd=folder if name.endswith("--smoke") else ROOT,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    return done, time.monotonic() - start
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
