@@ -81,20 +81,22 @@ def _search(
     beam: int,
 ) -> tuple[Array, Array]:
     def of_user(user: Array, exclude: Array) -> tuple[Array, Array]:
-        node, codes, score = jnp.zeros(1, jnp.int32), jnp.zeros((1, 0), jnp.int32), jnp.zeros(1)
-        for depth, num_nodes in enumerate(tree.num_nodes[1:]):
+        def children(depth: int, node: Array, codes: Array, score: Array) -> tuple[Array, Array]:
             users = jnp.broadcast_to(user, (len(node), len(user)))
-            log_probs = retriever.apply(params, users, codes, method="next_code")
-            child, total = _children(tree, depth, node, score, jnp.asarray(log_probs))
-            if depth == len(tree.first_child) - 1:
-                return _best_items(total, tree.item[child], exclude, k)
-            score, place = lax.top_k(total, min(beam, num_nodes, len(total)))
+            log_probs = jnp.asarray(retriever.apply(params, users, codes, method="next_code"))
+            return _children(tree, depth, node, score, log_probs)
+
+        node, codes, score = jnp.zeros(1, jnp.int32), jnp.zeros((1, 0), jnp.int32), jnp.zeros(1)
+        for depth, num_nodes in enumerate(tree.num_nodes[1:-1]):
+            child, total = children(depth, node, codes, score)
+            place = lax.top_k(total, min(beam, num_nodes, len(total)))[1]
             # In the order of their codes, so that the next ranking breaks ties by it too.
             place = jnp.sort(place)
             node, score = child[place], total[place]
-            said = codes[place // tree.most_children[depth]], tree.last_code[depth][node][:, None]
-            codes = jnp.concatenate(said, axis=-1)
-        raise AssertionError("a tree has at least one level")
+            said = tree.last_code[depth][node]
+            codes = jnp.concatenate([codes[place // tree.most_children[depth]], said[:, None]], axis=-1)
+        child, total = children(len(tree.first_child) - 1, node, codes, score)
+        return _best_items(total, tree.item[child], exclude, k)
 
     users = jnp.asarray(retriever.apply(params, observation, ids, method="represent"))
     return jax.vmap(of_user)(users, exclude)
