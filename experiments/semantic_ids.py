@@ -74,6 +74,8 @@ class Config:
     """Codes of a level."""
     dim: int = 64
     """Width of vectors."""
+    blocks: int = 2
+    """Transformer blocks over histories."""
     epochs: int = 60
     """At most; training stops after six without a better NDCG@10 of the validation items."""
     history_length: int = 50
@@ -99,8 +101,8 @@ class Config:
 
 
 SMOKE: dict[str, Any] = {
-    "models": MODELS[1:], "levels": 2, "codebook_size": 6, "dim": 8, "epochs": 1, "history_length": 8, "batch_size": 16,
-    "beam": 8, "seeds": 1,
+    "models": MODELS[2:], "vectors": "features", "levels": 2, "codebook_size": 6, "dim": 8, "blocks": 1, "epochs": 1,
+    "history_length": 8, "batch_size": 16, "beam": 8, "seeds": 1,
 }  # fmt: skip
 
 
@@ -191,7 +193,7 @@ def semantic_ids(model: str, vectors: np.ndarray, seed: int, config: Config) -> 
 
 def encoder(config: Config) -> Callable[..., Any]:
     block = {"num_heads": 1, "norm": "query", "expansion": 1, "activation": "relu"}  # that of SASRec
-    return functools.partial(nn.SelfAttentionEncoder, num_blocks=2, dropout=config.dropout, **block)
+    return functools.partial(nn.SelfAttentionEncoder, num_blocks=config.blocks, dropout=config.dropout, **block)
 
 
 def sasrec(of: Problem, config: Config) -> nn.Recommendation:
