@@ -41,18 +41,20 @@ def auxiliary_losses(module: Recommendation, config: Any, items: Items, similar:
     """
     found = []
     if config.contrastive:
-        found.append(Auxiliary("contrastive", config.contrastive, _contrastive(module, config, similar)))
+        found.append(
+            Auxiliary("contrastive", config.contrastive, _contrastive(module, config, items.num_items, similar))
+        )
     if config.attributes:
-        if items.multi_hot is None:
+        if getattr(items, "multi_hot", None) is None:
             raise ValueError(f"SequenceConfig.attributes is {config.attributes}, but items.multi_hot is None.")
         found.append(Auxiliary("attributes", config.attributes, _attributes(module)))
     return tuple(found)
 
 
-def _contrastive(module: Recommendation, config: Any, similar: Array | None) -> Callable[..., Array]:
+def _contrastive(module: Recommendation, config: Any, num_items: int, similar: Array | None) -> Callable[..., Array]:
     options: dict[str, Any] = {}
     if "mask" in config.views:
-        options["mask_id"] = module.num_items
+        options["mask_id"] = num_items
     if {"insert", "substitute"} & set(config.views):
         if similar is None:
             raise ValueError(

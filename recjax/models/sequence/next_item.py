@@ -55,12 +55,23 @@ def next_item_loss(
     """The loss of batches ``(observation, target, items)``, a mean over the targets that are items.
 
     Args:
-      module: the recommender.
+      module: the recommender. One that has a method ``next_item_loss(observation, target, items, *,
+        every_position)`` says itself what its loss is, and ``config.loss`` must be None.
       config: the loss and its negatives.
       targets: ``i32[n]`` all items that are ever targets; how often each occurs is its popularity.
       every_position: whether ``target`` is ``i32[B, L]``, what follows each position of the
         history, rather than ``i32[B]``, what follows the history.
+
+    Raises:
+      ValueError: the module has a loss of its own, and ``config`` names another.
     """
+    if has_own_loss(module):
+        if config.loss is not None:
+            raise ValueError(
+                f"{type(config).__name__}.loss is {config.loss!r}, but {type(module).__name__} has a loss of its own;"
+                " leave it None."
+            )
+        return _own_loss(module, every_position)
     name = config.loss_for(module.num_items)
     options = {"every_position": True} if every_position else {}
     if name == "softmax":
@@ -81,6 +92,11 @@ def next_item_loss(
         return _mean_over(is_item(target, module.num_items), each), {}
 
     return sampled
+
+
+def has_own_loss(module: Any) -> bool:
+    """Whether a module says itself what the loss of the next item is."""
+    return hasattr(module, "next_item_loss")
 
 
 def is_item(ids: Array, num_items: int) -> Array:
@@ -116,6 +132,14 @@ def _sampler(
     if config.sampler == "mixed":
         return lambda key, target: negatives.mixed(key, target, config.negatives, occurring)
     return lambda key, target: negatives.in_batch(target, occurring)
+
+
+def _own_loss(module: Any, every_position: bool) -> LossFn:
+    def own(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
+        options = {"every_position": every_position, "method": "next_item_loss", "rngs": {"dropout": key}}
+        return module.apply(params, *batch, **options), {}
+
+    return own
 
 
 def _softmax(module: Recommendation, options: dict[str, Any]) -> LossFn:

@@ -32,7 +32,14 @@ from recjax.fit import (
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.next_item import WHOLE_CATALOGUE, NextItemConfig, each_event, is_item, next_item_loss
+from recjax.models.sequence.next_item import (
+    WHOLE_CATALOGUE,
+    NextItemConfig,
+    each_event,
+    has_own_loss,
+    is_item,
+    next_item_loss,
+)
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
@@ -128,15 +135,15 @@ class _Log:
     sequences: Sequences
     users: Array
     bucket: Array
-    items: Items
+    items: Items | PyTree
     context: Array | None = None
     base: PyTree = None
 
 
 def fit_sequences(
-    module: Recommendation,
+    module: Recommendation | Any,
     sequences: Sequences,
-    items: Items,
+    items: Items | PyTree,
     config: SequenceConfig = SequenceConfig(),
     *,
     key: Array,
@@ -157,9 +164,10 @@ def fit_sequences(
     sorted by length into their parts, so that little padding is computed.
 
     Args:
-      module: the recommender; its encoder must know ``every_position``.
+      module: the recommender; its encoder must know ``every_position``. A module with a loss of its own,
+        such as :class:`recjax.models.semantic_ids.GenerativeRetriever`, is trained by that.
       sequences: the training log.
-      items: features of all items.
+      items: features of all items, or what else the module reads of them.
       config: how to train.
       key: of the initial parameters, the shuffles and dropout.
       params: where to start, e.g. what was trained on another log; fresh ones by default.
@@ -187,15 +195,15 @@ def fit_sequences(
     if config.windows == "all":
         sequences, owner = _cut(sequences, config.history_length)
         context = None if context is None else context[owner]
-    log, lengths, targets_per_user = _arrange(module, sequences, items, config)
+    log, lengths, targets_per_user = _arrange(sequences, items, config)
     log = dataclasses.replace(log, context=context)
     num_users = len(log.users)
     batch_size = min(config.batch_size, num_users)
     steps = config.epochs * -(-num_users // batch_size)
     events = np.asarray(sequences.items)
-    predict = next_item_loss(module, config, events[events < module.num_items], every_position=True)
+    predict = next_item_loss(module, config, events[events < items.num_items], every_position=True)
     auxiliary = auxiliary_losses(module, config, items, similar)
-    examples = _cloze(config, module.num_items) if config.objective == "cloze" else _next(config)
+    examples = _cloze(config, items.num_items) if config.objective == "cloze" else _next(config)
 
     def gather(log: _Log, indices: Array) -> PyTree:
         users = log.users[indices]
@@ -214,7 +222,7 @@ def fit_sequences(
             seen, target = examples(mask_key, window)
             loss, metrics = predict(params, (seen, target, items), predict_key)
             # A mean over the batch, whatever the share of its targets that this part has.
-            loss *= is_item(target, module.num_items).sum() / (len(target) * targets_per_user)
+            loss *= is_item(target, items.num_items).sum() / (len(target) * targets_per_user)
             for (name, weight, term), key in zip(auxiliary, keys, strict=True):
                 metrics[name] = term(params, window, items, key)
                 loss += weight * metrics[name]
@@ -231,7 +239,7 @@ def fit_sequences(
         log, variables = dataclasses.replace(log, base=params), adaptation.init(init_key, params)
     fitted = fit_epochs(
         Switch(lambda batch: batch[1].max(), tuple(map(of_length, lengths))),
-        _optimizer(config, module.num_items, steps, whole=adaptation is not None),
+        _optimizer(config, items.num_items, steps, whole=adaptation is not None or has_own_loss(module)),
         variables,
         log,
         key=fit_key,
@@ -302,11 +310,11 @@ def _cut(sequences: Sequences, length: int) -> tuple[Sequences, np.ndarray]:
 
 
 def _arrange(
-    module: Recommendation, sequences: Sequences, items: Items, config: SequenceConfig
+    sequences: Sequences, items: Items | PyTree, config: SequenceConfig
 ) -> tuple[_Log, tuple[int, ...], float]:
     """The users with something to predict, the lengths to compute them at, and how many targets one has on average."""
     starts, ids = np.asarray(sequences.starts), np.asarray(sequences.items)
-    is_target = (ids < module.num_items) & _is_target(config, np.asarray(sequences.behaviours))
+    is_target = (ids < items.num_items) & _is_target(config, np.asarray(sequences.behaviours))
     known = np.concatenate([[0], np.cumsum(is_target)])
     read = config.history_length + (config.objective == "cloze")
     targets = known[starts[1:]] - known[np.maximum(starts[:-1], starts[1:] - read)]

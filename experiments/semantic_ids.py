@@ -1,0 +1,345 @@
+"""Items as codes: how well ids are used, and what a retriever that generates them scores beside SASRec.
+
+    python experiments/semantic_ids.py --data ml-100k                            # ALS vectors, 3 seeds
+    python experiments/semantic_ids.py --data amazon-beauty --vectors sasrec     # those of the SASRec beside it
+    python experiments/semantic_ids.py --data ml-100k --vectors titles.npy       # your own, one row an item
+    python experiments/semantic_ids.py --smoke                                   # a generated log, seconds
+
+Item vectors become ids by residual k-means and by an RQ-VAE; items of the same codes are told apart by one
+more level (TIGER) or moved to free codes. A generative retriever learns each kind of ids from whole
+histories, and ranks by a search among the ids that exist. SASRec has the same width, blocks, epochs, batches
+and early stopping. Leave one out, the whole catalogue ranked, seen items left out; the best epoch by NDCG@10
+of the validation items of ``--validation-users`` users. One table: use of codes, collisions before they are
+resolved and after, Recall and NDCG at 5 and 10, mean and half the range over seeds.
+
+Every training writes one JSON file below ``--out``, and its checkpoints below ``--work``; a run that was
+killed and is started again goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recjax import data, nn
+from recjax.data import Dataset, NextItems, Sequences
+from recjax.eval import Protocol, evaluate, positions, ranking_metrics
+from recjax.fit import Checkpoints, EarlyStopping, Progress
+from recjax.models.collaborative import als
+from recjax.models.semantic_ids import (
+    GenerativeRetriever,
+    RQVAEConfig,
+    SemanticIds,
+    beam_search,
+    codebook_use,
+    fit_rq_vae,
+    prefix_tree,
+    residual_kmeans,
+    with_extra_level,
+    with_free_codes,
+)
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import Items, PyTree
+
+METRICS = {"Recall@5": "recall@5", "NDCG@5": "ndcg@5", "Recall@10": "recall@10", "NDCG@10": "ndcg@10"}
+MODELS = ("k-means, extra level", "k-means, free codes", "rq-vae, extra level", "sasrec")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: str = "ml-100k"
+    """Named data set."""
+    vectors: str = "als"
+    """What ids are made of: "als" factors, "sasrec" vectors, "features" (multi-hot), or a .npy file f32[N, D]."""
+    models: tuple[str, ...] = MODELS
+    """What to train."""
+    levels: int = 3
+    """Codes of an id, before collisions are resolved."""
+    codebook_size: int = 64
+    """Codes of a level."""
+    dim: int = 64
+    """Width of vectors."""
+    blocks: int = 2
+    """Transformer blocks over histories."""
+    epochs: int = 60
+    """At most; training stops after six without a better NDCG@10 of the validation items."""
+    history_length: int = 50
+    """Events that a model sees."""
+    batch_size: int = 128
+    """Users in a batch."""
+    learning_rate: float = 2e-3
+    """Of all models."""
+    dropout: float = 0.2
+    """Of all models."""
+    beam: int = 50
+    """Beginnings of ids that are followed at once."""
+    validation_users: int = 2000
+    """Users that are ranked after each epoch, at most."""
+    seeds: int = 3
+    """Trainings of each model."""
+    out: Path = Path("experiments/results/semantic_ids")
+    """Where the JSON files go."""
+    work: Path = Path("runs/semantic_ids")
+    """Where checkpoints go."""
+    smoke: bool = False
+    """A small generated log: checks that the script runs."""
+
+
+SMOKE: dict[str, Any] = {
+    "models": MODELS[2:], "vectors": "features", "levels": 2, "codebook_size": 6, "dim": 8, "blocks": 1, "epochs": 1,
+    "history_length": 8, "batch_size": 16, "beam": 8, "seeds": 1,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A log and what is asked of it.
+
+    Attributes:
+      dataset: names and features.
+      log: the training events.
+      items: ids alone.
+      parts: what is known and asked for, of some validation users and of all test users.
+      protocol: how it is measured.
+    """
+
+    dataset: Dataset
+    log: Sequences
+    items: Items
+    parts: tuple[NextItems, NextItems]
+    protocol: Protocol
+
+
+Rank = Callable[[PyTree, NextItems], dict[str, float]]
+"""``(params, task) -> metrics``."""
+
+
+def generated() -> Dataset:
+    """Users who walk along a ring of items with eight attributes."""
+    user, step = np.divmod(np.arange(48 * 12), 12)
+    item = (np.random.default_rng(0).integers(0, 24, 48)[user] + step) % 24
+    frame = pl.DataFrame({"user": user, "item": item, "timestamp": step})
+    dataset, _ = data.from_frame(frame, data.Columns(time="timestamp"), time_format="s", name="ring")
+    eighth = np.arange(dataset.num_items)[:, None] % 8 == np.arange(8)[None]
+    return dataclasses.replace(dataset, multi_hot=eighth.astype(np.float32), genres=tuple(map(str, range(8))))
+
+
+def problem(dataset: Dataset, config: Config) -> Problem:
+    split = data.leave_one_out(dataset.interactions)
+    validation = data.next_items(split.train, split.validation, dataset.num_users, config.history_length)
+    known = data.concatenate(split.train, split.validation)
+    test = data.next_items(known, split.test, dataset.num_users, config.history_length)
+    protocol = Protocol(split=split.protocol, history_length=config.history_length, ks=(5, 10))
+    some = np.random.default_rng(0).permutation(dataset.num_users)[: config.validation_users]
+    return Problem(
+        dataset,
+        data.sequences(split.train, dataset.num_users),
+        data.item_features(dataset, split.train).without_features(),
+        (jax.tree.map(lambda leaf: leaf[some], validation), test),
+        protocol,
+    )
+
+
+def item_vectors(of: Problem, seed: int, config: Config) -> np.ndarray:
+    """``f32[N, D]``, what ids are made of."""
+    if config.vectors == "als":
+        train = data.leave_one_out(of.dataset.interactions).train
+        return np.asarray(als(train, of.dataset.num_items, factors=32, key=jax.random.key(seed)).items)
+    if config.vectors == "sasrec":
+        module = sasrec(of, config)
+        params, _ = train(of, module, of.items, sasrec_rank(of, module), "sasrec", seed, config)
+        return np.asarray(module.apply(params, of.items, method="item_index").vectors)
+    if config.vectors == "features":
+        if of.dataset.multi_hot is None:
+            raise SystemExit(f"{of.dataset.name} has no features; use --vectors als, sasrec or a .npy file.")
+        return np.asarray(of.dataset.multi_hot, np.float32)
+    found = np.load(config.vectors)
+    if len(found) != of.dataset.num_items:
+        raise SystemExit(f"{config.vectors} has {len(found)} rows, but {of.dataset.name} {of.dataset.num_items} items.")
+    return found
+
+
+def semantic_ids(model: str, vectors: np.ndarray, seed: int, config: Config) -> tuple[SemanticIds, SemanticIds]:
+    """Ids before and after collisions are resolved."""
+    quantizer, resolved = model.split(", ")
+    # Directions alone: popular items have long vectors, and would have the codes to themselves.
+    unit = jnp.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
+    key, size = jax.random.key(seed), config.codebook_size
+    if quantizer == "k-means":
+        ids = residual_kmeans(unit, levels=config.levels, codebook_size=size, key=key)
+    else:
+        epochs = 5 if config.smoke else 300
+        ids = fit_rq_vae(unit, RQVAEConfig(levels=config.levels, codebook_size=size, epochs=epochs), key=key)
+    if resolved == "free codes":
+        return ids, with_free_codes(ids, unit)
+    shared = int(np.unique(np.asarray(ids.codes), axis=0, return_counts=True)[1].max())
+    return ids, with_extra_level(ids, size=max(size, shared))
+
+
+def encoder(config: Config) -> Callable[..., Any]:
+    block = {"num_heads": 1, "norm": "query", "expansion": 1, "activation": "relu"}  # that of SASRec
+    return functools.partial(nn.SelfAttentionEncoder, num_blocks=config.blocks, dropout=config.dropout, **block)
+
+
+def sasrec(of: Problem, config: Config) -> nn.Recommendation:
+    return nn.Recommendation(
+        of.dataset.num_items, dim=config.dim, encoder=encoder(config), use_behaviour=False, project=False,
+        normalized=False, temperature=1.0, item_norm=0.2,
+    )  # fmt: skip
+
+
+def sasrec_rank(of: Problem, module: nn.Recommendation) -> Rank:
+    def rank(params: PyTree, task: NextItems) -> dict[str, float]:
+        score = nn.scorer(module, params, of.items)
+        return evaluate(score, task.observation, task.targets, of.protocol, seen=task.seen).metrics
+
+    return rank
+
+
+def beam_rank(of: Problem, retriever: GenerativeRetriever, ids: SemanticIds, config: Config) -> Rank:
+    tree, size = prefix_tree(ids), 128
+
+    def rank(params: PyTree, task: NextItems) -> dict[str, float]:
+        users, ranked = len(task.targets), []
+        for start in range(0, users, size):
+            # The last batch is filled up by repeating the last user, so that all have one shape.
+            rows = np.minimum(np.arange(start, start + size), users - 1)
+            observation, seen = jax.tree.map(lambda leaf: leaf[rows], (task.observation, task.seen))  # noqa: B023
+            _, items = beam_search(
+                retriever, params, observation, ids, tree, max(of.protocol.ks), beam=config.beam, exclude=seen
+            )
+            ranked.append(np.asarray(items))
+        ranks = positions(jnp.asarray(np.concatenate(ranked)[:users]), task.targets[:, None])
+        return {name: float(np.nanmean(value)) for name, value in ranking_metrics(ranks, of.protocol.ks).items()}
+
+    return rank
+
+
+def train(
+    of: Problem, module: Any, items: Any, rank: Rank, model: str, seed: int, config: Config
+) -> tuple[PyTree, dict[str, Any]]:
+    """The best parameters and how training went; goes on from its checkpoints, also when it is done."""
+    training = SequenceConfig(
+        epochs=config.epochs, batch_size=config.batch_size, history_length=config.history_length,
+        learning_rate=config.learning_rate, lengths=1 if config.smoke else 6,
+    )  # fmt: skip
+    with Progress(enabled=not config.smoke) as progress:
+        fitted = fit_sequences(
+            module,
+            of.log,
+            items,
+            training,
+            key=jax.random.key(seed),
+            callback=lambda epoch, params: {"ndcg@10": rank(params, of.parts[0])["ndcg@10"]},
+            early_stopping=EarlyStopping("ndcg@10", 6),
+            progress=progress,
+            checkpoints=Checkpoints(config.work / name_of(model, seed, config), keep=1),
+        )
+    return fitted.params, {"epochs": len(fitted.history), "best_epoch": fitted.best_epoch}
+
+
+def run(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
+    """One training: its result, ready for JSON."""
+    started, codes = time.perf_counter(), {}
+    if model == "sasrec":
+        module: Any = sasrec(of, config)
+        items: Any = of.items
+        rank = sasrec_rank(of, module)
+    else:
+        before, items = semantic_ids(model, item_vectors(of, seed, config), seed, config)
+        codes = {"before": dataclasses.asdict(codebook_use(before)), "after": dataclasses.asdict(codebook_use(items))}
+        module = GenerativeRetriever(
+            items.level_sizes, dim=config.dim, encoder=encoder(config), use_behaviour=False, dropout=config.dropout
+        )
+        rank = beam_rank(of, module, items, config)
+    params, trained = train(of, module, items, rank, model, seed, config)
+    found = rank(params, of.parts[1])
+    return {
+        "data": of.dataset.name,
+        "model": model,
+        "seed": seed,
+        "config": stated(config),
+        "protocol": str(of.protocol),
+        "codes": codes,
+        "test": {short: found[name] for short, name in METRICS.items()},
+        **trained,
+        "seconds": round(time.perf_counter() - started, 1),
+        "jax": jax.__version__,
+    }
+
+
+def stated(config: Config) -> dict[str, Any]:
+    """What a training depends on."""
+    others = ("models", "seeds", "out", "work")
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in others}
+
+
+def name_of(model: str, seed: int, config: Config) -> str:
+    recipe = hashlib.sha256(json.dumps(stated(config), sort_keys=True).encode()).hexdigest()[:12]
+    return f"{config.data}-{model.replace(', ', '-').replace(' ', '_')}-{recipe}-{seed}"
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One row a model."""
+    vectors = results[0]["config"]["vectors"]
+    title = f"{results[0]['data']}, ids of {vectors} vectors, test items"
+    table = Table(title=title, caption=results[0]["protocol"], title_justify="left", caption_justify="left")
+    table.add_column("model")
+    for heading in ("codes used", "perplexity", "colliding", "after", *METRICS, "epochs"):
+        table.add_column(heading, justify="right")
+    for model in dict.fromkeys(result["model"] for result in results):
+        found = [result for result in results if result["model"] == model]
+        use = ["–"] * 4
+        if found[0]["codes"]:
+            before = [result["codes"]["before"] for result in found]
+            use = [" / ".join(f"{x:.2f}" for x in np.mean([each["used"] for each in before], axis=0))]
+            use += [" / ".join(f"{x:.0f}" for x in np.mean([each["perplexity"] for each in before], axis=0))]
+            use += [f"{np.mean([each['colliding'] for each in before]):.3f}"]
+            use += [f"{np.mean([result['codes']['after']['colliding'] for result in found]):.3f}"]
+        cells = [_spread([result["test"][metric] for result in found]) for metric in METRICS]
+        table.add_row(model, *use, *cells, ", ".join(str(result["epochs"]) for result in found))
+    Console(width=160).print(table)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.4f}" + (f" ± {np.ptp(values) / 2:.4f}" if len(values) > 1 else "")
+
+
+def main(config: Config) -> None:
+    unknown = set(config.models) - set(MODELS)
+    if unknown:
+        raise SystemExit(f"There are no models {sorted(unknown)}; choose of {', '.join(MODELS)}.")
+    of = problem(generated() if config.smoke else data.load(config.data), config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for seed in range(config.seeds):
+        for model in config.models:
+            path = config.out / f"{name_of(model, seed, config)}.json"
+            if not path.exists():
+                path.write_text(json.dumps(run(of, model, seed, config), indent=1) + "\n")
+            results.append(json.loads(path.read_text()))
+    show(results)
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            main(dataclasses.replace(chosen, **SMOKE, out=Path(folder), work=Path(folder) / "work"))
+    else:
+        main(chosen)
