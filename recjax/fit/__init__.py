@@ -15,7 +15,7 @@
 True
 """
 
-from recjax.fit.adapt import Adaptation, lora, only
+from recjax.fit.adapt import Adaptation, Select, chain, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
@@ -52,11 +52,13 @@ __all__ = [
     "Progress",
     "RowWise",
     "Schedule",
+    "Select",
     "Switch",
     "Task",
     "TrainState",
     "Update",
     "adamw",
+    "chain",
     "constant",
     "cosine",
     "descend",
