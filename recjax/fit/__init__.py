@@ -32,10 +32,11 @@ from recjax.fit.epochs import (
     shuffled_in_order,
     take,
 )
+from recjax.fit.layers import layer_wise
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
-from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
+from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update
 
 __all__ = [
     "Adaptation",
@@ -57,6 +58,7 @@ __all__ = [
     "Task",
     "TrainState",
     "Update",
+    "adafactor",
     "adamw",
     "chain",
     "constant",
@@ -64,6 +66,7 @@ __all__ = [
     "descend",
     "fit_epochs",
     "gradient_step",
+    "layer_wise",
     "learning_rates",
     "linear",
     "linear_decay",
