@@ -49,7 +49,7 @@ from recjax.models.text.transformer import (
     run_layers,
     slice_layers,
 )
-from recjax.models.text.tuning import FittedText, TextConfig, fit_text
+from recjax.models.text.tuning import FittedText, TextConfig, TextLoss, fit_text, text_loss
 
 __all__ = [
     "FittedText",
@@ -62,6 +62,7 @@ __all__ = [
     "Pretrained",
     "Synonyms",
     "TextConfig",
+    "TextLoss",
     "TextTokenizer",
     "Transformer",
     "Translator",
@@ -92,6 +93,7 @@ __all__ = [
     "save",
     "slice_layers",
     "swap_words",
+    "text_loss",
     "to_hugging_face",
     "train_wordpiece",
     "vocabulary",

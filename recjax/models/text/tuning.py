@@ -192,9 +192,8 @@ def fit_text(
     References:
       Gururangan et al., "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", ACL 2020.
     """
-    check_objective(model, config.objective)
-    module = _with_dropout(model.module, config)
-    loss_of, corpus, lengths, targets_per_text = _prepare(model, module, texts, config)
+    loss_of = text_loss(model, config)
+    corpus, lengths, targets_per_text = _prepare(model, texts, config)
     num_texts = len(corpus.bucket)
     batch_size = min(config.batch_size, num_texts)
 
@@ -236,8 +235,14 @@ def fit_text(
     return FittedText(_learned(model, expand, fitted.params), fitted.params, fitted.history, fitted.best_epoch)
 
 
-def text_loss(model: LanguageModel, module: Transformer, config: TextConfig) -> TextLoss:
-    """The loss of an objective, with dropout."""
+def text_loss(model: LanguageModel, config: TextConfig) -> TextLoss:
+    """The loss of an objective, with dropout, to be differentiated by parameters or to stand beside other losses.
+
+    Raises:
+      ValueError: the model cannot be trained by the objective.
+    """
+    check_objective(model, config.objective)
+    module = _with_dropout(model.module, config)
     if config.objective == "masked":
         tokens = vocabulary(model)
 
@@ -261,10 +266,8 @@ def text_loss(model: LanguageModel, module: Transformer, config: TextConfig) -> 
     return contrastive
 
 
-def _prepare(
-    model: LanguageModel, module: Transformer, texts: Sequence[Any], config: TextConfig
-) -> tuple[TextLoss, Corpus, tuple[int, ...], float]:
-    """The loss, the texts on the device, the lengths they are padded to, and how many targets one has on average."""
+def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> tuple[Corpus, tuple[int, ...], float]:
+    """The texts on the device, the lengths they are padded to, and how many targets one has on average."""
     fields = columns(texts, config.objective == "pairs")
     tokenizer: Any = model.tokenizer
     tokens = [found for field in fields for found in tokenizer(field)]
@@ -281,7 +284,7 @@ def _prepare(
                 f" {config.batch_size}, accumulate {config.accumulate} and {targets.sum()} texts a part has one."
             )
     corpus, lengths = make_corpus(model, fields, targets, tokens, config.lengths)
-    return text_loss(model, module, config), corpus, lengths, float(targets[targets > 0].mean())
+    return corpus, lengths, float(targets[targets > 0].mean())
 
 
 def _with_dropout(module: Transformer, config: TextConfig) -> Transformer:
