@@ -104,7 +104,7 @@ def held_out(config: Config, model: text.LanguageModel, training: text.TextConfi
     if training.objective in ("masked", "causal"):
         return text.evaluate_text(model, texts, training.objective, key=jax.random.key(config.seed))
     sides = list(zip(*texts, strict=True)) if training.objective == "pairs" else [texts]
-    tokens = [[side[:64] for side in model.tokenizer(list(one))] for one in sides]
+    tokens = [model.tokenizer(list(one)) for one in sides]
     longest = max(len(ids) for side in tokens for ids in side)
     mask = np.array([[np.arange(longest) < len(ids) for ids in side] for side in tokens])
     ids = np.array([[np.pad(ids, (0, longest - len(ids))) for ids in side] for side in tokens])

@@ -278,10 +278,12 @@ def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> 
         targets = np.maximum(counts[0] - 1, 0)
     else:
         targets = (counts > 0).all(axis=0).astype(int)
-        if min(config.batch_size // math.gcd(config.accumulate, config.batch_size), targets.sum()) == 1:
+        batch_size = min(config.batch_size, int(targets.sum()))
+        if batch_size and batch_size // math.gcd(config.accumulate, batch_size) == 1:
             raise ValueError(
                 f"objective {config.objective!r} compares the texts of a part of a batch, but with batch_size"
-                f" {config.batch_size}, accumulate {config.accumulate} and {targets.sum()} texts a part has one."
+                f" {batch_size} and accumulate {config.accumulate} a part has one text; lower accumulate or give more"
+                " texts."
             )
     corpus, lengths = make_corpus(model, fields, targets, tokens, config.lengths)
     return corpus, lengths, float(targets[targets > 0].mean())

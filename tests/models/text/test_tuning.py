@@ -17,8 +17,9 @@ TEXTS = [f"{title} {kind}" for title in ("toy story", "good morning", "space ody
 FAST = {"batch_size": 8, "learning_rate": 0.02, "schedule": "constant", "weight_decay": 0.0}
 
 
-def make(family, tokenizer, dropout=0.0):
-    shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16, "dropout": dropout}
+def make(family, tokenizer, dropout=0.0, scale=0.02):
+    shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16}
+    shape |= {"dropout": dropout, "initializer_range": scale}
     config = text.LanguageConfig(family, vocab_size=61, max_length=24, **shape)
     return text.initialize(config, jax.random.key(0), tokenizer)
 
@@ -54,14 +55,14 @@ def test_the_loss_falls_from_scratch(objective, bert, llama):
 @pytest.mark.parametrize("dropout", [None, 0.0])
 def test_without_learning_and_dropout_the_loss_of_training_is_that_of_evaluation(dropout, tokenizer):
     """In whatever batches, parts and lengths; with the dropout of the model it is not."""
-    model, texts = make("llama", tokenizer, 0.3), [one for one in TEXTS if one][:20]
+    model, texts = make("llama", tokenizer, 0.3, scale=0.5), [one for one in TEXTS if one][:20]
     config = text.TextConfig(
         "causal", batch_size=10, accumulate=2, lengths=3, learning_rate=1e-12, schedule="constant", weight_decay=0.0,
         dropout=dropout,
     )  # fmt: skip
     (row,) = text.fit_text(model, texts, config, key=jax.random.key(0)).history
     apart = abs(row["loss"] - text.evaluate_text(model, texts, "causal"))
-    assert apart > 1e-3 if dropout is None else apart < 1e-4
+    assert apart > 0.02 if dropout is None else apart < 1e-3
 
 
 def test_resumed_training_equals_that_which_never_stopped(bert, tmp_path):
@@ -157,7 +158,13 @@ def test_errors_of_the_config(options, message):
         ("bert", ["", ""], {}, "None of the 2 examples has enough tokens to learn from"),
         ("bert", ["toy", 3], {}, r"texts\[1\] is 3, a int"),
         ("bert", [("toy", "story"), ("toy",)], {"objective": "pairs"}, r"texts\[1\] is \('toy',\);.*needs two texts"),
-        ("bert", ["toy"] * 4, {"objective": "simcse", "batch_size": 4, "accumulate": 4}, "accumulate 4 and 4 texts a"),
+        (
+            "bert",
+            ["toy"] * 4,
+            {"objective": "simcse", "batch_size": 4, "accumulate": 4},
+            "batch_size 4 and accumulate 4 a part",
+        ),
+        ("bert", ["toy"] * 2, {"objective": "simcse", "accumulate": 8}, "batch_size 2 and accumulate 8 a part has one"),
         ("bert", ["toy"] * 4, {"objective": "simcse", "dropout": 0.0}, "the model has none; set TextConfig.dropout"),
         ("llama", ["toy"], {}, "'masked', but 'llama' sees nothing that comes later"),
     ],
