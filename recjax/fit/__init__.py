@@ -15,7 +15,7 @@
 True
 """
 
-from recjax.fit.adapt import Adaptation, lora, only
+from recjax.fit.adapt import Adaptation, Select, chain, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
@@ -32,10 +32,11 @@ from recjax.fit.epochs import (
     shuffled_in_order,
     take,
 )
+from recjax.fit.layers import layer_wise
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
-from recjax.fit.step import LossFn, TrainState, Update, adamw, gradient_step, make_update
+from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update
 
 __all__ = [
     "Adaptation",
@@ -52,16 +53,20 @@ __all__ = [
     "Progress",
     "RowWise",
     "Schedule",
+    "Select",
     "Switch",
     "Task",
     "TrainState",
     "Update",
+    "adafactor",
     "adamw",
+    "chain",
     "constant",
     "cosine",
     "descend",
     "fit_epochs",
     "gradient_step",
+    "layer_wise",
     "learning_rates",
     "linear",
     "linear_decay",

@@ -63,17 +63,31 @@ def only(select: Select) -> Adaptation:
     return Adaptation(init, expand)
 
 
-def lora(rank: int, select: Select = lambda path: path[-1] == "kernel", *, alpha: float | None = None) -> Adaptation:
+def lora(
+    rank: int,
+    select: Select = lambda path: path[-1] == "kernel",
+    *,
+    alpha: float | None = None,
+    stacked: Select = lambda path: False,
+) -> Adaptation:
     """Trains a low-rank change of the selected matrices, ``W + (alpha / rank) A B``.
 
     ``B`` starts at zero, so training starts from the parameters as they are. ``expand`` merges
     the change into them; the parameters themselves are never written, so taking it back is exact.
+
+    >>> layers = {"layers": {"kernel": jnp.ones((5, 4, 3))}}
+    >>> variables = lora(2, stacked=lambda path: path[0] == "layers").init(jax.random.key(0), layers)
+    >>> {name: leaf.shape for name, leaf in variables["layers/kernel"].items()}
+    {'a': (5, 4, 2), 'b': (5, 2, 3)}
 
     Args:
       rank: of ``A B``, at least 1. Above half of a matrix's smaller side it saves nothing.
       select: which; parameters of fewer than two axes cannot be. Of more axes, all but the last
         are taken as one.
       alpha: scale of the change; ``rank`` by default.
+      stacked: which of the selected are matrices of several layers, ``[layers, ..., out]``, as those of a
+        scanned module are. Each layer has a change of its own, of this rank: ``A: [layers, in, rank]``,
+        ``B: [layers, rank, out]``.
 
     Raises:
       ValueError: ``rank`` is below 1; on ``init``, nothing or a vector is selected.
@@ -88,11 +102,15 @@ def lora(rank: int, select: Select = lambda path: path[-1] == "kernel", *, alpha
     def init(key: Array, params: PyTree) -> PyTree:
         variables = {}
         for index, (path, leaf) in enumerate(_selected(params, select).items()):
-            if leaf.ndim < 2:
-                raise ValueError(f"lora: {'/'.join(path)} has shape {leaf.shape}; select matrices, or use only().")
-            rows = math.prod(leaf.shape[:-1])
-            a = jax.random.normal(jax.random.fold_in(key, index), (rows, rank), leaf.dtype) / math.sqrt(rows)
-            variables["/".join(path)] = {"a": a, "b": jnp.zeros((rank, leaf.shape[-1]), leaf.dtype)}
+            layers = leaf.shape[:1] if stacked(path) else ()
+            if leaf.ndim < 2 + len(layers):
+                of_layers = " of stacked layers" if layers else ""
+                raise ValueError(
+                    f"lora: {'/'.join(path)} has shape {leaf.shape}{of_layers}; select matrices, or use only()."
+                )
+            rows = math.prod(leaf.shape[len(layers) : -1])
+            a = jax.random.normal(jax.random.fold_in(key, index), (*layers, rows, rank), leaf.dtype) / math.sqrt(rows)
+            variables["/".join(path)] = {"a": a, "b": jnp.zeros((*layers, rank, leaf.shape[-1]), leaf.dtype)}
         return variables
 
     def expand(params: PyTree, variables: PyTree) -> PyTree:
@@ -101,6 +119,32 @@ def lora(rank: int, select: Select = lambda path: path[-1] == "kernel", *, alpha
             path = tuple(name.split("/"))
             flat[path] += scale * (change["a"] @ change["b"]).reshape(flat[path].shape)
         return unflatten_dict(flat)
+
+    return Adaptation(init, expand)
+
+
+def chain(*adaptations: Adaptation) -> Adaptation:
+    """Several adaptations of different parameters at once, such as low-rank layers below a head that is trained whole.
+
+    Args:
+      *adaptations: :func:`only` and :func:`lora`; the variables are a tuple of theirs.
+
+    Raises:
+      ValueError: on ``init``, two of them select the same parameter.
+    """
+
+    def init(key: Array, params: PyTree) -> PyTree:
+        variables = tuple(each.init(jax.random.fold_in(key, index), params) for index, each in enumerate(adaptations))
+        names = [name for each in variables for name in each]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"chain: {', '.join(twice)} selected by two adaptations; let one of them leave it out.")
+        return variables
+
+    def expand(params: PyTree, variables: PyTree) -> PyTree:
+        for adaptation, own in zip(adaptations, variables, strict=True):
+            params = adaptation.expand(params, own)
+        return params
 
     return Adaptation(init, expand)
 

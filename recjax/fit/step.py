@@ -120,3 +120,20 @@ def adamw(
     """
     optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
     return optimizer if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+
+
+def adafactor(
+    learning_rate: Any, *, weight_decay: float = 0.0, max_grad_norm: float | None = None
+) -> optax.GradientTransformation:
+    """Adafactor, whose state is a row and a column for each matrix, behind the same clipping as :func:`adamw`.
+
+    Args:
+      learning_rate: a float or a schedule, relative to the size of each parameter.
+      weight_decay: the share of each parameter that an update takes away.
+      max_grad_norm: the largest global norm of a gradient; None does not clip.
+
+    References:
+      Shazeer and Stern, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, 2018.
+    """
+    optimizer = optax.adafactor(learning_rate, weight_decay_rate=weight_decay or None, min_dim_size_to_factor=32)
+    return optimizer if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)

@@ -58,6 +58,88 @@ def test_low_rank_changes_equal_numpy(params):
     np.testing.assert_array_equal(changed["params"]["dense"]["bias"], params["params"]["dense"]["bias"])
 
 
+@pytest.fixture
+def stack():
+    """What a scanned module has: three layers in one array, and a head above them."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    return {
+        "params": {
+            "layers": {
+                "query": {"kernel": jax.random.normal(keys[0], (3, 4, 5)), "bias": jnp.zeros((3, 5))},
+                "heads": {"kernel": jax.random.normal(keys[1], (3, 4, 2, 5))},
+            },
+            "head": {"kernel": jax.random.normal(keys[2], (5, 6))},
+        }
+    }
+
+
+def in_layers(path):
+    return "layers" in path
+
+
+def test_stacked_layers_each_have_a_change_of_their_own(stack):
+    """A loop over the layers, each merged as if it were alone."""
+    adaptation = fit.lora(2, alpha=3.0, stacked=in_layers)
+    variables = adaptation.init(jax.random.key(1), stack)
+    jax.tree.map(np.testing.assert_array_equal, adaptation.expand(stack, variables), stack)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), variables)
+    before = jax.tree.map(np.array, stack)
+    changed = adaptation.expand(stack, variables)["params"]
+    for name in ("query", "heads"):
+        part = jax.tree.map(lambda x: np.asarray(x, np.float64), variables[f"params/layers/{name}/kernel"])
+        for layer, kernel in enumerate(before["params"]["layers"][name]["kernel"]):
+            change = 1.5 * part["a"][layer] @ part["b"][layer]
+            assert np.linalg.matrix_rank(change) == 2
+            found = changed["layers"][name]["kernel"][layer]
+            np.testing.assert_allclose(found, kernel + change.reshape(kernel.shape), rtol=1e-5, atol=1e-5)
+    assert variables["params/head/kernel"]["a"].shape == (5, 2)
+    jax.tree.map(np.testing.assert_array_equal, stack, before)
+
+
+def test_a_stacked_change_by_hand():
+    """peft's ``W + alpha / r * B A``, whose matrices are transposed: 2 * [1, 2]' [3, 4] for one layer."""
+    adaptation = fit.lora(1, alpha=2.0, stacked=lambda path: True)
+    params = {"kernel": jnp.ones((2, 2, 2))}
+    a, b = jnp.array([[[1.0], [2.0]], [[0.0], [1.0]]]), jnp.array([[[3.0, 4.0]], [[5.0, 0.0]]])
+    changed = adaptation.expand(params, {"kernel": {"a": a, "b": b}})
+    np.testing.assert_array_equal(changed["kernel"], [[[7, 9], [13, 17]], [[1, 1], [11, 1]]])
+
+
+def test_layers_of_a_stack_start_from_different_directions(stack):
+    a = fit.lora(2, stacked=in_layers).init(jax.random.key(0), stack)["params/layers/query/kernel"]["a"]
+    assert np.abs(a[0] - a[1]).min() > 1e-4
+    wide = {"layers": jnp.zeros((9, 400, 3))}
+    a = fit.lora(5, in_layers, stacked=in_layers).init(jax.random.key(0), wide)["layers"]["a"]
+    np.testing.assert_allclose(a.std(), 1 / 20, rtol=0.05)
+
+
+def test_a_chain_is_low_rank_below_a_head_that_is_trained_whole(stack):
+    low, head = (
+        fit.lora(1, lambda path: "query" in path and path[-1] == "kernel", stacked=in_layers),
+        fit.only(lambda path: "head" in path),
+    )
+    both = fit.chain(low, head)
+    variables = both.init(jax.random.key(0), stack)
+    jax.tree.map(np.testing.assert_array_equal, both.expand(stack, variables), stack)
+    variables = jax.tree.map(lambda leaf: leaf + 1, variables)
+    changed = both.expand(stack, variables)
+    expected = head.expand(low.expand(stack, variables[0]), variables[1])
+    jax.tree.map(np.testing.assert_array_equal, changed, expected)
+    np.testing.assert_array_equal(changed["params"]["head"]["kernel"], stack["params"]["head"]["kernel"] + 1)
+    moved = jax.tree.map(lambda one, other: bool(jnp.any(one != other)), changed, stack)["params"]
+    assert moved == {
+        "layers": {"query": {"kernel": True, "bias": False}, "heads": {"kernel": False}}, "head": {"kernel": True}
+    }  # fmt: skip
+
+
+def test_errors_of_stacks_and_chains(stack):
+    with pytest.raises(ValueError, match=r"params/layers/query/bias has shape \(3, 5\) of stacked layers; select"):
+        fit.lora(1, lambda path: path[-1] == "bias", stacked=in_layers).init(jax.random.key(0), stack)
+    with pytest.raises(ValueError, match="params/head/kernel selected by two adaptations"):
+        fit.chain(fit.lora(1), fit.only(lambda path: "head" in path)).init(jax.random.key(0), stack)
+
+
 def test_errors(params):
     with pytest.raises(ValueError, match="rank is 0"):
         fit.lora(0)

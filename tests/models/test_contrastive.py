@@ -53,6 +53,19 @@ def test_info_nce_is_that_of_optax():
     np.testing.assert_allclose(jax.grad(ours)(embeddings), jax.grad(theirs)(embeddings), rtol=1e-3, atol=1e-6)
 
 
+def test_examples_that_are_alike_are_no_negatives_of_each_other():
+    """Of three examples two are alike: each of these tells its partner from the third's views alone."""
+    first, second = views(3)
+    alike = np.eye(3, dtype=bool) | (np.arange(3) != 2)[:, None] & (np.arange(3) != 2)[None, :]
+    loss = info_nce(*map(jnp.float32, (first, second)), temperature=0.5, alike=jnp.asarray(alike))
+    for i in (0, 1):
+        without = np.arange(3) != 1 - i
+        np.testing.assert_allclose(loss[i], numpy_info_nce(first, second, 0.5, without)[i], rtol=1e-5)
+    np.testing.assert_allclose(loss[2], numpy_info_nce(first, second, 0.5, np.ones(3, bool))[2], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"alike must have shape \[B, B\] with B = 3; got \(3,\)"):
+        info_nce(*map(jnp.float32, (first, second)), temperature=0.5, alike=jnp.ones(3, bool))
+
+
 @jax.jit
 def summed(first, second, valid):
     """The sum of losses and its gradient."""

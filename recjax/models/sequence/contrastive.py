@@ -9,7 +9,14 @@ from recjax.catalogue import normalize, sampled_softmax
 from recjax.types import Array
 
 
-def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: Array | None = None) -> Array:
+def info_nce(
+    first: Array,
+    second: Array,
+    *,
+    temperature: float | Array,
+    valid: Array | None = None,
+    alike: Array | None = None,
+) -> Array:
     """NT-Xent: each of the ``2B`` views has to tell its partner from the views of other examples.
 
     With cosine ``s(u, v)``, the loss of view ``u`` whose partner is ``u⁺`` is ``-log(exp(s(u, u⁺)
@@ -22,6 +29,8 @@ def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: 
       temperature: ``τ``, above 0.
       valid: ``bool[B]``; an example that is not valid has loss 0 and is no negative of others,
         whatever its vectors hold. All are by default.
+      alike: ``bool[B, B]``, symmetric: which examples are no negatives of each other, such as those
+        that are equal. None are by default.
 
     Returns:
       ``f32[B]``; 0 where no other example is valid.
@@ -37,6 +46,8 @@ def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: 
         raise ValueError(f"first and second must both have shape [B, D]; got {first.shape} and {second.shape}.")
     if valid is not None and valid.shape != first.shape[:1]:
         raise ValueError(f"valid must have shape [B] = {first.shape[:1]}, one an example; got {valid.shape}.")
+    if alike is not None and alike.shape != (len(first), len(first)):
+        raise ValueError(f"alike must have shape [B, B] with B = {len(first)}; got {alike.shape}.")
     if isinstance(temperature, int | float) and not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0, e.g. 0.1.")
     batch = len(first)
@@ -45,7 +56,8 @@ def info_nce(first: Array, second: Array, *, temperature: float | Array, valid: 
     views = normalize(views.astype(jnp.promote_types(views.dtype, jnp.float32)))
     similarity = views @ views.T / temperature
     # Of the same example are the view itself and its partner, which is the positive.
-    is_negative = jnp.tile(~jnp.eye(batch, dtype=bool), (2, 2)) & counts[:, None] & counts[None, :]
+    same = jnp.eye(batch, dtype=bool) if alike is None else jnp.eye(batch, dtype=bool) | alike
+    is_negative = jnp.tile(~same, (2, 2)) & counts[:, None] & counts[None, :]
     positive = jnp.concatenate([jnp.diagonal(similarity, batch), jnp.diagonal(similarity, -batch)])
     loss = sampled_softmax(positive, similarity, hits=~is_negative)
     return loss.reshape(2, batch).mean(axis=0)

@@ -26,6 +26,7 @@ from recjax.fit import (
     Progress,
     RowWise,
     Switch,
+    adafactor,
     adamw,
     fit_epochs,
     learning_rates,
@@ -336,12 +337,8 @@ def _arrange(
 
 def _optimizer(config: SequenceConfig, num_items: int, steps: int, *, whole: bool) -> Optimizer:
     rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
-    if config.optimizer == "adafactor":
-        dense = optax.adafactor(rate, weight_decay_rate=config.weight_decay or None, min_dim_size_to_factor=32)
-        if config.max_grad_norm is not None:
-            dense = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), dense)
-    else:
-        dense = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    make = {"adamw": adamw, "adafactor": adafactor}[config.optimizer]
+    dense = make(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
     if config.l2:
         dense = optax.chain(optax.add_decayed_weights(config.l2), dense)
     if whole or config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:

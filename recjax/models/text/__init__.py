@@ -1,4 +1,4 @@
-"""Pretrained language models: architectures, weights, tokens, and vectors of texts.
+"""Language models: architectures, weights, tokens, vectors of texts, and training.
 
 >>> import jax
 >>> from recjax.models import text
@@ -11,35 +11,91 @@
 (3, 8)
 """
 
+from recjax.models.text.augment import (
+    Synonyms,
+    Translator,
+    back_translate,
+    delete_words,
+    easy_augment,
+    insert_synonyms,
+    replace_synonyms,
+    swap_words,
+)
 from recjax.models.text.config import LanguageConfig, from_hugging_face, to_hugging_face
 from recjax.models.text.encoding import encode
+from recjax.models.text.evaluation import evaluate_text
 from recjax.models.text.generation import generate
 from recjax.models.text.model import LanguageModel, initialize, load, save, with_head
 from recjax.models.text.named import Pretrained, pretrained
+from recjax.models.text.objectives import (
+    Gaps,
+    Objective,
+    Vocabulary,
+    causal_nats,
+    contrastive_nats,
+    masked_nats,
+    open_gaps,
+    pooled,
+    vocabulary,
+)
 from recjax.models.text.pooling import Pooling, pool
 from recjax.models.text.tokens import TextTokenizer, train_wordpiece
-from recjax.models.text.transformer import KeyValueCache, Transformer, empty_cache, run_layers, slice_layers
+from recjax.models.text.transformer import (
+    KeyValueCache,
+    Transformer,
+    empty_cache,
+    in_embeddings,
+    in_layers,
+    run_layers,
+    slice_layers,
+)
+from recjax.models.text.tuning import FittedText, TextConfig, TextLoss, fit_text, text_loss
 
 __all__ = [
+    "FittedText",
+    "Gaps",
     "KeyValueCache",
     "LanguageConfig",
     "LanguageModel",
+    "Objective",
     "Pooling",
     "Pretrained",
+    "Synonyms",
+    "TextConfig",
+    "TextLoss",
     "TextTokenizer",
     "Transformer",
+    "Translator",
+    "Vocabulary",
+    "back_translate",
+    "causal_nats",
+    "contrastive_nats",
+    "delete_words",
+    "easy_augment",
     "empty_cache",
     "encode",
+    "evaluate_text",
+    "fit_text",
     "from_hugging_face",
     "generate",
+    "in_embeddings",
+    "in_layers",
     "initialize",
+    "insert_synonyms",
     "load",
+    "masked_nats",
+    "open_gaps",
     "pool",
+    "pooled",
     "pretrained",
+    "replace_synonyms",
     "run_layers",
     "save",
     "slice_layers",
+    "swap_words",
+    "text_loss",
     "to_hugging_face",
     "train_wordpiece",
+    "vocabulary",
     "with_head",
 ]

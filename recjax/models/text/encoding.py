@@ -68,9 +68,10 @@ def encode(
     keys = [text_key(text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
     task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
+    tokens, missing_keys = model.tokenizer(list(missing.values())) if missing else [], list(missing)
     made = (
-        (done, _vectors(model.module, model.params, ids, mask, pooling, normalize))
-        for done, ids, mask in _batches(model, list(missing), list(missing.values()), batch_size)
+        ([missing_keys[row] for row in rows], _vectors(model.module, model.params, ids, mask, pooling, normalize))
+        for rows, ids, mask in padded_batches(tokens, batch_size, model.config.max_length)
     )
     # A batch is read once the next is under way, so that the device does not wait for the disk.
     for (done, vectors), _ in itertools.pairwise(itertools.chain(made, [([], None)])):
@@ -81,20 +82,23 @@ def encode(
     return kept.read(keys, model.config.dim)
 
 
-def _batches(
-    model: LanguageModel, keys: list[bytes], texts: list[str], batch_size: int
-) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
-    """``keys, ids i32[B, T], mask bool[B, T]``, the longest texts first; the last batch is filled up with padding."""
-    tokens = model.tokenizer(texts) if model.tokenizer and texts else []
-    order = sorted(range(len(texts)), key=lambda index: -len(tokens[index]))
+def padded_batches(
+    tokens: list[np.ndarray], batch_size: int, max_length: int
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Texts in few shapes, the longest first.
+
+    Yields:
+      Which texts, ``ids i32[B, T]`` and ``mask bool[B, T]``; the last batch is filled up with padding.
+    """
+    order = sorted(range(len(tokens)), key=lambda index: -len(tokens[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         lengths = np.zeros(batch_size, np.int32)
         lengths[: len(chosen)] = [len(tokens[index]) for index in chosen]
-        ids = np.zeros((batch_size, _padded(int(lengths[0]), model.config.max_length)), np.int32)
+        ids = np.zeros((batch_size, _padded(int(lengths[0]), max_length)), np.int32)
         for row, index in enumerate(chosen):
             ids[row, : lengths[row]] = tokens[index]
-        yield [keys[index] for index in chosen], ids, np.arange(ids.shape[1]) < lengths[:, None]
+        yield chosen, ids, np.arange(ids.shape[1]) < lengths[:, None]
 
 
 def _padded(length: int, max_length: int) -> int:

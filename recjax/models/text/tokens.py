@@ -44,6 +44,17 @@ class TextTokenizer:
         check_texts(texts)
         return [np.array(found.ids, np.int32) for found in self.backend.encode_batch(list(texts))]
 
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Tokens that stand for no text, such as those of beginnings, padding and gaps; ascending."""
+        return tuple(sorted(i for i, token in self.backend.get_added_tokens_decoder().items() if token.special))
+
+    @property
+    def mask_id(self) -> int | None:
+        """The token of a gap, ``[MASK]`` or ``<mask>``; None where there is none, as in decoders."""
+        found = (self.backend.token_to_id(name) for name in ("[MASK]", "<mask>"))
+        return next((index for index in found if index is not None), None)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens, without the special ones."""
         return self.backend.decode([int(i) for i in ids])

@@ -343,6 +343,19 @@ def slice_layers(params: PyTree, first: int, last: int) -> PyTree:
     return {"params": {**params["params"], "layers": jax.tree.map(lambda leaf: leaf[first:last], layers)}}
 
 
+def in_layers(path: tuple[str, ...]) -> bool:
+    """Whether the parameter at a path has a leading axis of layers, for :mod:`recjax.fit`.
+
+    ``fit.lora(8, lambda path: path[-2:] == ("query", "kernel"), stacked=in_layers)`` changes the queries of each layer.
+    """
+    return "layers" in path
+
+
+def in_embeddings(path: tuple[str, ...]) -> bool:
+    """Whether the parameter at a path is of what the first layer reads: words, positions, segments and their norm."""
+    return any(part in path for part in ("words", "positions", "types", "embedding_norm"))
+
+
 def empty_cache(config: LanguageConfig, batch_size: int, slots: int, dtype: Any = jnp.float32) -> KeyValueCache:
     """Room for the keys and values of ``slots`` tokens of each text."""
     shape = (config.num_layers, batch_size, slots, config.num_kv_heads, config.head_dim)

@@ -1,0 +1,80 @@
+"""How well a language model knows texts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recjax.models.text.corpus import columns, count_gaps
+from recjax.models.text.encoding import padded_batches
+from recjax.models.text.model import LanguageModel
+from recjax.models.text.objectives import Vocabulary, causal_nats, check_objective, masked_nats, open_gaps, vocabulary
+from recjax.models.text.transformer import Transformer
+from recjax.types import Array, PyTree
+
+
+def evaluate_text(
+    model: LanguageModel,
+    texts: Sequence[str],
+    objective: str,
+    *,
+    key: Array | None = None,
+    mask_share: float = 0.15,
+    batch_size: int = 32,
+) -> float:
+    """The mean of ``-log p(token)`` over the gaps ("masked"), or over all tokens but the first of each text ("causal").
+
+    Gaps follow from ``key`` and the place of the text in ``texts`` alone, so models that share a tokenizer
+    are asked the same. There is no dropout.
+
+    Args:
+      model: with a tokenizer, and a head.
+      texts: those without a token to tell are left out.
+      objective: "masked" or "causal".
+      key: of the gaps; ``jax.random.key(0)`` by default.
+      mask_share: of tokens that are gaps.
+      batch_size: texts at once.
+
+    Returns:
+      Nats a token; its exponential is the perplexity.
+
+    Raises:
+      ValueError: the model cannot be asked; there is nothing to tell in the texts; something is not a text.
+    """
+    if objective not in ("masked", "causal"):
+        raise ValueError(f"objective is {objective!r}; a loss in nats a token is that of 'masked' or 'causal'.")
+    check_objective(model, objective)
+    (texts,) = columns(texts, pairs=False)
+    tokenizer: Any = model.tokenizer
+    tokens = tokenizer(texts)
+    known = vocabulary(model) if objective == "masked" else None
+    if known is None:
+        targets = np.array([max(len(found) - 1, 0) for found in tokens])
+    else:
+        targets = count_gaps(tokens, known, mask_share)
+    if not targets.any():
+        raise ValueError(f"None of the {len(texts)} texts has a token to tell; give longer ones.")
+    key = jax.random.key(0) if key is None else key
+    total = 0.0
+    for rows, ids, mask in padded_batches(tokens, batch_size, model.config.max_length):
+        index = np.zeros(batch_size, np.int32)
+        index[: len(rows)] = rows
+        total += float(_nats(model.module, model.params, ids, mask, known, key, index, mask_share))
+    return total / float(targets.sum())
+
+
+@functools.partial(jax.jit, static_argnames=("module", "mask_share"))
+def _nats(
+    module: Transformer, params: PyTree, ids: Array, mask: Array, known: Vocabulary | None, key: Array, index: Array,
+    mask_share: float,
+) -> Array:  # fmt: skip
+    if known is None:
+        return causal_nats(module, params, ids, mask).sum()
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+    gaps = jax.vmap(lambda key, ids, mask: open_gaps(key, ids, mask, known, mask_share))(keys, ids, jnp.asarray(mask))
+    return masked_nats(module, params, gaps, mask).sum()
