@@ -66,7 +66,7 @@ def insert_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, sha
     """Puts synonyms of the text's words at random places, ``share`` of the words, rounded, at least one.
 
     >>> insert_synonyms("a film", np.random.default_rng(0), {"film": ["movie"]})
-    'a movie film'
+    'a film movie'
     """
     words = text.split()
     known = [word for word in words if _synonyms(word, synonyms)]
@@ -83,7 +83,7 @@ def easy_augment(
     """Each text changed in one of the four ways, chosen at random; of the two that need synonyms only with them.
 
     >>> easy_augment(["a great film", ""], np.random.default_rng(1), {"film": ["movie"]})
-    ['great a film', '']
+    ['a film great', '']
 
     Args:
       texts: ``N`` of them.
