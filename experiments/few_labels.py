@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
+from _spread import mean_and_spread
 from rich.console import Console
 from rich.table import Table
 
@@ -206,9 +207,7 @@ def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
     for events in kept:
         table.add_column(str(events), justify="right")
     for way in WAYS:
-        cells = [row["ndcg@10"] for row in results if row["way"] == way]
-        spread = (f" ± {np.ptp(found) / 2:.4f}" if len(found) > 1 else "" for found in cells)
-        table.add_row(way, *(f"{np.mean(found):.4f}{half}" for found, half in zip(cells, spread, strict=True)))
+        table.add_row(way, *(mean_and_spread(row["ndcg@10"]) for row in results if row["way"] == way))
     Console(width=110).print(table)
 
 

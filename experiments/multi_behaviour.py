@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
+from _spread import mean_and_spread
 from rich.console import Console
 from rich.table import Table
 
@@ -214,9 +215,7 @@ def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
     for heading in ("target", "model", "input", *METRICS):
         table.add_column(heading, justify="right" if heading in METRICS else "left")
     for row in results:
-        cells = [
-            f"{np.mean(row[m]):.4f}" + (f" ± {np.ptp(row[m]) / 2:.4f}" if len(row[m]) > 1 else "") for m in METRICS
-        ]
+        cells = (mean_and_spread(row[metric]) for metric in METRICS)
         table.add_row(row["target"], row["model"], row["input"], *cells)
     Console(width=130).print(table)
 

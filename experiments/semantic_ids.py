@@ -33,10 +33,11 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
+from _spread import mean_and_spread
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, nn
+from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Sequences
 from recjax.eval import Protocol, evaluate, positions, ranking_metrics
 from recjax.fit import Checkpoints, EarlyStopping, Progress
@@ -178,7 +179,7 @@ def semantic_ids(model: str, vectors: np.ndarray, seed: int, config: Config) -> 
     """Ids before and after collisions are resolved."""
     quantizer, resolved = model.split(", ")
     # Directions alone: popular items have long vectors, and would have the codes to themselves.
-    unit = jnp.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
+    unit = catalogue.normalize(jnp.asarray(vectors))
     key, size = jax.random.key(seed), config.codebook_size
     if quantizer == "k-means":
         ids = residual_kmeans(unit, levels=config.levels, codebook_size=size, key=key)
@@ -311,13 +312,9 @@ def show(results: list[dict[str, Any]]) -> None:
             use += [" / ".join(f"{x:.0f}" for x in np.mean([each["perplexity"] for each in before], axis=0))]
             use += [f"{np.mean([each['colliding'] for each in before]):.3f}"]
             use += [f"{np.mean([result['codes']['after']['colliding'] for result in found]):.3f}"]
-        cells = [_spread([result["test"][metric] for result in found]) for metric in METRICS]
+        cells = [mean_and_spread([result["test"][metric] for result in found]) for metric in METRICS]
         table.add_row(model, *use, *cells, ", ".join(str(result["epochs"]) for result in found))
     Console(width=160).print(table)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.4f}" + (f" ± {np.ptp(values) / 2:.4f}" if len(values) > 1 else "")
 
 
 def main(config: Config) -> None:

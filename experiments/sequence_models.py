@@ -40,6 +40,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
+from _spread import mean_and_spread
 from rich.console import Console
 from rich.table import Table
 
@@ -313,7 +314,7 @@ def _collaborative(model: Any, observation: Observation) -> jax.Array:
 
 def show(results: list[dict[str, Any]]) -> None:
     """One table a data set, best models first."""
-    console = Console(width=120)
+    console = Console(width=150)
     for name in sorted({result["data"] for result in results}):
         rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for result in results:
@@ -326,7 +327,7 @@ def show(results: list[dict[str, Any]]) -> None:
             table.add_column(heading, justify="left" if heading in ("model", "recipe") else "right")
         best_first = sorted(rows.items(), key=lambda row: -np.mean([r["test"]["NDCG@10"] for r in row[1]]))
         for (model, recipe), found in best_first:
-            cells = [_spread([r["test"][metric] for r in found]) for metric in METRICS]
+            cells = [mean_and_spread([r["test"][metric] for r in found]) for metric in METRICS]
             epochs = ", ".join(str(r["epochs"]) for r in found if "epochs" in r) or "–"
             per_epoch = [r["seconds_per_epoch"] for r in found if "epochs" in r]
             pace = f"{np.median(per_epoch):.1f}" if per_epoch else "–"
@@ -335,10 +336,6 @@ def show(results: list[dict[str, Any]]) -> None:
             wait = f"{np.median(latencies):.1f}" if latencies else "–"
             table.add_row(model, recipe, str(len(found)), *cells, epochs, pace, total, wait)
         console.print(table)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.4f}" + (f" ± {np.ptp(values) / 2:.4f}" if len(values) > 1 else "")
 
 
 def main(config: Config) -> None:

@@ -36,7 +36,7 @@ from recjax.fit.layers import layer_wise
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
-from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update
+from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update, optimizers
 
 __all__ = [
     "Adaptation",
@@ -74,6 +74,7 @@ __all__ = [
     "make_epoch",
     "make_update",
     "only",
+    "optimizers",
     "pmap_update",
     "shard_seeds",
     "shuffled",

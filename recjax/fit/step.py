@@ -11,6 +11,7 @@ import optax
 from flax import struct
 
 from recjax.fit.descent import Optimizer, Switch, descend
+from recjax.registry import Registry
 from recjax.types import Array, PyTree
 
 LossFn = Callable[[PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
@@ -105,6 +106,11 @@ def make_update(loss_fn: LossFn | Switch, optimizer: Optimizer, *, accumulate: i
     return jax.jit(gradient_step(loss_fn, optimizer, accumulate=accumulate), donate_argnums=0)
 
 
+optimizers: Registry = Registry("optimizer")
+"""Names of optimisers; each is made by ``(learning_rate, *, weight_decay=0.0, max_grad_norm=None)``."""
+
+
+@optimizers.register("adamw")
 def adamw(
     learning_rate: Any, *, weight_decay: float = 0.0, max_grad_norm: float | None = None
 ) -> optax.GradientTransformation:
@@ -122,6 +128,7 @@ def adamw(
     return optimizer if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
 
 
+@optimizers.register("adafactor")
 def adafactor(
     learning_rate: Any, *, weight_decay: float = 0.0, max_grad_norm: float | None = None
 ) -> optax.GradientTransformation:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.models.semantic_ids.ids import SemanticIds
-from recjax.models.semantic_ids.quantize import sum_of_codes
+from recjax.models.semantic_ids.quantize import residual_codes, sum_of_codes
 from recjax.types import Array
 
 Code = tuple[int, ...]
@@ -34,8 +34,7 @@ def with_extra_level(ids: SemanticIds, size: int = 256) -> SemanticIds:
     >>> with_extra_level(ids, size=2).codes.tolist()
     [[3, 0], [1, 0], [3, 1]]
     """
-    if ids.extra_size:
-        raise ValueError(f"These ids have an extra level of {ids.extra_size} codes already; give those without.")
+    _check_no_extra_level(ids)
     codes = _numbered(np.asarray(jax.device_get(ids.codes)), size)
     return dataclasses.replace(ids, codes=jnp.asarray(codes), extra_size=size)
 
@@ -54,8 +53,7 @@ def with_free_codes(ids: SemanticIds, vectors: Array) -> SemanticIds:
     Raises:
       ValueError: ``ids`` have an extra level, there are more items than ids, or another number of vectors.
     """
-    if ids.extra_size:
-        raise ValueError(f"These ids have an extra level of {ids.extra_size} codes already; give those without.")
+    _check_no_extra_level(ids)
     latents = ids.encode(vectors)
     if len(latents) != ids.num_items:
         raise ValueError(f"There are {len(latents)} vectors, but ids of {ids.num_items} items; give one an item.")
@@ -82,7 +80,7 @@ def append(ids: SemanticIds, vectors: Array) -> SemanticIds:
     latents = ids.encode(vectors)
     known = np.asarray(jax.device_get(ids.codes))
     check_distinct(known)
-    codes = ids.codes_of(vectors)
+    codes = residual_codes(latents, ids.codebooks)
     if ids.extra_size:
         both = np.concatenate([known[:, :-1], jax.device_get(codes)])
         return dataclasses.replace(ids, codes=jnp.asarray(_numbered(both, ids.extra_size)))
@@ -104,6 +102,11 @@ def check_distinct(codes: np.ndarray) -> None:
             f"Items {first} and {second} have the same codes {codes[first].tolist()}, as have {len(same)} pairs of"
             " neighbours; tell them apart by with_extra_level or with_free_codes."
         )
+
+
+def _check_no_extra_level(ids: SemanticIds) -> None:
+    if ids.extra_size:
+        raise ValueError(f"These ids have an extra level of {ids.extra_size} codes already; give those without.")
 
 
 def _numbered(codes: np.ndarray, size: int) -> np.ndarray:

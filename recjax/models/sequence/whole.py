@@ -26,10 +26,9 @@ from recjax.fit import (
     Progress,
     RowWise,
     Switch,
-    adafactor,
-    adamw,
     fit_epochs,
     learning_rates,
+    optimizers,
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
@@ -58,7 +57,7 @@ class SequenceConfig(NextItemConfig):
       learning_rate: the peak of the learning rate.
       schedule: how it changes, a name in ``recjax.fit.learning_rates``.
       warmup_steps: updates over which it rises from 0.
-      optimizer: "adamw" or "adafactor".
+      optimizer: a name in ``recjax.fit.optimizers``, "adamw" or "adafactor".
       weight_decay: decoupled, on all parameters.
       l2: times the parameters, is added to the gradient: the derivative of ``l2 / 2 |params|²``.
       max_grad_norm: the largest global norm of a gradient; None does not clip.
@@ -111,7 +110,7 @@ class SequenceConfig(NextItemConfig):
         for name, value, choices in (
             ("windows", self.windows, ("newest", "all")),
             ("objective", self.objective, ("next", "cloze")),
-            ("optimizer", self.optimizer, ("adamw", "adafactor")),
+            ("optimizer", self.optimizer, tuple(optimizers)),
         ):
             if value not in choices:
                 raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(choices)}.")
@@ -337,8 +336,8 @@ def _arrange(
 
 def _optimizer(config: SequenceConfig, num_items: int, steps: int, *, whole: bool) -> Optimizer:
     rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
-    make = {"adamw": adamw, "adafactor": adafactor}[config.optimizer]
-    dense = make(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    options = {"weight_decay": config.weight_decay, "max_grad_norm": config.max_grad_norm}
+    dense = optimizers.make(config.optimizer, rate, **options)
     if config.l2:
         dense = optax.chain(optax.add_decayed_weights(config.l2), dense)
     if whole or config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:

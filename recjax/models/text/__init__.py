@@ -35,10 +35,9 @@ from recjax.models.text.objectives import (
     contrastive_nats,
     masked_nats,
     open_gaps,
-    pooled,
     vocabulary,
 )
-from recjax.models.text.pooling import Pooling, pool
+from recjax.models.text.pooling import Pooling, pool, pooled
 from recjax.models.text.tokens import TextTokenizer, train_wordpiece
 from recjax.models.text.transformer import (
     KeyValueCache,

@@ -89,7 +89,9 @@ def make_corpus(
     return Corpus(*(jnp.asarray(array, jnp.int32) for array in arrays)), tuple(padded.tolist())
 
 
-def count_gaps(tokens: list[np.ndarray], vocabulary: Vocabulary, share: float) -> np.ndarray:
-    """``i32[N]``, how many gaps each text has."""
+def count_targets(tokens: list[np.ndarray], vocabulary: Vocabulary | None, share: float) -> np.ndarray:
+    """``i32[N]``, what there is to tell in each text: its gaps, or without a vocabulary all tokens but the first."""
+    if vocabulary is None:
+        return np.array([max(len(found) - 1, 0) for found in tokens], np.int32)
     is_ordinary = np.asarray(jax.device_get(vocabulary.is_ordinary))
     return num_gaps([is_ordinary[found].sum() for found in tokens], share)

@@ -6,16 +6,15 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from recjax import catalogue
 from recjax.fit.progress import Progress
 from recjax.models.text.kept import KeptVectors, text_key
 from recjax.models.text.model import LanguageModel
-from recjax.models.text.pooling import Pooling, pool
+from recjax.models.text.pooling import Pooling, pooled
 from recjax.models.text.tokens import check_texts
 from recjax.models.text.transformer import Transformer
 from recjax.types import Array, PyTree
@@ -59,8 +58,7 @@ def encode(
       ValueError: the model has no tokenizer; something is not a text or has no UTF-8; ``pooling`` or
         ``batch_size`` cannot be; a file of the cache is damaged.
     """
-    if model.tokenizer is None:
-        raise ValueError("The model has no tokenizer; give LanguageModel.tokenizer, e.g. read by load().")
+    tokenizer = model.need_tokenizer()
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
     check_texts(texts)
@@ -68,7 +66,7 @@ def encode(
     keys = [text_key(text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
     task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
-    tokens, missing_keys = model.tokenizer(list(missing.values())) if missing else [], list(missing)
+    tokens, missing_keys = tokenizer(list(missing.values())) if missing else [], list(missing)
     made = (
         ([missing_keys[row] for row in rows], _vectors(model.module, model.params, ids, mask, pooling, normalize))
         for rows, ids, mask in padded_batches(tokens, batch_size, model.config.max_length)
@@ -108,8 +106,5 @@ def _padded(length: int, max_length: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("module", "pooling", "normalize"))
 def _vectors(module: Transformer, params: PyTree, ids: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array:
-    hidden: Any = module.apply(params, ids, mask)
-    pooled = pool(hidden, mask, pooling)
-    if not normalize:
-        return pooled
-    return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+    vectors = pooled(module, params, ids, mask, pooling)
+    return catalogue.normalize(vectors) if normalize else vectors

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.models.text.corpus import columns, count_gaps
+from recjax.models.text.corpus import columns, count_targets
 from recjax.models.text.encoding import padded_batches
 from recjax.models.text.model import LanguageModel
 from recjax.models.text.objectives import Vocabulary, causal_nats, check_objective, masked_nats, open_gaps, vocabulary
@@ -50,13 +49,9 @@ def evaluate_text(
         raise ValueError(f"objective is {objective!r}; a loss in nats a token is that of 'masked' or 'causal'.")
     check_objective(model, objective)
     (texts,) = columns(texts, pairs=False)
-    tokenizer: Any = model.tokenizer
-    tokens = tokenizer(texts)
+    tokens = model.need_tokenizer()(texts)
     known = vocabulary(model) if objective == "masked" else None
-    if known is None:
-        targets = np.array([max(len(found) - 1, 0) for found in tokens])
-    else:
-        targets = count_gaps(tokens, known, mask_share)
+    targets = count_targets(tokens, known, mask_share)
     if not targets.any():
         raise ValueError(f"None of the {len(texts)} texts has a token to tell; give longer ones.")
     key = jax.random.key(0) if key is None else key

@@ -54,6 +54,16 @@ class LanguageModel:
                 " they do not belong together."
             )
 
+    def need_tokenizer(self) -> TextTokenizer:
+        """The tokenizer, for what cannot do without.
+
+        Raises:
+          ValueError: the model has none.
+        """
+        if self.tokenizer is None:
+            raise ValueError("The model has no tokenizer; give LanguageModel.tokenizer, e.g. read by load().")
+        return self.tokenizer
+
     @property
     def num_params(self) -> int:
         """How many numbers are learned."""

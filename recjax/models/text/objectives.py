@@ -14,7 +14,7 @@ import optax
 
 from recjax.models.sequence.contrastive import info_nce
 from recjax.models.text.model import LanguageModel
-from recjax.models.text.pooling import Pooling, pool
+from recjax.models.text.pooling import Pooling, pooled
 from recjax.models.text.transformer import Transformer
 from recjax.types import Array, PyTree
 
@@ -58,7 +58,7 @@ def vocabulary(model: LanguageModel) -> Vocabulary:
     Raises:
       ValueError: its tokenizer has no token for gaps.
     """
-    tokenizer: Any = model.tokenizer
+    tokenizer = model.need_tokenizer()
     if tokenizer.mask_id is None:
         raise ValueError(
             "The tokenizer has neither [MASK] nor <mask>, so no gap can be shown; use another objective than 'masked'"
@@ -142,31 +142,6 @@ def causal_nats(module: Transformer, params: PyTree, ids: Array, mask: Array, **
     return jnp.where(mask[:, 1:], nats, 0).sum(axis=1)
 
 
-def pooled(
-    module: Transformer, params: PyTree, ids: Array, mask: Array, pooling: Pooling = "mean", **apply: Any
-) -> Array:
-    """Vectors of texts, ``f32[B, D]``, for losses of any kind: differentiable in ``params``.
-
-    >>> from recjax.models import text
-    >>> shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16}
-    >>> module = text.Transformer(text.LanguageConfig("bert", vocab_size=50, max_length=9, **shape))
-    >>> ids = jnp.array([[3, 1, 4], [1, 5, 0]])
-    >>> params = module.init(jax.random.key(0), ids)
-    >>> pooled(module, params, ids, ids > 0).shape
-    (2, 8)
-
-    Args:
-      module: the encoder.
-      params: of the module.
-      ids: ``i32[B, T]``.
-      mask: ``bool[B, T]``.
-      pooling: see :func:`pool`.
-      **apply: see :func:`masked_nats`.
-    """
-    hidden: Any = module.apply(params, ids, mask, **apply)
-    return pool(hidden, mask, pooling)
-
-
 def contrastive_nats(
     module: Transformer, params: PyTree, ids: Array, mask: Array, *, temperature: float, pooling: Pooling, **apply: Any
 ) -> Array:
@@ -200,8 +175,7 @@ def check_objective(model: LanguageModel, objective: str) -> None:
     """Raises ValueError where a model cannot be trained by, or asked, an objective."""
     if objective not in get_args(Objective):
         raise ValueError(f"objective is {objective!r}; choose one of {', '.join(get_args(Objective))}.")
-    if model.tokenizer is None:
-        raise ValueError("The model has no tokenizer; give LanguageModel.tokenizer, e.g. read by load().")
+    model.need_tokenizer()
     family, causal = model.config.family, model.config.traits.causal
     if objective == "causal" and not causal:
         raise ValueError(f"objective is 'causal', but {family!r} sees what comes later; use 'masked', or a decoder.")

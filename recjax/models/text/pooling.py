@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
-from recjax.types import Array
+from recjax.models.text.transformer import Transformer
+from recjax.types import Array, PyTree
 
 Pooling = Literal["mean", "cls", "last"]
 """The mean of the tokens that are there, the first of them, or the last."""
@@ -41,3 +42,29 @@ def pool(hidden: Array, mask: Array, pooling: Pooling = "mean") -> Array:
     length = mask.shape[1]
     index = jnp.argmax(mask, axis=1) if pooling == "cls" else length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     return jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
+
+
+def pooled(
+    module: Transformer, params: PyTree, ids: Array, mask: Array, pooling: Pooling = "mean", **apply: Any
+) -> Array:
+    """Vectors of texts, ``f32[B, D]``, for losses of any kind: differentiable in ``params``.
+
+    >>> import jax
+    >>> from recjax.models import text
+    >>> shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16}
+    >>> module = text.Transformer(text.LanguageConfig("bert", vocab_size=50, max_length=9, **shape))
+    >>> ids = jnp.array([[3, 1, 4], [1, 5, 0]])
+    >>> params = module.init(jax.random.key(0), ids)
+    >>> pooled(module, params, ids, ids > 0).shape
+    (2, 8)
+
+    Args:
+      module: the encoder.
+      params: of the module.
+      ids: ``i32[B, T]``.
+      mask: ``bool[B, T]``.
+      pooling: see :func:`pool`.
+      **apply: further arguments of Flax's ``apply``, such as ``rngs={"dropout": key}``.
+    """
+    hidden: Any = module.apply(params, ids, mask, **apply)
+    return pool(hidden, mask, pooling)

@@ -20,13 +20,12 @@ from recjax.fit import (
     LossFn,
     Progress,
     Switch,
-    adafactor,
-    adamw,
     fit_epochs,
     layer_wise,
     learning_rates,
+    optimizers,
 )
-from recjax.models.text.corpus import Corpus, columns, count_gaps, make_corpus
+from recjax.models.text.corpus import Corpus, columns, count_targets, make_corpus
 from recjax.models.text.model import LanguageModel
 from recjax.models.text.objectives import (
     Objective,
@@ -60,7 +59,7 @@ class TextConfig:
       learning_rate: the peak of the learning rate.
       schedule: how it changes, a name in ``recjax.fit.learning_rates``.
       warmup_steps: updates over which it rises from 0.
-      optimizer: "adamw" or "adafactor".
+      optimizer: a name in ``recjax.fit.optimizers``, "adamw" or "adafactor".
       weight_decay: decoupled, on all that is trained.
       max_grad_norm: the largest global norm of a gradient; None does not clip.
       layer_decay: the learning rate of each layer is that of the layer above times this, see
@@ -98,7 +97,7 @@ class TextConfig:
                 raise ValueError(f"TextConfig.{name} is {getattr(self, name)}; it must be at least 1.")
         for name, choices in (
             ("objective", get_args(Objective)),
-            ("optimizer", ("adamw", "adafactor")),
+            ("optimizer", tuple(optimizers)),
             ("pooling", get_args(Pooling)),
         ):
             if getattr(self, name) not in choices:
@@ -269,14 +268,13 @@ def text_loss(model: LanguageModel, config: TextConfig) -> TextLoss:
 def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> tuple[Corpus, tuple[int, ...], float]:
     """The texts on the device, the lengths they are padded to, and how many targets one has on average."""
     fields = columns(texts, config.objective == "pairs")
-    tokenizer: Any = model.tokenizer
+    tokenizer = model.need_tokenizer()
     tokens = [found for field in fields for found in tokenizer(field)]
-    counts = np.array([len(found) for found in tokens], int).reshape(len(fields), -1)
-    if config.objective == "masked":
-        targets = count_gaps(tokens, vocabulary(model), config.mask_share)
-    elif config.objective == "causal":
-        targets = np.maximum(counts[0] - 1, 0)
+    if config.objective in ("masked", "causal"):
+        known = vocabulary(model) if config.objective == "masked" else None
+        targets = count_targets(tokens, known, config.mask_share)
     else:
+        counts = np.array([len(found) for found in tokens], int).reshape(len(fields), -1)
         targets = (counts > 0).all(axis=0).astype(int)
         batch_size = min(config.batch_size, int(targets.sum()))
         if batch_size and batch_size // math.gcd(config.accumulate, batch_size) == 1:
@@ -304,8 +302,8 @@ def _with_dropout(module: Transformer, config: TextConfig) -> Transformer:
 
 def _optimizer(config: TextConfig, steps: int) -> optax.GradientTransformation:
     rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
-    make = {"adamw": adamw, "adafactor": adafactor}[config.optimizer]
-    optimizer = make(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+    options = {"weight_decay": config.weight_decay, "max_grad_norm": config.max_grad_norm}
+    optimizer = optimizers.make(config.optimizer, rate, **options)
     if config.layer_decay == 1.0:
         return optimizer
     return layer_wise(optimizer, config.layer_decay, stacked=in_layers, bottom=in_embeddings)
