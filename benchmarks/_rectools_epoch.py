@@ -44,18 +44,19 @@ def main(path, batch, dim, length, epochs):
         Columns.User: log["user"], Columns.Item: log["item"], Columns.Weight: 1.0,
         Columns.Datetime: pd.to_datetime(log["step"], unit="s"),
     })  # fmt: skip
-    clock = Clock()
 
     def trainer():
         return lightning.Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, callbacks=[clock],
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[Clock()],
         )  # fmt: skip
 
-    SASRecModel(
+    model = SASRecModel(
         n_blocks=2, n_heads=1, n_factors=dim, dropout_rate=0.1, session_max_len=length, loss="softmax", lr=1e-3,
         batch_size=batch, epochs=epochs, item_net_block_types=(IdEmbeddingsItemNet,), get_trainer_func=trainer,
     ).fit(Dataset.construct(frame))  # fmt: skip
+    # RecTools trains by a copy of its trainer, and of what the trainer was given.
+    (clock,) = (callback for callback in model.fit_trainer.callbacks if isinstance(callback, Clock))
     versions = {name: metadata.version(name) for name in ("rectools", "torch")}
     print(json.dumps({"seconds": clock.seconds, "loss": clock.loss, "versions": versions}))
 

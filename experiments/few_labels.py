@@ -7,15 +7,15 @@ Of every user's training events only the newest few are kept. A causal transform
 alone; with a contrastive loss of two views of each history (CL4SRec); with the attributes of the next item
 (as S³-Rec); after a pretraining on masked items (the towers of a BERT4Rec carry over their item vectors); or
 from histories that a first model has made longer (pseudo-labels). The whole catalogue is ranked at each user's
-last event. Prints one table of NDCG@10, mean and half the range over seeds, and writes every number to
-``few_labels.json`` in ``--out``.
+last event. Prints one table of NDCG@10, mean and half the range over seeds. Every training writes one JSON
+file below ``--out``; a study that was killed and is started again goes on after the last of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _spread import mean_and_spread
+from _runs import kept, mean_and_spread, recipe_hash, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -187,29 +187,40 @@ def main(config: Config) -> None:
     for events in config.events:
         of = problem(dataset, events, config)
         for way in WAYS:
-            found = [train(of, way, seed, config) for seed in range(config.seeds)]
-            results.append({"events": events, "way": way, "ndcg@10": found, "protocol": str(of.protocol)})
-            print(f"{events} events, {way}: {np.mean(found):.4f}")
+            said = {"events": events, "way": way, "config": stated(config, "events")}
+            for seed in range(config.seeds):
+                name = f"{config.data}-{events}-{way.strip('+ ').replace(' ', '_')}-{recipe_hash(said)}-{seed}.json"
+                run = functools.partial(result, of, said, seed, config)
+                results.append(kept(config.out / name, run))
     show(dataset, results)
-    if not config.smoke:
-        config.out.mkdir(parents=True, exist_ok=True)
-        stated = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "smoke")}
-        kept = {"data": dataset.name, "config": stated, "results": results}
-        (config.out / "few_labels.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def result(of: Problem, said: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
+    """What one training scores, ready for JSON."""
+    score = train(of, said["way"], seed, config)
+    return {"data": of.dataset.name, **said, "seed": seed, "protocol": str(of.protocol), "ndcg@10": score}
 
 
 def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
     """One table: ways by how many events are kept."""
-    kept = list(dict.fromkeys(row["events"] for row in results))
-    protocol = results[0]["protocol"].replace(f", newest {kept[0]} training events", "")
+    counts = list(dict.fromkeys(row["events"] for row in results))
+    protocol = results[0]["protocol"].replace(f", newest {counts[0]} training events", "")
     table = Table(title=f"{dataset.name}, NDCG@10 by training events of a user", caption=protocol, title_justify="left")
     table.add_column("way")
-    for events in kept:
+    for events in counts:
         table.add_column(str(events), justify="right")
     for way in WAYS:
-        table.add_row(way, *(mean_and_spread(row["ndcg@10"]) for row in results if row["way"] == way))
+        of_way = [row for row in results if row["way"] == way]
+        table.add_row(
+            way, *(mean_and_spread([row["ndcg@10"] for row in of_way if row["events"] == events]) for events in counts)
+        )
     Console(width=110).print(table)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            main(dataclasses.replace(chosen, out=Path(folder)))
+    else:
+        main(chosen)

@@ -8,14 +8,17 @@ of the target's behaviour alone; it predicts every next event, or those of the t
 targets: the purchase that the data set holds out of each user (it has no time; the whole log is known), and
 the last view of each user (what came before it is known). The whole catalogue is ranked. Only items that the
 user has purchased are left out for purchases, only those viewed for views: what was viewed may be purchased.
-Prints one table, mean and half the range over seeds, and writes every number to ``multi_behaviour.json``.
+Prints one table, mean and half the range over seeds. Every training writes one JSON file below ``--out``; a
+study that was killed and is started again goes on after the last of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import itertools
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _spread import mean_and_spread
+from _runs import kept, mean_and_spread, recipe_hash, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +39,7 @@ from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Behaviour, Observation, PyTree
 
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
+COUNTS: dict[str, Callable[..., Any]] = {"popularity": popularity, "item kNN": item_knn}
 INPUTS = ("all events, with behaviours", "all events, without behaviours", "events of the target's behaviour")
 
 
@@ -147,9 +151,8 @@ class Ranking:
         return {short: found.metrics[name] for short, name in METRICS.items()}
 
 
-def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -> dict[str, float]:
-    """Test metrics of one training."""
-    ranking = Ranking(dataset, task, given, config)
+def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int, config: Config) -> Any:
+    """A trained model as a function of observations."""
     items = data.item_features(dataset, task.known[0]).without_features()
     module = nn.Recommendation(
         dataset.num_items,
@@ -182,7 +185,7 @@ def train(dataset: Dataset, task: Task, given: str, seed: int, config: Config) -
         callback=lambda epoch, params: ranking.metrics(score(params), 0),
         early_stopping=EarlyStopping("NDCG@10", 10),
     )
-    return ranking.metrics(score(fitted.params), 1)
+    return score(fitted.params)
 
 
 def main(config: Config) -> None:
@@ -191,22 +194,27 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, history_length=10, dim=8, epochs=1, seeds=1)
     results: list[dict[str, Any]] = []
     for target, task in tasks(dataset).items():
-        for name, fit in (("popularity", popularity), ("item kNN", item_knn)):
-            for given in INPUTS[1:]:
-                ranking = Ranking(dataset, task, given, config)
-                model = fit(ranking.known[0], dataset.num_items)
-                found = ranking.metrics(jax.tree_util.Partial(of_counts, model), 1)
-                results.append({"target": target, "model": name, "input": given, **{k: [v] for k, v in found.items()}})
-        for given in INPUTS[:1] if config.smoke else INPUTS:
-            runs = [train(dataset, task, given, seed, config) for seed in range(config.seeds)]
-            numbers = {metric: [run[metric] for run in runs] for metric in METRICS}
-            results.append({"target": target, "model": "SASRec", "input": given, **numbers})
+        for model in (*COUNTS, "SASRec"):
+            inputs = INPUTS[1:] if model in COUNTS else INPUTS[:1] if config.smoke else INPUTS
+            for given, seed in itertools.product(inputs, range(1 if model in COUNTS else config.seeds)):
+                said = {"target": target, "model": model, "input": given, "config": stated(config)}
+                words = (dataset.name, target, model, given, recipe_hash(said), str(seed))
+                name = "-".join(words).replace(" ", "_").replace(",", "").replace("'", "") + ".json"
+                results.append(kept(config.out / name, functools.partial(result, dataset, task, said, seed, config)))
     show(dataset, results)
-    if not config.smoke:
-        config.out.mkdir(parents=True, exist_ok=True)
-        stated = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("data_dir", "out", "smoke")}
-        kept = {"data": dataset.name, "config": stated, "results": results}
-        (config.out / f"{dataset.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def result(dataset: Dataset, task: Task, said: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
+    """What one model scores, ready for JSON."""
+    given, ranking = said["input"], Ranking(dataset, task, said["input"], config)
+    if said["model"] in COUNTS:
+        model = COUNTS[said["model"]](ranking.known[0], dataset.num_items)
+        score = jax.tree_util.Partial(of_counts, model)
+    else:
+        score = train(dataset, task, ranking, given, seed, config)
+    return {
+        "data": dataset.name, **said, "seed": seed, "protocol": str(ranking.protocol), **ranking.metrics(score, 1),
+    }  # fmt: skip
 
 
 def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
@@ -214,11 +222,16 @@ def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
     table = Table(title=f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items")
     for heading in ("target", "model", "input", *METRICS):
         table.add_column(heading, justify="right" if heading in METRICS else "left")
-    for row in results:
-        cells = (mean_and_spread(row[metric]) for metric in METRICS)
-        table.add_row(row["target"], row["model"], row["input"], *cells)
+    for row in dict.fromkeys((row["target"], row["model"], row["input"]) for row in results):
+        found = [each for each in results if (each["target"], each["model"], each["input"]) == row]
+        table.add_row(*row, *(mean_and_spread([each[metric] for each in found]) for metric in METRICS))
     Console(width=130).print(table)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            main(dataclasses.replace(chosen, out=Path(folder)))
+    else:
+        main(chosen)

@@ -6,14 +6,15 @@ The two-tower recommender of ``recjax loop`` is trained on MovieLens-100K with e
     python experiments/sampled_losses.py              # 8 min on 2 cores
     python experiments/sampled_losses.py --smoke      # a generated log, seconds
 
-Prints one table, mean and half the range over seeds, with its protocol, and writes it with every
-single number to ``sampled_losses.json`` in ``--out``.
+Prints one table, mean and half the range over seeds, with its protocol. Every training writes one JSON
+file below ``--out``; a study that was killed and is started again goes on after the last of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
+from _runs import kept, mean_and_spread, recipe_hash, stated
 from rich.console import Console
 from rich.table import Table
 
 from recjax import data
-from recjax.data import Dataset
+from recjax.data import Dataset, Split
 from recjax.eval import Protocol, evaluate
 from recjax.models.sequence import TwoTower, TwoTowerConfig, fit_recommendation
 from recjax.nn import Recommendation
@@ -56,8 +58,8 @@ class Config:
     """Each loss gets the rate with the best NDCG@10 of the validation items of the first seed."""
     seeds: int = 3
     """Trainings of each loss."""
-    out: Path = Path("runs/sampled_losses")
-    """Where the table goes."""
+    out: Path = Path("experiments/results/sampled_losses")
+    """Where the JSON files go."""
     smoke: bool = False
     """A small generated log: checks that the script runs."""
 
@@ -74,71 +76,74 @@ def generated() -> Dataset:
     )[0]
 
 
-def train_and_rank(dataset: Dataset, split: Any, similarity: str, options: TwoTowerConfig, seed: int) -> Any:
-    """Evaluations on the validation and on the test items of one training."""
+def train_and_rank(dataset: Dataset, split: Split, options: TwoTowerConfig, said: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of the validation and of the test items of one training, ready for JSON."""
+    cosine = said["similarity"] == "cosine"
     module = Recommendation(
         num_items=dataset.num_items,
         dim=32,
         encoder="attention",
         text_vocabulary=len(data.title_vocabulary(dataset)),
-        temperature=0.1 if similarity == "cosine" else 1.0,
-        normalized=similarity == "cosine",
+        temperature=0.1 if cosine else 1.0,
+        normalized=cosine,
     )
     items = data.item_features(dataset, split.train)
     log = data.sequences(split.train, dataset.num_users)
-    params = fit_recommendation(module, log, items, options, key=jax.random.key(seed)).params
-    model, length = TwoTower(params, items, module), options.history_length
-    protocol = Protocol(split=split.protocol, history_length=length)
-    evaluations = []
-    for known, held_out in (
-        (split.train, split.validation),
-        (data.concatenate(split.train, split.validation), split.test),
-    ):
-        task = data.next_items(known, held_out, dataset.num_users, length)
-        score = jax.tree_util.Partial(TwoTower.scores, model)
-        evaluations.append(evaluate(score, task.observation.history, task.targets, protocol, seen=task.seen))
-    return evaluations
+    params = fit_recommendation(module, log, items, options, key=jax.random.key(said["seed"])).params
+    score = jax.tree_util.Partial(TwoTower.scores, TwoTower(params, items, module))
+    protocol = Protocol(split=split.protocol, history_length=options.history_length)
+    known = {"validation": split.train, "test": data.concatenate(split.train, split.validation)}
+    held_out = {"validation": split.validation, "test": split.test}
+    found = {}
+    for part, log_of_part in known.items():
+        task = data.next_items(log_of_part, held_out[part], dataset.num_users, options.history_length)
+        metrics = evaluate(score, task.observation.history, task.targets, protocol, seen=task.seen).metrics
+        found[part] = {short: metrics[name] for short, name in METRICS.items()}
+    return {"data": dataset.name, **said, "protocol": str(protocol), **found}
 
 
 def main(config: Config) -> None:
     dataset = generated() if config.smoke else data.load(config.data)
     dataset = dataclasses.replace(dataset, context_names=(), context=None)
-    if config.smoke:
-        config = dataclasses.replace(config, negatives=8, learning_rates=(1e-2,), seeds=1)
     split = data.leave_one_out(dataset.interactions)
+    recipe = recipe_hash(stated(config, "learning_rates"))
     results: list[dict[str, Any]] = []
     for loss, sampler, similarity in LOSSES[3:6] if config.smoke else LOSSES:
         options = TwoTowerConfig(loss=loss, negatives=config.negatives, epochs=1 if config.smoke else 6)
         options = dataclasses.replace(options, sampler="uniform" if sampler == "–" else sampler)
-        tried = {
-            rate: train_and_rank(dataset, split, similarity, dataclasses.replace(options, learning_rate=rate), 0)
-            for rate in config.learning_rates
-        }
-        rate = max(tried, key=lambda rate: tried[rate][0].metrics["ndcg@10"])
-        options = dataclasses.replace(options, learning_rate=rate)
-        runs = [tried[rate]] + [
-            train_and_rank(dataset, split, similarity, options, seed) for seed in range(1, config.seeds)
-        ]
-        numbers = {name: [run[1].metrics[metric] for run in runs] for name, metric in METRICS.items()}
-        results.append({"loss": loss, "sampler": sampler, "similarity": similarity, "learning rate": rate, **numbers})
-    protocol = runs[0][1]
-    table = Table(
-        title=f"{dataset.name}, {config.negatives} negatives, {config.seeds} seeds", caption=str(protocol.protocol)
-    )
-    for heading in ("loss", "sampler", "similarity", "learning rate", *METRICS):
-        table.add_column(heading, justify="left" if heading in ("loss", "sampler", "similarity") else "right")
-    for row in results:
-        spread = (f"{np.mean(row[name]):.4f} ± {np.ptp(row[name]) / 2:.4f}" for name in METRICS)
-        table.add_row(row["loss"], row["sampler"], row["similarity"], f"{row['learning rate']:g}", *spread)
+        said = {"loss": loss, "sampler": sampler, "similarity": similarity, "negatives": config.negatives}
+
+        def one(rate: float, seed: int) -> dict[str, Any]:
+            trained = dataclasses.replace(options, learning_rate=rate)  # noqa: B023
+            run = said | {"learning_rate": rate, "seed": seed}  # noqa: B023
+            words = (config.data, *map(str, run.values()), recipe)
+            path = config.out / ("-".join(words).replace("–", "all") + ".json")
+            return kept(path, functools.partial(train_and_rank, dataset, split, trained, run))
+
+        tried = [one(rate, 0) for rate in config.learning_rates]
+        best = max(tried, key=lambda result: result["validation"]["NDCG@10"])
+        results += [best, *(one(best["learning_rate"], seed) for seed in range(1, config.seeds))]
+    show(results)
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One row a loss, sampler and similarity."""
+    first = results[0]
+    table = Table(title=f"{first['data']}, {first['negatives']} negatives", caption=first["protocol"])
+    names = ("loss", "sampler", "similarity", "learning_rate")
+    for heading in (*names, "seeds", *METRICS):
+        table.add_column(heading.replace("_", " "), justify="left" if heading in names[:3] else "right")
+    for row in dict.fromkeys(tuple(str(result[name]) for name in names) for result in results):
+        found = [result for result in results if tuple(str(result[name]) for name in names) == row]
+        spread = (mean_and_spread([result["test"][metric] for result in found]) for metric in METRICS)
+        table.add_row(*row, str(len(found)), *spread)
     Console(width=120).print(table)
-    config.out.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "smoke")},
-        "protocol": str(protocol.protocol),
-        "results": results,
-    }
-    (config.out / "sampled_losses.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            main(dataclasses.replace(chosen, negatives=8, learning_rates=(1e-2,), seeds=1, out=Path(folder)))
+    else:
+        main(chosen)

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
-from _spread import mean_and_spread
+from _runs import kept, mean_and_spread, recipe_hash, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -274,24 +272,17 @@ def run(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
         "data": of.dataset.name,
         "model": model,
         "seed": seed,
-        "config": stated(config),
+        "config": stated(config, "models"),
         "protocol": str(of.protocol),
         "codes": codes,
         "test": {short: found[name] for short, name in METRICS.items()},
         **trained,
         "seconds": round(time.perf_counter() - started, 1),
-        "jax": jax.__version__,
     }
 
 
-def stated(config: Config) -> dict[str, Any]:
-    """What a training depends on."""
-    others = ("models", "seeds", "out", "work")
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in others}
-
-
 def name_of(model: str, seed: int, config: Config) -> str:
-    recipe = hashlib.sha256(json.dumps(stated(config), sort_keys=True).encode()).hexdigest()[:12]
+    recipe = recipe_hash(stated(config, "models"))
     return f"{config.data}-{model.replace(', ', '-').replace(' ', '_')}-{recipe}-{seed}"
 
 
@@ -322,15 +313,11 @@ def main(config: Config) -> None:
     if unknown:
         raise SystemExit(f"There are no models {sorted(unknown)}; choose of {', '.join(MODELS)}.")
     of = problem(generated() if config.smoke else data.load(config.data), config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    results = []
-    for seed in range(config.seeds):
-        for model in config.models:
-            path = config.out / f"{name_of(model, seed, config)}.json"
-            if not path.exists():
-                path.write_text(json.dumps(run(of, model, seed, config), indent=1) + "\n")
-            results.append(json.loads(path.read_text()))
-    show(results)
+    show([
+        kept(config.out / f"{name_of(model, seed, config)}.json", functools.partial(run, of, model, seed, config))
+        for seed in range(config.seeds)
+        for model in config.models
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
     python experiments/sequence_models.py --table                                   # seconds
     python experiments/sequence_models.py --smoke                                   # a generated log, seconds
 
-It trains one model with one seed and writes one JSON file, with its recipe and the hash of it, the
-protocol, validation and test metrics; killed and started again, it goes on from its last epoch. ``--table``
-prints what ``experiments/results/sequence_models`` holds, mean and half the range over seeds, one table a
-data set.
+It trains one model with one seed and writes one JSON file with its recipe and the hash of it, the protocol,
+validation and test metrics. Killed and started again, it goes on from its last epoch; where the file lies
+already, nothing is trained. ``--table`` prints what ``experiments/results/sequence_models`` holds, mean and half
+the range over seeds, one table a data set.
 
 Protocols: leave one out (the last item of each user is the test, the one before it the validation item and
 part of what is known at the test), the whole catalogue ranked, items that the user had left out, the best
@@ -26,10 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,7 +37,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _spread import mean_and_spread
+from _runs import kept, mean_and_spread, recipe_hash
 from rich.console import Console
 from rich.table import Table
 
@@ -182,6 +179,11 @@ def recipe_for(name: str, model: str) -> Recipe | dict[str, Any]:
     return dataclasses.replace(recipe, encoder=encoder, training=training)
 
 
+def stated(recipe: Recipe | dict[str, Any]) -> dict[str, Any]:
+    """A recipe as it is written down."""
+    return dataclasses.asdict(recipe) if isinstance(recipe, Recipe) else recipe
+
+
 def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work: Path) -> dict[str, Any]:
     """One training: its result, ready for JSON."""
     dataset = load(name)
@@ -200,27 +202,19 @@ def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work:
         score, trained = jax.tree_util.Partial(_collaborative, fitted), {}
     seconds = time.perf_counter() - started
     scored = {"validation": rank(score, validation, protocol), "test": rank(score, test, protocol)}
-    stated = dataclasses.asdict(recipe) if isinstance(recipe, Recipe) else recipe
     return {
         "data": dataset.describe()["name"],
         "counts": {"users": dataset.num_users, "items": dataset.num_items, "events": len(dataset.interactions)},
         "model": model,
         "seed": seed,
-        "recipe": stated,
-        "recipe_hash": recipe_hash(name, model, stated),
+        "recipe": stated(recipe),
+        "recipe_hash": recipe_hash(name, model, stated(recipe)),
         "protocol": str(protocol),
         **{part: {short: e.metrics[metric] for short, metric in METRICS.items()} for part, e in scored.items()},
         "latency_ms": round(latency(score, test), 2),
         "seconds": round(seconds, 1),
         **trained,
-        "hardware": f"{len(os.sched_getaffinity(0))} cores of {platform.machine()}, {jax.default_backend()}",
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
     }
-
-
-def recipe_hash(name: str, model: str, stated: dict[str, Any]) -> str:
-    """What tells results of different recipes apart."""
-    return hashlib.sha256(json.dumps([name, model, stated], sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def rank(score: Callable, task: NextItems, protocol: Protocol) -> Evaluation:
@@ -348,12 +342,9 @@ def main(config: Config) -> None:
         with tempfile.TemporaryDirectory() as work:
             show([run("ring", model, 0, recipe, Path(work)) for model, recipe in recipes.items()])
         return
-    result = run(config.data, config.model, config.seed, recipe_for(config.data, config.model), config.work)
-    config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / f"{config.data}-{config.model}-{result['recipe_hash']}-{config.seed}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    show([result])
-    print(f"wrote {path}")
+    recipe = recipe_for(config.data, config.model)
+    name = f"{config.data}-{config.model}-{recipe_hash(config.data, config.model, stated(recipe))}-{config.seed}.json"
+    show([kept(config.out / name, lambda: run(config.data, config.model, config.seed, recipe, config.work))])
 
 
 if __name__ == "__main__":

@@ -11,31 +11,32 @@ ids; what the source's user tower makes of a user's past there is a context for 
 
 The share is of the target's users whose training sequence is used; all users are ranked, by leave one out, with
 the whole target catalogue and without items that they had. From scratch stands beside every row, so a
-transfer that hurts shows. Prints one table, NDCG@10 as mean and half the range over seeds, and writes every
-number to ``transfer-STUDY.json``.
+transfer that hurts shows. Prints one table, NDCG@10 as mean and half the range over seeds. Every seed writes
+one JSON file below ``--out``, and its trainings their checkpoints below ``--work``; a study that was killed and is
+started again goes on from there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
+from _runs import kept, mean_and_spread, recipe_hash, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit, nn
+from recjax import catalogue, data, fit, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
-from recjax.fit import EarlyStopping
+from recjax.fit import Checkpoints, EarlyStopping
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
 
@@ -64,6 +65,8 @@ class Config:
     """Events that the model sees."""
     out: Path = Path("experiments/results/transfer")
     """Where the numbers go."""
+    work: Path = Path("runs/transfer")
+    """Where checkpoints go."""
     smoke: bool = False
     """Small generated domains: checks that the script runs."""
 
@@ -117,13 +120,18 @@ def domain(dataset: Dataset, vocabulary: data.Vocabulary | None, config: Config)
     return Domain(dataset.name, split.train, parts, items, words, dataset.num_users)
 
 
+def protocol_of(config: Config) -> Protocol:
+    """Of validation and test."""
+    return Protocol(split="leave-one-out", history_length=config.history_length)
+
+
 def ndcg(module: Any, params: PyTree, target: Domain, part: int, config: Config, context: jax.Array | None) -> float:
     """NDCG@10 of the validation items (part 0) or the test items (part 1)."""
     task = target.parts[part]
-    protocol = Protocol(split="leave-one-out", history_length=config.history_length)
     score = nn.scorer(module, params, target.items)
     shown = dataclasses.replace(task.observation, context=context)
-    return evaluate(score, shown, task.targets, protocol, seen=task.seen).metrics["ndcg@10"]
+    found = evaluate(score, shown, task.targets, protocol_of(config), seen=task.seen)
+    return found.metrics["ndcg@10"]
 
 
 def train(
@@ -132,12 +140,16 @@ def train(
     log: Interactions,
     seed: int,
     config: Config,
+    name: str,
     *,
     params: PyTree | None = None,
     adaptation: fit.Adaptation | None = None,
     context: jax.Array | None = None,
 ) -> PyTree:
-    """Parameters after training on ``log``, at the best epoch by the validation items of all users."""
+    """Parameters after training on ``log``, at the best epoch by the validation items of all users.
+
+    ``name`` is that of its checkpoints.
+    """
     training = SequenceConfig(
         epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3, loss="softmax",
         weight_decay=0.01, max_grad_norm=1.0,
@@ -147,6 +159,7 @@ def train(
         adaptation=adaptation, context=context,
         callback=lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
         early_stopping=EarlyStopping("ndcg@10", 5),
+        checkpoints=Checkpoints(config.work / f"{config.study}-{name}-{recipe_hash(stated(config))}-{seed}", keep=1),
     )  # fmt: skip
     return fitted.params
 
@@ -158,7 +171,7 @@ def some_users(log: Interactions, num_users: int, share: float, seed: int) -> In
     return log.take(np.isin(log.user, chosen))
 
 
-def move_items(source: Domain, target: Domain, config: Config) -> list[dict[str, Any]]:
+def move_items(source: Domain, target: Domain, seed: int, config: Config) -> list[dict[str, Any]]:
     """A model of described items, moved whole or in part."""
     in_tower = lambda path: "item" in path  # noqa: E731
     ways: dict[str, fit.Adaptation | None] = {
@@ -170,26 +183,26 @@ def move_items(source: Domain, target: Domain, config: Config) -> list[dict[str,
     if config.smoke:
         ways = dict(list(ways.items())[1:3])
     plain, with_ids = (target.module(config, use_id=use_id) for use_id in (False, True))
-    rows: dict[tuple[str, float], list[float]] = {}
+    learned = train(source.module(config, use_id=False), source, source.train, seed, config, "source")
+    as_it_is = ndcg(plain, learned, target, 1, config, None)
+    rows: list[dict[str, Any]] = [{"way": "pretrained, as it is", "share": 0.0, "ndcg@10": as_it_is}]
+    shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
+    start = with_new_ids(learned, with_ids.init(jax.random.key(seed), shown, target.items))
+    for share in config.shares:
+        log = some_users(target.train, target.num_users, share, seed)
 
-    def note(name: str, share: float, module: Any, params: PyTree) -> None:
-        rows.setdefault((name, share), []).append(ndcg(module, params, target, 1, config, None))
+        def add(way: str, module: nn.Recommendation, **options: Any) -> None:
+            name = f"{share:g}-{way.replace(', ', '-').replace(' ', '_')}"  # noqa: B023
+            params = train(module, target, log, seed, config, name, **options)  # noqa: B023
+            found = ndcg(module, params, target, 1, config, None)
+            rows.append({"way": way, "share": share, "ndcg@10": found})  # noqa: B023
 
-    for seed in range(config.seeds):
-        learned = train(source.module(config, use_id=False), source, source.train, seed, config)
-        note("pretrained, as it is", 0.0, plain, learned)
-        for share in config.shares:
-            log = some_users(target.train, target.num_users, share, seed)
-            note("from scratch, described", share, plain, train(plain, target, log, seed, config))
-            note("from scratch, described + ids", share, with_ids, train(with_ids, target, log, seed, config))
-            for name, way in ways.items():
-                moved = train(plain, target, log, seed, config, params=learned, adaptation=way)
-                note(name, share, plain, moved)
-            shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
-            fresh = with_ids.init(jax.random.key(seed), shown, target.items)
-            moved = train(with_ids, target, log, seed, config, params=with_new_ids(learned, fresh))
-            note("pretrained + new ids", share, with_ids, moved)
-    return [{"way": name, "share": share, "ndcg@10": found} for (name, share), found in rows.items()]
+        add("from scratch, described", plain)
+        add("from scratch, described + ids", with_ids)
+        for way, adaptation in ways.items():
+            add(way, plain, params=learned, adaptation=adaptation)
+        add("pretrained + new ids", with_ids, params=start)
+    return rows
 
 
 def with_new_ids(learned: PyTree, fresh: PyTree) -> PyTree:
@@ -198,24 +211,22 @@ def with_new_ids(learned: PyTree, fresh: PyTree) -> PyTree:
     return {"params": learned["params"] | {"item": item}}
 
 
-def move_users(source: Domain, target: Domain, config: Config) -> list[dict[str, Any]]:
+def move_users(source: Domain, target: Domain, seed: int, config: Config) -> list[dict[str, Any]]:
     """A model of ids that is told what another domain's user tower makes of a user."""
     module = target.module(config, use_id=True)
-    rows: dict[tuple[str, float], list[float]] = {}
-    for seed in range(config.seeds):
-        over = source.module(config, use_id=True)
-        learned = train(over, source, source.train, seed, config)
-        represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
-        # Of the source, only what is in its training part: its later events may be later than the targets here.
-        vectors = jnp.asarray(represent(learned, source.parts[0].observation, source.items))
-        context = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-        for share in config.shares:
-            log = some_users(target.train, target.num_users, share, seed)
-            alone = train(module, target, log, seed, config)
-            told = train(module, target, log, seed, config, context=context)
-            for name, params, given in (("target alone", alone, None), ("told by the source", told, context)):
-                rows.setdefault((name, share), []).append(ndcg(module, params, target, 1, config, given))
-    return [{"way": name, "share": share, "ndcg@10": found} for (name, share), found in rows.items()]
+    over = source.module(config, use_id=True)
+    learned = train(over, source, source.train, seed, config, "source")
+    represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
+    # Of the source, only what is in its training part: its later events may be later than the targets here.
+    context = catalogue.normalize(represent(learned, source.parts[0].observation, source.items))
+    rows: list[dict[str, Any]] = []
+    for share in config.shares:
+        log = some_users(target.train, target.num_users, share, seed)
+        for way, given in (("target alone", None), ("told by the source", context)):
+            name = f"{share:g}-{way.replace(' ', '_')}"
+            params = train(module, target, log, seed, config, name, context=given)
+            rows.append({"way": way, "share": share, "ndcg@10": ndcg(module, params, target, 1, config, given)})
+    return rows
 
 
 def of_items(dataset: Dataset, chosen: np.ndarray, name: str) -> Dataset:
@@ -274,44 +285,63 @@ def generated() -> Dataset:
     )
 
 
-def study(config: Config) -> tuple[list[dict[str, Any]], str]:
-    """The rows of one study, and what moved where."""
+def domains(config: Config) -> tuple[Domain, Domain]:
+    """Where is learned, and where that moves."""
     if config.study == "users":
         dataset = generated() if config.smoke else data.load(config.source, data_dir=config.data_dir)
         dataset = data.with_enough_events(dataset, per_item=5, per_user=10)
         genres = ("even",) if config.smoke else config.source_genres
         source, target = (domain(part, None, config) for part in halves(dataset, genres))
-        title = f"{dataset.name}, from {source.items.num_items:,} items to {target.items.num_items:,} others"
-        return move_users(source, target, config), title
+        return source, target
     names = (config.source, config.target)
     both = [generated() if config.smoke else data.load(name, data_dir=config.data_dir) for name in names]
     both = [data.with_enough_events(dataset, per_item=5, per_user=5) for dataset in both]
     described, words = data.same_features(*both)
     source, target = (domain(dataset, words, config) for dataset in described)
-    return move_items(source, target, config), f"{source.name} to {target.name}"
+    return source, target
 
 
 def main(config: Config) -> None:
-    studies = ("items", "users") if config.smoke else (config.study,)
-    if config.smoke:
-        config = dataclasses.replace(config, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
-    for name in studies:
-        rows, title = study(dataclasses.replace(config, study=name))
-        table = Table(title=f"{title}, NDCG@10 of the test items")
-        shares = sorted({row["share"] for row in rows})
-        for heading in ("", *(f"{share:.0%} of users" for share in shares)):
-            table.add_column(heading, justify="right" if heading else "left")
-        for way in dict.fromkeys(row["way"] for row in rows):
-            of_way = {row["share"]: row["ndcg@10"] for row in rows if row["way"] == way}
-            cells = [f"{np.mean(of_way[s]):.4f} ± {np.ptp(of_way[s]) / 2:.4f}" if s in of_way else "–" for s in shares]
-            table.add_row(way, *cells)
-        Console(width=130).print(table)
-        if not config.smoke:
-            config.out.mkdir(parents=True, exist_ok=True)
-            stated = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("data_dir", "out", "smoke")}
-            text = json.dumps({"title": title, "config": stated, "rows": rows}, indent=1)
-            (config.out / f"transfer-{name}.json").write_text(text + "\n")
+    source, target = domains(config)
+    move = move_users if config.study == "users" else move_items
+    results = [
+        kept(
+            config.out / f"{config.study}-{recipe_hash(stated(config))}-{seed}.json",
+            functools.partial(result, move, source, target, seed, config),
+        )
+        for seed in range(config.seeds)
+    ]
+    show(results)
+
+
+def result(move: Callable, source: Domain, target: Domain, seed: int, config: Config) -> dict[str, Any]:
+    """What one seed found, ready for JSON."""
+    sizes = [f"{one.name}, {one.num_users:,} users, {one.items.num_items:,} items" for one in (source, target)]
+    protocol = str(protocol_of(config))
+    said = {"source": sizes[0], "target": sizes[1], "config": stated(config), "protocol": protocol, "seed": seed}
+    return said | {"rows": move(source, target, seed, config)}
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One table: ways by the share of the target's users."""
+    first, rows = results[0], [row for each in results for row in each["rows"]]
+    title = f"From {first['source']} to {first['target']}: NDCG@10 of the test items"
+    table = Table(title=title, caption=first["protocol"], title_justify="left", caption_justify="left")
+    shares = sorted({row["share"] for row in rows})
+    for heading in ("", *(f"{share:.0%} of users" for share in shares)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for way in dict.fromkeys(row["way"] for row in rows):
+        found = [[row["ndcg@10"] for row in rows if (row["way"], row["share"]) == (way, share)] for share in shares]
+        table.add_row(way, *(mean_and_spread(each) if each else "–" for each in found))
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        tiny = dataclasses.replace(chosen, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
+        for each in ("items", "users"):
+            with tempfile.TemporaryDirectory() as folder:
+                main(dataclasses.replace(tiny, study=each, out=Path(folder), work=Path(folder) / "work"))
+    else:
+        main(chosen)
