@@ -16,6 +16,7 @@ learned from logs can start what is learned from rewards.
 (2,)
 """
 
+from recjax.nn.adaptors import LinearAdaptor, MixtureAdaptor, MLPAdaptor, adaptors
 from recjax.nn.attention import RelativeBias, SelfAttention, TransformerBlock
 from recjax.nn.bidirectional import BidirectionalEncoder
 from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
@@ -44,7 +45,10 @@ __all__ = [
     "HSTUBlock",
     "HSTUEncoder",
     "ItemRepresentation",
+    "LinearAdaptor",
+    "MLPAdaptor",
     "MeanEncoder",
+    "MixtureAdaptor",
     "Recommendation",
     "RelativeBias",
     "SelfAttention",
@@ -53,6 +57,7 @@ __all__ = [
     "Towers",
     "TransformerBlock",
     "UserRepresentation",
+    "adaptors",
     "catalogue_scores",
     "check_towers",
     "cosine_similarity",

@@ -67,9 +67,11 @@ class Recommendation(Towers):
         Returns:
           ``(f32[B, K], f32[B, M])``; with ``every_position``, ``(f32[B, L, K], f32[B, L, M])``.
         """
-        queries = self.queries(observation, items, every_position=every_position)
-        own = jnp.einsum("...d,...kd->...k", queries, self.item_vectors(positives, items))
-        return own, queries @ self.item_vectors(negatives, items).T
+        users, vectors = self.represent_beside(
+            observation, (positives, negatives), items, every_position=every_position
+        )
+        queries, own, shared = self.similarity.query(users), *map(self.similarity.key, vectors)
+        return jnp.einsum("...d,...kd->...k", queries, own), queries @ shared.T
 
     def item_index(self, items: Items) -> ItemIndex:
         """Vectors of the catalogue, normalised where the similarity is a cosine."""

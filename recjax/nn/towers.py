@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.nn.history import asks_at_gap
-from recjax.nn.item import ItemRepresentation
+from recjax.nn.item import Fusion, ItemRepresentation
 from recjax.nn.user import UserRepresentation
 from recjax.types import PAD_ID, Array, Items, Observation
 
@@ -29,6 +29,10 @@ class Towers(nn.Module):
       project: see :class:`UserRepresentation`.
       use_id: see :class:`ItemRepresentation`.
       text_vocabulary: see :class:`ItemRepresentation`.
+      adaptor: see :class:`ItemRepresentation`.
+      text_encoder: see :class:`ItemRepresentation`.
+      fusion: see :class:`ItemRepresentation`.
+      id_dropout: see :class:`ItemRepresentation`.
       item_norm: see :class:`ItemRepresentation`'s ``initial_norm``; encoders of histories are
         given vectors divided by it, so that it sets how fast items learn and nothing else.
       item_dropout: see :class:`ItemRepresentation`'s ``dropout``.
@@ -42,6 +46,10 @@ class Towers(nn.Module):
     project: bool = True
     use_id: bool = True
     text_vocabulary: int = 0
+    adaptor: str | Callable[..., nn.Module] = "linear"
+    text_encoder: Callable[..., nn.Module] | None = None
+    fusion: Fusion = "sum"
+    id_dropout: float = 0.0
     item_norm: float = 1.0
     item_dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -53,6 +61,10 @@ class Towers(nn.Module):
             self.dim,
             use_id=self.use_id,
             text_vocabulary=self.text_vocabulary,
+            adaptor=self.adaptor,
+            text_encoder=self.text_encoder,
+            fusion=self.fusion,
+            id_dropout=self.id_dropout,
             initial_norm=self.item_norm,
             dropout=self.item_dropout,
             dtype=self.dtype,
@@ -67,10 +79,23 @@ class Towers(nn.Module):
 
     def represent(self, observation: Observation, items: Items, *, every_position: bool = False) -> Array:
         """Vectors of users, ``[B, dim]``; ``[B, L, dim]`` at every position of their histories."""
-        if asks_at_gap(self.encoder) and not every_position:
-            observation = with_gap(observation, self.num_items)
-        history = self.item(observation.history, items) / self.item_norm
-        return self.user(observation, history, every_position=every_position)
+        observation = self._asked(observation, every_position)
+        return self._encode(observation, self.item(observation.history, items), every_position)
+
+    def represent_beside(
+        self, observation: Observation, others: Sequence[Array], items: Items, *, every_position: bool = False
+    ) -> tuple[Array, list[Array]]:
+        """:meth:`represent`, and the vectors of other items, each item encoded once."""
+        observation = self._asked(observation, every_position)
+        history, *vectors = self.item.together((observation.history, *others), items)
+        return self._encode(observation, history, every_position), vectors
+
+    def _asked(self, observation: Observation, every_position: bool) -> Observation:
+        gap = asks_at_gap(self.encoder) and not every_position
+        return with_gap(observation, self.num_items) if gap else observation
+
+    def _encode(self, observation: Observation, history: Array, every_position: bool) -> Array:
+        return self.user(observation, history / self.item_norm, every_position=every_position)
 
 
 def with_gap(observation: Observation, num_items: int) -> Observation:

@@ -39,6 +39,7 @@ from recjax.models.text.objectives import (
 )
 from recjax.models.text.pooling import Pooling, pool, pooled
 from recjax.models.text.tokens import TextTokenizer, train_wordpiece
+from recjax.models.text.tower import TextTower, text_tower, with_language, with_tokens
 from recjax.models.text.transformer import (
     KeyValueCache,
     Transformer,
@@ -63,6 +64,7 @@ __all__ = [
     "TextConfig",
     "TextLoss",
     "TextTokenizer",
+    "TextTower",
     "Transformer",
     "Translator",
     "Vocabulary",
@@ -93,8 +95,11 @@ __all__ = [
     "slice_layers",
     "swap_words",
     "text_loss",
+    "text_tower",
     "to_hugging_face",
     "train_wordpiece",
     "vocabulary",
     "with_head",
+    "with_language",
+    "with_tokens",
 ]
