@@ -4,10 +4,16 @@
     python experiments/multi_behaviour.py --smoke              # generated users, seconds
 
 A SASRec is trained on histories that hold all events with what the user did, all events without it, or events
-of the target's behaviour alone; it predicts every next event, or those of the target's behaviour alone. Two
-targets: the purchase that the data set holds out of each user (it has no time; the whole log is known), and
-the last view of each user (what came before it is known). The whole catalogue is ranked. Only items that the
-user has purchased are left out for purchases, only those viewed for views: what was viewed may be purchased.
+of the target's behaviour alone; it predicts the next event of the target's behaviour. Three targets, for which
+the whole catalogue is ranked:
+
+* the last purchase of each user. What came before it is known, the item in the cart among it, and only what was
+  purchased is left out.
+* the purchase of an item that the user has never met, which the data set holds out of each user (it has no time;
+  the whole log is known). Everything met is left out. A history holds each item once, by the strongest
+  behaviour: nine of ten purchases follow a view of the same item, and models that are shown both learn little else.
+* the last view of each user. What came before it is known, and only what was viewed is left out.
+
 Prints one table, mean and half the range over seeds. Every training writes one JSON file below ``--out``; a
 study that was killed and is started again goes on after the last of them.
 """
@@ -69,11 +75,17 @@ class Task:
       behaviour: of the targets.
       known: the logs before the validation and before the test targets.
       held_out: the targets, at most one event of a user.
+      new: whether targets are items that the user has never met, or may be such as were met otherwise.
     """
 
     behaviour: Behaviour
     known: tuple[Interactions, Interactions]
     held_out: tuple[Interactions, Interactions]
+    new: bool = False
+
+    def met(self, log: Interactions) -> Interactions:
+        """The events of a log whose items are no answers."""
+        return log if self.new else only(log, self.behaviour)
 
 
 def generated() -> Dataset:
@@ -104,16 +116,19 @@ def before_last(log: Interactions, behaviour: Behaviour, num_users: int) -> tupl
 
 
 def tasks(dataset: Dataset) -> dict[str, Task]:
-    """The two targets."""
+    """The three targets."""
     log, num_users = dataset.interactions, dataset.num_users
     assert dataset.test is not None
-    before_purchase, validation_purchase = before_last(log, Behaviour.PURCHASE, num_users)
-    before_view, view = before_last(log, Behaviour.VIEW, num_users)
-    before_both, validation_view = before_last(before_view, Behaviour.VIEW, num_users)
-    return {
-        "next purchase": Task(Behaviour.PURCHASE, (before_purchase, log), (validation_purchase, dataset.test)),
-        "next view": Task(Behaviour.VIEW, (before_both, before_view), (validation_view, view)),
-    }
+
+    def last(behaviour: Behaviour) -> Task:
+        before, test = before_last(log, behaviour, num_users)
+        before_both, validation = before_last(before, behaviour, num_users)
+        return Task(behaviour, (before_both, before), (validation, test))
+
+    once = data.strongest(log)
+    before, validation = before_last(once, Behaviour.PURCHASE, num_users)
+    new = Task(Behaviour.PURCHASE, (before, once), (validation, dataset.test), new=True)
+    return {"next purchase": last(Behaviour.PURCHASE), "purchase, new item": new, "next view": last(Behaviour.VIEW)}
 
 
 def only(log: Interactions, behaviour: Behaviour) -> Interactions:
@@ -133,15 +148,14 @@ class Ranking:
         self.users = dataset.num_users
         own = given == INPUTS[2]
         self.known = [only(log, task.behaviour) if own else log for log in task.known]
-        # What is no answer any more is what a user has treated as the target is.
         self.tasks = [
-            data.next_items(shown, held_out, self.users, config.history_length, seen=only(log, task.behaviour))
+            data.next_items(shown, held_out, self.users, config.history_length, seen=task.met(log))
             for shown, log, held_out in zip(self.known, task.known, task.held_out, strict=True)
         ]
         self.protocol = Protocol(
-            split=f"last {task.behaviour.name.lower()} of each user",
+            split=f"the owner's {task.behaviour.name.lower()}" if task.new else f"last {task.behaviour.name.lower()}",
             history_length=config.history_length,
-            item_filter="all, less those with the target's behaviour",
+            item_filter="all, less those met" if task.new else "all, less those with the target's behaviour",
         )
 
     def metrics(self, score: Any, part: int) -> dict[str, float]:

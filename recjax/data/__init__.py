@@ -23,7 +23,7 @@ from recjax.data.features import (
     with_item_file,
     with_user_file,
 )
-from recjax.data.filters import with_enough_events
+from recjax.data.filters import strongest, with_enough_events
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
@@ -82,6 +82,7 @@ __all__ = [
     "same_features",
     "sequences",
     "sets",
+    "strongest",
     "title_vocabulary",
     "transitions",
     "windows",

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from recjax import data
+from recjax.types import Behaviour
 
 COLUMNS = data.Columns(time="timestamp")
 
@@ -59,3 +60,25 @@ def test_errors(dataset):
         data.with_enough_events(dataset, per_item=0)
     with pytest.raises(ValueError, match="No event of frame is left"):
         data.with_enough_events(dataset, per_item=10_000)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+def test_the_strongest_event_of_each_pair(with_times):
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": rng.integers(0, 6, 120),
+        "item": rng.integers(0, 8, 120),
+        "behaviour": rng.choice([0, 2, 3], 120),
+    }
+    time = rng.integers(0, 40, 120) if with_times else np.arange(120)
+    log = data.Interactions(**columns, time=time if with_times else None)
+    best = {}
+    for row, (user, item, behaviour) in enumerate(zip(*columns.values(), strict=True)):
+        strength = (data.BEHAVIOUR_WEIGHTS[Behaviour(int(behaviour))], time[row], row)
+        if (user, item) not in best or strength > best[user, item]:
+            best[user, item] = strength
+    expected = sorted(row for *_, row in best.values())
+    found = data.strongest(log)
+    for name, values in columns.items():
+        np.testing.assert_array_equal(getattr(found, name), values[expected])
+    assert len(data.strongest(log.take(np.arange(0)))) == 0

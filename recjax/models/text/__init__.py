@@ -50,6 +50,7 @@ from recjax.models.text.transformer import (
     slice_layers,
 )
 from recjax.models.text.tuning import FittedText, TextConfig, TextLoss, fit_text, text_loss
+from recjax.models.text.whitening import Whitening, fit_whitening
 
 __all__ = [
     "FittedText",
@@ -68,6 +69,7 @@ __all__ = [
     "Transformer",
     "Translator",
     "Vocabulary",
+    "Whitening",
     "back_translate",
     "causal_nats",
     "contrastive_nats",
@@ -77,6 +79,7 @@ __all__ = [
     "encode",
     "evaluate_text",
     "fit_text",
+    "fit_whitening",
     "from_hugging_face",
     "generate",
     "in_embeddings",
