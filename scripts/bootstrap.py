@@ -275,6 +275,10 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
 def run_step(name: str, command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
     """Runs one check, a smoke run in a folder of its own; keeps what it prints for the case that it fails."""
     start = time.monotonic()
+    if name.endswith("--smoke"):
+        # Smoke runs are mostly compilation, and what they compile runs for seconds: a third of the time is saved.
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+        variables = {**variables, "XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory(prefix="recjax-smoke-") as folder:
         done = subprocess.run(
             command,

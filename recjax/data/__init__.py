@@ -18,6 +18,7 @@ from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, wor
 from recjax.data.features import (
     ItemColumns,
     item_features,
+    item_texts,
     same_features,
     title_vocabulary,
     with_item_file,
@@ -71,6 +72,7 @@ __all__ = [
     "from_frame",
     "global_time",
     "item_features",
+    "item_texts",
     "last_histories",
     "last_times",
     "leave_one_out",

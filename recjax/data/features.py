@@ -70,6 +70,23 @@ def item_features(
     )
 
 
+def item_texts(dataset: Dataset) -> list[str]:
+    """What a language model is given of each item: its title and its genres, ``"Toy Story (1995). Animation, Comedy"``.
+
+    Raises:
+      ValueError: the items have no titles.
+    """
+    if dataset.titles is None:
+        raise ValueError(f"The items of {dataset.name} have no titles; give them by with_item_file().")
+    if dataset.multi_hot is None:
+        return list(dataset.titles)
+    genres = np.array(dataset.genres)
+    return [
+        f"{title}. {', '.join(genres[row > 0])}" if row.any() else title
+        for title, row in zip(dataset.titles, dataset.multi_hot, strict=True)
+    ]
+
+
 def same_features(*datasets: Dataset, min_word_count: int = 2) -> tuple[tuple[Dataset, ...], Vocabulary]:
     """Data sets whose items are described alike, so that a model of features moves between them.
 

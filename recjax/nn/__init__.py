@@ -34,6 +34,7 @@ from recjax.nn.transfer import (
     scorer,
     towers_of,
     warm_start,
+    with_new_items,
 )
 from recjax.nn.user import UserRepresentation
 
@@ -69,4 +70,5 @@ __all__ = [
     "scorer",
     "towers_of",
     "warm_start",
+    "with_new_items",
 ]

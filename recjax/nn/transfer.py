@@ -47,18 +47,24 @@ def catalogue_scores(
     return dense_scorer(scores)
 
 
-def scorer(network: nn.Module, params: PyTree, items: Items) -> jax.tree_util.Partial:
+def scorer(network: nn.Module, params: PyTree, items: Items, index: ItemIndex | None = None) -> jax.tree_util.Partial:
     """A trained network as the function of observations that :func:`recjax.eval.evaluate` ranks by.
 
     It is a pytree, so that other parameters of the same network do not compile anything again.
+
+    Args:
+      network: a Flax module.
+      params: its variables.
+      items: the features of all items.
+      index: item vectors that are at hand, where it would cost much to make them for every batch of users.
     """
-    return jax.tree_util.Partial(functools.partial(_scored, network), params, items)
+    return jax.tree_util.Partial(functools.partial(_scored, network), params, items, index)
 
 
 def _scored(
-    network: nn.Module, params: PyTree, items: Items, observation: Observation
+    network: nn.Module, params: PyTree, items: Items, index: ItemIndex | None, observation: Observation
 ) -> tuple[PyTree, ItemIndex | BlockScorer]:
-    return catalogue_scores(network, params, observation, items)
+    return catalogue_scores(network, params, observation, items, index)
 
 
 def has_item_vectors(network: nn.Module) -> bool:
@@ -116,6 +122,33 @@ def warm_start(params: PyTree, source: PyTree) -> PyTree:
             " Build both with the same num_items, dim, encoder and item features."
         )
     return {**params, "params": {**own, **copied}}
+
+
+def with_new_items(params: PyTree, num_items: int) -> PyTree:
+    """``params`` for a catalogue that has grown: the items that were there, and new ones behind them.
+
+    New items have the zero vector for an id. With a description (:class:`ItemRepresentation`) they are what
+    they are described as, and can be recommended at once; without one they score as no item in particular.
+    Everything else stays, so build the network with the new ``num_items`` and go on, with or without training.
+
+    Args:
+      params: variables of any network with towers, as ``network.init`` returns them.
+      num_items: items of the catalogue now.
+
+    Raises:
+      ValueError: the catalogue has become smaller.
+    """
+    item = params["params"]["item"]
+    table = item["embedding"]
+    if len(table) == 1:  # Items have no vectors of their own.
+        return params
+    new = num_items - (len(table) - 2)
+    if new < 0:
+        raise ValueError(
+            f"num_items is {num_items}, but the network knows {len(table) - 2}; items cannot be taken away."
+        )
+    grown = jnp.concatenate([table[:-2], jnp.zeros((new, table.shape[1]), table.dtype), table[-2:]])
+    return {**params, "params": {**params["params"], "item": {**item, "embedding": grown}}}
 
 
 def towers_of(params: PyTree) -> PyTree:

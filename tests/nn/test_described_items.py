@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from recjax.nn import ItemRepresentation, Recommendation, adaptors
+from recjax.nn import ItemRepresentation, Recommendation, adaptors, with_new_items
 from recjax.nn.in_blocks import BLOCK, each_once
 from recjax.types import PAD_ID, Items
 
@@ -181,3 +181,26 @@ def test_an_encoder_takes_the_place_of_vectors(described, observation):
         Recommendation(N, DIM, use_id=False).apply(plain, observation, frozen),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("use_id", [True, False])
+def test_new_items_are_their_descriptions_and_old_ones_stay(described, observation, use_id):
+    few = jax.tree.map(lambda leaf: leaf[:8], described)
+    small = Recommendation(8, DIM, use_id=use_id, fusion="residual")
+    known = dataclasses.replace(observation, history=jnp.minimum(observation.history, 7))
+    params = moved(small.init(jax.random.key(0), known, few))
+    large, grown = Recommendation(N, DIM, use_id=use_id, fusion="residual"), with_new_items(params, N)
+    scores = large.apply(grown, known, described)
+    np.testing.assert_allclose(scores[:, :8], small.apply(params, known, few), atol=1e-5)
+    described_only = params["params"]["item"]["adapt"]["Dense_0"]
+    expected = described.vectors[8:] @ described_only["kernel"] + jnp.tile(described_only["bias"], (N - 8, 1))
+    np.testing.assert_allclose(
+        large.apply(grown, described, method=lambda m, x: m.item.all(x))[8:], expected, atol=1e-5
+    )
+    if use_id:
+        # The item outside the vocabulary is the same one.
+        np.testing.assert_array_equal(
+            grown["params"]["item"]["embedding"][-2:], params["params"]["item"]["embedding"][-2:]
+        )
+        with pytest.raises(ValueError, match="num_items is 7, but the network knows 8; items cannot be taken away"):
+            with_new_items(params, 7)

@@ -8,9 +8,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from recjax import fit, nn
+from recjax import agents, envs, fit, loop, nn
 from recjax.data import Interactions, sequences
 from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
@@ -120,3 +121,20 @@ def test_bad_input_is_named(small, texts, bare):
     without = dataclasses.replace(small, tokenizer=None)
     with pytest.raises(ValueError, match="no tokenizer"):
         text.with_tokens(bare, without, texts)
+
+
+def test_td_errors_train_the_language_model_in_the_loop(small, texts):
+    env = envs.environments.make("synthetic", num_items=N, slate_size=2, history_length=4)
+    env = env._replace(items=text.with_tokens(env.items, small, texts, first=1))
+    network = nn.DotProductQ(N, dim=6, use_id=False, text_encoder=text.text_tower(small, first=1))
+    observation = env.spec.empty_observation((1,))
+    params = text.with_language(network.init(jax.random.key(1), observation, env.items), small, first=1)
+    agent = agents.dqn(network, optax.adam(1e-3), target_period=4, index_every=2)
+    config = loop.LoopConfig(
+        steps=4, chunk=4, users=8, seeds=1, batch_size=4, learn_start=1, eval_every=4, eval_steps=1, eval_users=4
+    )
+    result = loop.run(env, agent, config, key=jax.random.key(0), params=params)
+    learned = jax.tree.leaves(result.state.agent.params["params"]["item"]["encoder"]["language"]["layers"])
+    before = jax.tree.leaves(params["params"]["item"]["encoder"]["language"]["layers"])
+    assert all(np.isfinite(leaf).all() for leaf in learned)
+    assert any(not np.allclose(own[0], other) for own, other in zip(learned, before, strict=True))

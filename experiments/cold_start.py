@@ -1,0 +1,359 @@
+"""Items that no training has seen: what their texts are worth, beside controls that have none.
+
+    python experiments/cold_start.py                 # MovieLens-1M, 5 seeds; about 15 min a seed on 2 cores
+    python experiments/cold_start.py --smoke         # a generated log and a tiny random language model, seconds
+
+A share of the items is cold: all their events are taken out of the training log. Every network is trained on the
+catalogue of the others and is then given the whole catalogue (``nn.with_new_items``); cold items are what they are
+described as. Two questions about the last item of each user (leave one out, items that the user had left out):
+
+* cold: where it is a cold item, where does it stand among the cold ones?
+* warm: where it is not, where does it stand among the others?
+
+Rows: ids alone; random vectors in the place of texts, which tells what is due to the network and what to the texts;
+genres; vectors of titles and genres from a pretrained language model, whitened; these with ids, added as residuals
+or gated; and the upper layers of the language model trained along by low rank, with what the lower ones make
+computed once. The number of epochs is fixed: nothing is chosen by the test items. Ids that are dropped now and then
+leave the descriptions of cold items in use.
+
+Prints one table, mean and half the range over seeds, and for the warm items the difference to ids alone with its
+paired interval. Every seed writes one JSON file below ``--out``, and its trainings their checkpoints below
+``--work``; a study that was killed and is started again goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import tyro
+from _runs import kept, mean_and_spread, recipe_hash, stated
+from rich.console import Console
+from rich.table import Table
+
+from recjax import data, fit, nn
+from recjax.data import Dataset, NextItems
+from recjax.eval import Protocol, bootstrap_interval, evaluate, paired_difference
+from recjax.fit import Checkpoints, Progress
+from recjax.models import text
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import PAD_ID, Items, PyTree
+
+METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
+PARTS = ("cold", "warm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a network knows of items.
+
+    Attributes:
+      given: "vectors" of texts, "random" vectors, "genres", or nothing.
+      options: of :class:`recjax.nn.Recommendation`.
+      layers: upper layers of the language model that are trained along, by low rank.
+    """
+
+    given: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    layers: int = 0
+
+
+WITHOUT = {"use_id": False}
+ROWS: dict[str, Row] = {
+    "ids": Row(),
+    "random vectors": Row("random", WITHOUT),
+    "genres": Row("genres", WITHOUT),
+    "texts": Row("vectors", WITHOUT),
+    "texts + ids": Row("vectors", {"fusion": "residual", "id_dropout": 0.2}),
+    "texts and ids, gated": Row("vectors", {"fusion": "gate", "id_dropout": 0.2}),
+    "random vectors + ids": Row("random", {"fusion": "residual", "id_dropout": 0.2}),
+    "texts, upper layers trained too": Row("tokens", WITHOUT, layers=2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: str = "ml-1m"
+    """Named data set whose items have titles and genres."""
+    language: str = "minilm"
+    """Language model, a name or a folder."""
+    rows: tuple[str, ...] = tuple(ROWS)
+    """What to train."""
+    cold_share: float = 0.2
+    """Of the items."""
+    dim: int = 128
+    """Width of the vectors."""
+    history_length: int = 50
+    """Events that the model sees."""
+    epochs: int = 15
+    """Of every training."""
+    adaptor: str = "mlp"
+    """What brings vectors of texts to the width, a name in ``nn.adaptors``."""
+    temperature: float = 0.07
+    """Of the cosine."""
+    dropout: float = 0.2
+    """Between layers."""
+    item_dropout: float = 0.2
+    """Of the vectors of items."""
+    learning_rate: float = 1e-3
+    """The peak."""
+    rank: int = 8
+    """Of the changes of the language model."""
+    max_tokens: int = 32
+    """Tokens of a text where layers of the language model are trained."""
+    seeds: int = 5
+    """Of the draw of cold items, the initial parameters and the training."""
+    out: Path = Path("experiments/results/cold_start")
+    """Where the JSON files go."""
+    work: Path = Path("runs/cold_start")
+    """Where checkpoints and vectors of texts go."""
+    smoke: bool = False
+    """A small generated log: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One draw of cold items, which come last in the catalogue.
+
+    Attributes:
+      dataset: all items.
+      num_warm: items that are trained.
+      train: the training events of warm items.
+      items: all of them, by their ids.
+      test: what is known of every user and asked for.
+    """
+
+    dataset: Dataset
+    num_warm: int
+    train: data.Interactions
+    items: Items
+    test: NextItems
+
+
+def generated() -> Dataset:
+    """Users who walk along a ring of items, which say where they stand."""
+    user, step = np.divmod(np.arange(48 * 12), 12)
+    item = (np.random.default_rng(0).integers(0, 30, 48)[user] + step) % 30
+    frame = pl.DataFrame({"user": user, "item": item, "timestamp": step})
+    dataset, _ = data.from_frame(frame, data.Columns(time="timestamp"), time_format="s", name="ring")
+    number = np.array(list(map(int, dataset.items.names)))
+    return dataclasses.replace(
+        dataset,
+        titles=tuple(f"part {n % 6} of {n // 6}" for n in number),
+        genres=tuple("abc"),
+        multi_hot=(number[:, None] % 3 == np.arange(3)[None]).astype(np.float32),
+    )
+
+
+def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
+    """Draws cold items and puts them behind the others."""
+    num_items = dataset.num_items
+    num_warm = num_items - round(config.cold_share * num_items)
+    order = np.random.default_rng(seed).permutation(num_items)
+    number = np.empty(num_items, np.int32)
+    number[order] = np.arange(num_items)
+    log = dataset.interactions
+    dataset = dataclasses.replace(
+        dataset,
+        interactions=dataclasses.replace(log, item=number[log.item]),
+        items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist())),
+        titles=tuple(np.array(dataset.titles)[order].tolist()),
+        multi_hot=dataset.multi_hot[order],
+        numeric=None,
+        numeric_names=(),
+        item_extras={},
+    )
+    split = data.leave_one_out(dataset.interactions)
+    known = data.concatenate(split.train, split.validation)
+    test = data.next_items(known, split.test, dataset.num_users, config.history_length)
+    train = split.train.take(split.train.item < num_warm)
+    return Problem(dataset, num_warm, train, data.item_features(dataset, train).without_features(), test)
+
+
+def described(of: Problem, row: Row, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> Items:
+    """All items with what a row knows of them."""
+    texts, dataset = data.item_texts(of.dataset), of.dataset
+    if row.given == "genres":
+        return dataclasses.replace(of.items, multi_hot=jnp.asarray(dataset.multi_hot))
+    if row.given == "tokens":
+        model = language()
+        first = model.config.num_layers - row.layers
+        return text.with_tokens(of.items, model, texts, first=first, max_tokens=config.max_tokens)
+    if row.given not in ("vectors", "random"):
+        return of.items
+    vectors = text.encode(language(), texts, cache=config.work / "vectors")
+    if row.given == "random":
+        vectors = np.random.default_rng(seed).normal(size=vectors.shape).astype(np.float32)
+    # The map is fitted to warm items: new ones come later.
+    return dataclasses.replace(of.items, vectors=jnp.asarray(text.fit_whitening(vectors[: of.num_warm])(vectors)))
+
+
+def network(of: Problem, row: Row, num_items: int, language: Callable[[], text.LanguageModel], config: Config) -> Any:
+    """A SASRec over items that are known as the row says."""
+    options = dict(row.options)
+    if row.layers:
+        model = language()
+        options["text_encoder"] = text.text_tower(model, first=model.config.num_layers - row.layers)
+    encoder = functools.partial(
+        nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
+    )
+    return nn.Recommendation(
+        num_items, dim=config.dim, encoder=encoder, adaptor=config.adaptor, temperature=config.temperature,
+        item_dropout=config.item_dropout, project=False, use_behaviour=False, **options,
+    )  # fmt: skip
+
+
+def in_language(path: tuple[str, ...]) -> bool:
+    return "language" in path
+
+
+def train(
+    of: Problem,
+    name: str,
+    row: Row,
+    seed: int,
+    items: Items,
+    language: Callable[[], text.LanguageModel],
+    config: Config,
+) -> PyTree:
+    """Parameters for the warm catalogue."""
+    warm = jax.tree.map(lambda leaf: leaf[: of.num_warm], items)
+    module = network(of, row, of.num_warm, language, config)
+    training = SequenceConfig(
+        epochs=config.epochs, history_length=config.history_length, learning_rate=config.learning_rate,
+        schedule="cosine", weight_decay=0.01, max_grad_norm=1.0, batch_size=32 if config.smoke else 128,
+    )  # fmt: skip
+    params = adaptation = None
+    if row.layers:
+        model = language()
+        training = dataclasses.replace(training, loss="sampled_softmax", sampler="in_batch", lengths=1, accumulate=1)
+        shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
+        shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
+        params = module.init(jax.random.key(seed), shown, warm)
+        params = text.with_language(params, model, first=model.config.num_layers - row.layers)
+        low_rank = fit.lora(
+            config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=text.in_layers
+        )
+        adaptation = fit.chain(low_rank, fit.only(lambda path: not in_language(path)))
+    title = name.replace(" ", "_").replace(",", "")
+    with Progress(enabled=not config.smoke) as progress:
+        return fit_sequences(
+            module,
+            data.sequences(of.train, of.dataset.num_users),
+            warm,
+            training,
+            key=jax.random.key(seed),
+            params=params,
+            adaptation=adaptation,
+            progress=progress,
+            checkpoints=Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1),
+        ).params
+
+
+def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str, config: Config) -> Any:
+    """How the test items of one part stand among the items of that part."""
+    is_cold = np.arange(of.dataset.num_items) >= of.num_warm
+    among = is_cold if part == "cold" else ~is_cold
+    targets = np.asarray(of.test.targets)
+    targets = np.where((targets >= 0) & among[targets], targets, PAD_ID)
+    protocol = Protocol(
+        split="leave-one-out by time",
+        history_length=config.history_length,
+        item_filter=f"{part}, ranked among themselves",
+    )
+    index = jax.jit(functools.partial(module.apply, method="item_index"))(params, items)
+    score = nn.scorer(module, params, items, index=index)
+    return evaluate(score, of.test.observation, targets, protocol, seen=of.test.seen, candidates=jnp.asarray(among))
+
+
+def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> dict[str, Any]:
+    """What one draw of cold items found, ready for JSON."""
+    of = problem(dataset, seed, config)
+    rows: dict[str, Any] = {}
+    alone: dict[str, Any] = {}
+    for name in config.rows:
+        row = ROWS[name]
+        items = described(of, row, seed, language, config)
+        params = nn.with_new_items(train(of, name, row, seed, items, language, config), dataset.num_items)
+        module = network(of, row, dataset.num_items, language, config)
+        found = {part: rank(of, module, params, items, part, config) for part in PARTS}
+        rows[name] = {part: {short: e.metrics[key] for short, key in METRICS.items()} for part, e in found.items()}
+        alone = alone or found["warm"].per_user
+        for short, key in METRICS.items():
+            interval = bootstrap_interval(found["warm"].per_user[key] - alone[key])
+            rows[name]["warm"][f"{short} less ids"] = [interval.mean, interval.low, interval.high]
+    users = {part: evaluation.num_users for part, evaluation in found.items()}
+    chance = 10 / (dataset.num_items - of.num_warm)
+    return {
+        "data": dataset.name, "seed": seed, "config": stated(config, "rows"), "users": users, "chance": chance,
+        "protocol": str(found["cold"].protocol), "rows": rows,
+    }  # fmt: skip
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One row a kind of items, seeds together."""
+    first = results[0]
+    title = f"{first['data']}: {first['users']['cold']:,} users of cold items, {first['users']['warm']:,} of the others"
+    caption = f"{first['protocol']}; HR@10 of cold items by chance: {first['chance']:.4f}"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("what is known of an item")
+    for heading in (*(f"{part} {metric}" for part in PARTS for metric in METRICS), "warm NDCG@10 less ids"):
+        table.add_column(heading, justify="right")
+    for name in first["rows"]:
+        found = [each["rows"][name] for each in results]
+        cells = [mean_and_spread([row[part][metric] for row in found]) for part in PARTS for metric in METRICS]
+        table.add_row(name, *cells, difference([row["warm"]["NDCG@10 less ids"] for row in found]))
+    Console(width=160).print(table)
+
+
+def difference(found: list[list[float]]) -> str:
+    """The mean over seeds with its paired interval; of one seed, that of the bootstrap over users."""
+    if len(found) == 1:
+        mean, low, high = found[0]
+    else:
+        interval = paired_difference([each[0] for each in found], [0.0] * len(found))
+        mean, low, high = interval.mean, interval.low, interval.high
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def tiny(texts: list[str]) -> text.LanguageModel:
+    """A random language model with a tokenizer of its own."""
+    tokenizer = text.train_wordpiece(texts, vocab_size=80, max_length=16)
+    shape = {"dim": 16, "num_layers": 3, "num_heads": 2, "feed_forward": 16}
+    config = text.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
+    return text.initialize(config, jax.random.key(0), tokenizer)
+
+
+def main(config: Config) -> None:
+    unknown = set(config.rows) - set(ROWS)
+    if unknown:
+        raise SystemExit(f"There are no rows {sorted(unknown)}; choose of {', '.join(ROWS)}.")
+    dataset = generated() if config.smoke else data.load(config.data)
+    if not config.smoke:
+        dataset = data.with_enough_events(dataset, per_item=5)
+    # Read once, and only where there is something to train.
+    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
+    name = f"{config.data}-{recipe_hash(stated(config))}"
+    show([
+        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
+        for seed in range(config.seeds)
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        few = ("texts + ids", "texts, upper layers trained too")
+        with tempfile.TemporaryDirectory() as folder:
+            small = {"rows": few, "dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "rank": 2}
+            main(dataclasses.replace(chosen, **small, out=Path(folder), work=Path(folder) / "work"))
+    else:
+        main(chosen)
