@@ -69,6 +69,16 @@ def tail_coverage(counts: Array, popularity: Array, head_share: float = HEAD_SHA
     return jnp.sum(tail & (counts > 0)) / jnp.sum(tail)
 
 
+def new_coverage(counts: Array, is_new: Array) -> Array:
+    """The share of the new items that were shown at least once, in [0, 1]; NaN where none is new.
+
+    Args:
+      counts: ``i32[N]``.
+      is_new: ``bool[N]``, see :class:`recjax.types.Items`.
+    """
+    return jnp.sum(is_new & (counts > 0)) / jnp.sum(is_new)
+
+
 def gini(counts: Array) -> Array:
     """The Gini coefficient of exposure over *all* items: 0 when equal, ``1 - 1/N`` when one item gets all.
 

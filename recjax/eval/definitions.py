@@ -81,6 +81,9 @@ _BEYOND_ACCURACY = {
         "higher", "share of items", "[0, 1]",
         "Share of the tail (all but the 20 % most popular items) that was shown at least once.",
     ),
+    "new_coverage": Metric(
+        "higher", "share of items", "[0, 1]", "Share of the items new to the catalogue that were shown at least once."
+    ),
     "novelty_information": Metric(
         "depends", "bits per slot", "[0, inf)",
         "Mean of -log2 p over the shown slots, where p is the item's share of the interactions in the"

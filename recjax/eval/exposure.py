@@ -147,7 +147,7 @@ class Exposure:
     def summary(self, items: Items) -> dict[str, Array]:
         """The metrics as scalars; :data:`recjax.eval.metrics` defines each.
 
-        A mean over nothing is NaN: satisfaction without clicks, diversity of slates of one item.
+        A mean over nothing is NaN: satisfaction without clicks, coverage of new items where none is.
         """
         shown, popularity = self.counts, items.popularity
         return {
@@ -159,6 +159,7 @@ class Exposure:
             "satisfaction_per_slate": self.satisfaction.value / self.slates.value,
             "coverage": catalogue.coverage(shown),
             "tail_coverage": catalogue.tail_coverage(shown, popularity),
+            "new_coverage": catalogue.new_coverage(shown, items.is_new),
             "novelty_information": catalogue.novelty_information(shown, popularity),
             "novelty_new": catalogue.novelty_new(shown, items.is_new),
             "diversity": self.diversity.value / self.diverse_slates.value,

@@ -108,6 +108,8 @@ def test_nothing_shown():
     assert eval.coverage(nothing) == eval.tail_coverage(nothing, POPULARITY) == 0
     assert np.isnan(eval.novelty_information(nothing, POPULARITY))
     assert np.isnan(eval.novelty_new(nothing, jnp.ones(N, bool)))
+    assert eval.new_coverage(nothing, jnp.ones(N, bool)) == 0
+    assert np.isnan(eval.new_coverage(nothing, jnp.zeros(N, bool)))
     assert np.isnan(eval.exposure_popularity_lift(nothing, POPULARITY))
 
 

@@ -79,6 +79,7 @@ def test_summary_agrees_with_the_whole_log(exposures, items, log):
             "satisfaction_per_slate": satisfaction.sum() / slates,
             "coverage": (counts > 0).mean(),
             "tail_coverage": (counts > 0)[tail].mean(),
+            "new_coverage": (counts > 0)[8:].mean(),
             "novelty_information": -np.log2((popularity + 1) / (popularity + 1).sum())[slate[shown]].mean(),
             "novelty_new": (slate[shown] > 7).mean(),
             "diversity": np.nanmean(intra_list_diversity(jnp.array(slate), items.multi_hot)),

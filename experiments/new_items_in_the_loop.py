@@ -1,0 +1,340 @@
+"""What a pretrained language model adds in the closed loop, where items arrive that no policy has ever shown.
+
+    python experiments/new_items_in_the_loop.py              # MovieLens-100K, 10 seeds
+    python experiments/new_items_in_the_loop.py --smoke      # generated users and a tiny random language model, seconds
+
+A part of the catalogue is known from a log; in every round some more of it is released, in an order drawn by the seed.
+A recommender is trained on the log of the known items and starts a DQN, which goes through the rounds: it is given
+room for the released items (``nn.with_new_items``), meets users, and learns from their satisfaction. All policies
+are one network and differ in what they know of an item besides its id, which starts as zero:
+
+* texts: vectors of titles and genres by a pretrained language model, whitened;
+* random vectors of the same shape: what is due to the network and the larger number of inputs;
+* ids alone.
+
+The users' tastes are factors of ids, fitted to all interactions of the log. They use no text and no genres, so
+no policy wins by construction. The oracle knows the tastes and shows the best items of the moment; it does not plan.
+
+At the start of every round, before anything new was shown, and at its end: satisfaction of a slate and what it
+lacks to the oracle's (regret), the share of the newly released items that were shown (coverage of new items), and
+the share of slots that showed one. Prints one table a metric, mean and 95 % interval over seeds, and the paired
+difference of texts to the controls. Every seed writes one JSON file below ``--out``; a study that was killed and is
+started again goes on after the last of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import tyro
+from _runs import kept, recipe_hash, stated
+from rich.console import Console
+from rich.table import Table
+
+from recjax import agents, catalogue, data, envs, fit, loop, nn, rewards
+from recjax.data import Dataset
+from recjax.envs import Environment, Preference
+from recjax.eval import mean_interval, paired_difference
+from recjax.models import text
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import Array, Items, Observation, PyTree
+
+POLICIES = ("texts", "random vectors", "ids")
+METRICS = {
+    "satisfaction_per_slate": "satisfaction of a slate",
+    "regret": "regret of a slate",
+    "new_coverage": "coverage of new items",
+    "novelty_new": "share of slots with new items",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: str = "ml-100k"
+    """Named data set whose items have titles, genres and ratings."""
+    language: str = "minilm"
+    """Language model, a name or a folder."""
+    known_share: float = 0.5
+    """Of the items, known from the log."""
+    rounds: int = 5
+    """Among which the others are released."""
+    steps: int = 40
+    """Slates of every user in a round."""
+    users: int = 128
+    """Users served at once."""
+    slate_size: int = 5
+    """Items of a slate."""
+    dim: int = 32
+    """Width of the vectors."""
+    history_length: int = 20
+    """Events that a policy sees."""
+    epochs: int = 20
+    """Of the training on the log."""
+    learning_rate: float = 1e-3
+    """In the loop."""
+    discount: float = 0.8
+    """Of the DQN."""
+    seeds: int = 10
+    """Of the order of release, the users and the training."""
+    out: Path = Path("experiments/results/new_items_in_the_loop")
+    """Where the JSON files go."""
+    work: Path = Path("runs/new_items_in_the_loop")
+    """Where vectors of texts are kept."""
+    smoke: bool = False
+    """Generated users and one round: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """One order of release.
+
+    Attributes:
+      dataset: all items, in the order in which they are known or released.
+      preference: who likes what.
+      sizes: items that are known, and that are released by each of the rounds.
+      log: the events of the known items.
+      vectors: of each policy's items, or None.
+    """
+
+    dataset: Dataset
+    preference: Preference
+    sizes: tuple[int, ...]
+    log: data.Interactions
+    vectors: dict[str, np.ndarray | None]
+
+    def items(self, policy: str, released: int, before: int) -> Items:
+        """What a policy knows of the items released so far, of which those from ``before`` on are new."""
+        counts = np.bincount(self.log.item, minlength=released)
+        vectors = self.vectors[policy]
+        return Items(
+            popularity=jnp.asarray(counts, jnp.float32),
+            is_new=jnp.arange(released) >= before,
+            vectors=None if vectors is None else jnp.asarray(vectors[:released]),
+        )
+
+    def environment(self, items: Items, config: Config, *, told: bool = False) -> Environment:
+        """Users who answer slates of the items released so far; ``told`` lets policies see their tastes."""
+        taste = self.preference
+        context = np.concatenate([taste.user_vectors, np.asarray(taste.user_bias)[:, None]], axis=1) if told else None
+        dataset = dataclasses.replace(
+            self.dataset,
+            interactions=self.log,
+            items=data.IdMap(self.dataset.items.names[: items.num_items]),
+            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), item_extras={}, extras={},
+            context=context, context_names=() if context is None else tuple(map(str, range(context.shape[1]))),
+        )  # fmt: skip
+        released = Preference(
+            taste.user_vectors,
+            taste.user_bias,
+            taste.item_vectors[: items.num_items],
+            taste.item_bias[: items.num_items],
+        )
+        env = envs.logged(
+            dataset, preference=released, slate_size=config.slate_size, history_length=config.history_length
+        )
+        return env._replace(items=items)
+
+
+def generated() -> Dataset:
+    """Users who rate the films of the genre that they like."""
+    rng = np.random.default_rng(0)
+    user, item = np.repeat(np.arange(30), 20), rng.integers(0, 60, 600)
+    frame = pl.DataFrame({
+        "user": user, "item": item, "timestamp": np.arange(600), "rating": np.where((user + item) % 3 == 0, 5.0, 2.0),
+    })  # fmt: skip
+    columns = data.Columns(time="timestamp", rating="rating")
+    dataset, _ = data.from_frame(frame, columns, time_format="s", name="generated", allow={"duplicate"})
+    number = np.array(list(map(int, dataset.items.names)))
+    return dataclasses.replace(
+        dataset,
+        titles=tuple(f"film {n} of kind {n % 3}" for n in number),
+        genres=("a", "b", "c"),
+        multi_hot=(number[:, None] % 3 == np.arange(3)[None]).astype(np.float32),
+    )
+
+
+def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: int, config: Config) -> World:
+    """Draws the order in which items are known and released."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(dataset.num_items)
+    number = np.empty(dataset.num_items, np.int32)
+    number[order] = np.arange(dataset.num_items)
+    known = round(config.known_share * dataset.num_items)
+    sizes = np.linspace(known, dataset.num_items, config.rounds + 1).round().astype(int)
+    log = dataclasses.replace(dataset.interactions, item=number[dataset.interactions.item])
+    noise = rng.normal(size=texts.shape).astype(np.float32)
+    # The map is fitted to known items: the others come later.
+    white = {name: text.fit_whitening(x[:known])(x) for name, x in (("texts", texts[order]), ("random vectors", noise))}
+    return World(
+        dataclasses.replace(dataset, items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist()))),
+        dataclasses.replace(
+            preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
+        ),
+        tuple(sizes.tolist()),
+        log.take(log.item < known),
+        {**white, "ids": None},
+    )
+
+
+def towers(num_items: int, config: Config) -> dict[str, Any]:
+    """What the recommender and the Q-network have in common."""
+    encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, norm="query", expansion=1)
+    return {
+        "num_items": num_items, "dim": config.dim, "encoder": encoder, "project": False, "adaptor": "mlp",
+        "fusion": "residual", "item_norm": 0.2,
+    }  # fmt: skip
+
+
+def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> PyTree:
+    """Parameters of a Q-network whose towers have learned to recommend known items."""
+    known = world.sizes[0]
+    items = world.items(policy, known, known)
+    module = nn.Recommendation(**towers(known, config), temperature=0.1)
+    training = SequenceConfig(
+        epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3,
+        schedule="cosine", weight_decay=0.01,
+    )  # fmt: skip
+    sequences = data.sequences(world.log, world.dataset.num_users)
+    learned = fit_sequences(module, sequences, items, training, key=jax.random.key(seed)).params
+    env = world.environment(items, config)
+    q_network = nn.DotProductQ(**towers(known, config))
+    return nn.warm_start(q_network.init(jax.random.key(seed), env.spec.empty_observation((1,)), items), learned)
+
+
+def schedule(config: Config) -> loop.LoopConfig:
+    return loop.LoopConfig(
+        steps=config.steps, chunk=config.steps, eval_every=config.steps, users=config.users, eval_users=256,
+        eval_steps=20, seeds=1, batch_size=128, learn_start=2, updates=4,
+    )  # fmt: skip
+
+
+def oracle(world: World) -> agents.Agent:
+    """Knows the tastes of the users, and shows what they like best."""
+
+    def rate(taste: PyTree, observation: Observation, items: Items) -> tuple[Array, catalogue.ItemIndex]:
+        vectors, bias = taste
+        return observation.context[:, :-1], catalogue.ItemIndex(vectors[: items.num_items], bias[: items.num_items])
+
+    return agents.fixed_policy(rate, (world.preference.item_vectors, world.preference.item_bias))
+
+
+def play(world: World, policy: str, seed: int, config: Config) -> list[dict[str, float]]:
+    """What a policy is worth at the start and at the end of each round."""
+    found: list[dict[str, float]] = []
+    params = None if policy == "oracle" else trained_on_the_log(world, policy, seed, config)
+    for number, (before, now) in enumerate(zip(world.sizes, world.sizes[1:], strict=False)):
+        items = world.items("ids" if policy == "oracle" else policy, now, before)
+        env = world.environment(items, config, told=policy == "oracle")
+        if policy == "oracle":
+            agent = oracle(world)
+        else:
+            params = nn.with_new_items(params, now)
+            agent = agents.dqn(
+                nn.DotProductQ(**towers(now, config)), fit.adamw(config.learning_rate, max_grad_norm=10.0),
+                target_period=20, discount=config.discount, epsilon=0.1,
+            )  # fmt: skip
+        program = loop.Program(env, agent, schedule(config), rewards.parse("satisfaction"))
+        # Users of a round are the same ones for all policies.
+        result = loop.run_program(program, jax.random.key(1000 * seed + number), params=params)
+        if policy != "oracle":
+            params = jax.tree.map(lambda leaf: leaf[0], result.state.agent.params)
+        for at, when in ((0, "start"), (-1, "end")):
+            numbers = {name: float(values[at, 0]) for name, values in result.evaluations.items()}
+            found.append({"round": number + 1, "when": when, **numbers})
+    return found
+
+
+def result(
+    dataset: Dataset, preference: Preference, texts: Callable[[], np.ndarray], seed: int, config: Config
+) -> dict[str, Any]:
+    """What one order of release found, ready for JSON."""
+    world = released(dataset, preference, texts(), seed, config)
+    best = play(world, "oracle", seed, config)
+    rows = {"oracle": best}
+    for policy in POLICIES:
+        rows[policy] = play(world, policy, seed, config)
+        for own, its in zip(rows[policy], best, strict=True):
+            own["regret"] = its["satisfaction_per_slate"] - own["satisfaction_per_slate"]
+    return {"data": dataset.name, "seed": seed, "config": stated(config), "sizes": world.sizes, "rows": rows}
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One table a metric, policies by round; and what texts have over the controls at the start of rounds."""
+    moments = [(row["round"], row["when"]) for row in results[0]["rows"]["texts"]]
+    sizes = results[0]["sizes"]
+    for metric, heading in METRICS.items():
+        title = f"{results[0]['data']}, {sizes[0]:,} items known, {sizes[-1] - sizes[0]:,} released: {heading}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("policy")
+        for number, when in moments:
+            table.add_column(f"{number} {when}", justify="right")
+        for policy in ("oracle", *POLICIES):
+            if metric in results[0]["rows"][policy][0]:
+                table.add_row(policy, *(interval_text(each) for each in by_moment(results, policy, metric)))
+        for control in POLICIES[1:]:
+            pairs = zip(by_moment(results, "texts", metric), by_moment(results, control, metric), strict=True)
+            table.add_row(f"texts less {control}", *(difference_text(own, other) for own, other in pairs))
+        Console(width=max(100, 22 + 16 * len(moments))).print(table)
+
+
+def by_moment(results: list[dict[str, Any]], policy: str, metric: str) -> list[list[float]]:
+    """One number a seed, for each start and end of a round."""
+    return [list(column) for column in zip(*([row[metric] for row in r["rows"][policy]] for r in results), strict=True)]
+
+
+def interval_text(values: list[float]) -> str:
+    interval = mean_interval(values)
+    return f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if len(values) > 1 else "")
+
+
+def difference_text(own: list[float], other: list[float]) -> str:
+    if len(own) < 2:
+        return f"{own[0] - other[0]:+.3f}"
+    interval = paired_difference(own, other)
+    return f"{interval.mean:+.3f} ± {interval.half_width:.3f}"
+
+
+def tiny(texts: list[str]) -> text.LanguageModel:
+    """A random language model with a tokenizer of its own."""
+    tokenizer = text.train_wordpiece(texts, vocab_size=80, max_length=16)
+    shape = {"dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward": 16}
+    config = text.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
+    return text.initialize(config, jax.random.key(0), tokenizer)
+
+
+def main(config: Config) -> None:
+    dataset = generated() if config.smoke else data.load(config.data)
+    preference, report = envs.fit_preference(dataset)
+    print(report)
+    described = data.item_texts(dataset)
+
+    @functools.cache
+    def vectors() -> np.ndarray:
+        """Made once, and only where a seed is still to be played."""
+        model = tiny(described) if config.smoke else text.load(config.language)
+        return text.encode(model, described, cache=config.work / "vectors")
+
+    name = f"{config.data}-{recipe_hash(stated(config))}"
+    show([
+        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, preference, vectors, seed, config))
+        for seed in range(config.seeds)
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(Config, description=__doc__)
+    if chosen.smoke:
+        small = {"rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "history_length": 6, "epochs": 1}
+        with tempfile.TemporaryDirectory() as folder:
+            main(dataclasses.replace(chosen, **small, seeds=1, out=Path(folder), work=Path(folder) / "work"))
+    else:
+        main(chosen)
