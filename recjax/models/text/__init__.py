@@ -11,6 +11,7 @@
 (3, 8)
 """
 
+from recjax.models.text.answers import PREFERENCE, preference_prompt, score_answers
 from recjax.models.text.augment import (
     Synonyms,
     Translator,
@@ -31,6 +32,7 @@ from recjax.models.text.objectives import (
     Gaps,
     Objective,
     Vocabulary,
+    answer_nats,
     causal_nats,
     contrastive_nats,
     masked_nats,
@@ -51,6 +53,7 @@ from recjax.models.text.transformer import (
 from recjax.models.text.tuning import FittedText, TextConfig, TextLoss, fit_text, text_loss
 
 __all__ = [
+    "PREFERENCE",
     "FittedText",
     "Gaps",
     "KeyValueCache",
@@ -66,6 +69,7 @@ __all__ = [
     "Transformer",
     "Translator",
     "Vocabulary",
+    "answer_nats",
     "back_translate",
     "causal_nats",
     "contrastive_nats",
@@ -86,10 +90,12 @@ __all__ = [
     "open_gaps",
     "pool",
     "pooled",
+    "preference_prompt",
     "pretrained",
     "replace_synonyms",
     "run_layers",
     "save",
+    "score_answers",
     "slice_layers",
     "swap_words",
     "text_loss",
