@@ -153,9 +153,9 @@ def count_targets(
         is_ordinary = np.asarray(jax.device_get(vocabulary.is_ordinary))
         return num_gaps([is_ordinary[found].sum() for found in fields[0]], share)
     if objective == "causal":
-        return np.asarray(np.maximum(lengths[0] - 1, 0))
+        return np.maximum(lengths[0, :] - 1, 0)
     if objective == "answers":
-        return lengths[1]
+        return lengths[1, :]
     return (lengths > 0).all(axis=0).astype(np.int32)
 
 
