@@ -11,6 +11,7 @@
 (3, 8)
 """
 
+from recjax.models.text.answers import PREFERENCE, preference_prompt, score_answers
 from recjax.models.text.augment import (
     Synonyms,
     Translator,
@@ -31,6 +32,7 @@ from recjax.models.text.objectives import (
     Gaps,
     Objective,
     Vocabulary,
+    answer_nats,
     causal_nats,
     contrastive_nats,
     masked_nats,
@@ -53,6 +55,7 @@ from recjax.models.text.tuning import FittedText, TextConfig, TextLoss, fit_text
 from recjax.models.text.whitening import Whitening, fit_whitening
 
 __all__ = [
+    "PREFERENCE",
     "FittedText",
     "Gaps",
     "KeyValueCache",
@@ -70,6 +73,7 @@ __all__ = [
     "Translator",
     "Vocabulary",
     "Whitening",
+    "answer_nats",
     "back_translate",
     "causal_nats",
     "contrastive_nats",
@@ -91,10 +95,12 @@ __all__ = [
     "open_gaps",
     "pool",
     "pooled",
+    "preference_prompt",
     "pretrained",
     "replace_synonyms",
     "run_layers",
     "save",
+    "score_answers",
     "slice_layers",
     "swap_words",
     "text_loss",

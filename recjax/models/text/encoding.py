@@ -91,12 +91,18 @@ def padded_batches(
     order = sorted(range(len(tokens)), key=lambda index: -len(tokens[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        lengths = np.zeros(batch_size, np.int32)
-        lengths[: len(chosen)] = [len(tokens[index]) for index in chosen]
-        ids = np.zeros((batch_size, _padded(int(lengths[0]), max_length)), np.int32)
-        for row, index in enumerate(chosen):
-            ids[row, : lengths[row]] = tokens[index]
-        yield chosen, ids, np.arange(ids.shape[1]) < lengths[:, None]
+        length = _padded(len(tokens[chosen[0]]), max_length)
+        yield chosen, *padded([tokens[index] for index in chosen], batch_size, length)
+
+
+def padded(tokens: list[np.ndarray], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """``ids i32[rows, length], mask bool[rows, length]`` of at most ``rows`` texts."""
+    lengths = np.zeros(rows, np.int32)
+    lengths[: len(tokens)] = [len(ids) for ids in tokens]
+    ids = np.zeros((rows, length), np.int32)
+    for row, found in enumerate(tokens):
+        ids[row, : len(found)] = found
+    return ids, np.arange(length) < lengths[:, None]
 
 
 def _padded(length: int, max_length: int) -> int:

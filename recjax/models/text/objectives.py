@@ -1,4 +1,4 @@
-"""What a language model is trained to do: fill gaps, go on, tell texts apart.
+"""What a language model is trained to do: fill gaps, go on, answer, tell texts apart.
 
 Each is a sum for each text of a batch. Texts are ``ids i32[B, T]`` and ``mask bool[B, T]``, padded on the right.
 """
@@ -18,8 +18,9 @@ from recjax.models.text.pooling import Pooling, pooled
 from recjax.models.text.transformer import Transformer
 from recjax.types import Array, PyTree
 
-Objective = Literal["masked", "causal", "simcse", "pairs"]
-"""Gaps are filled in; the next token is told; two looks at a text, or two texts of a pair, are told from others."""
+Objective = Literal["masked", "causal", "simcse", "pairs", "answers"]
+"""Gaps are filled in; the next token is told; two looks at a text, or two texts of a pair, are told from others;
+answers to prompts are told."""
 
 
 class Vocabulary(NamedTuple):
@@ -142,6 +143,35 @@ def causal_nats(module: Transformer, params: PyTree, ids: Array, mask: Array, **
     return jnp.where(mask[:, 1:], nats, 0).sum(axis=1)
 
 
+def answer_nats(
+    module: Transformer, params: PyTree, ids: Array, mask: Array, answers: Array, answer_mask: Array, **apply: Any
+) -> Array:
+    """``f32[B]``, the sums over the tokens of each answer of ``-log p(token | prompt, those before)``.
+
+    Logits are computed where an answer is told only.
+
+    Args:
+      module: a decoder.
+      params: of the module.
+      ids: ``i32[B, T]``, prompts, each followed by its answer.
+      mask: ``bool[B, T]``.
+      answers: ``i32[B, K]``, the answers alone.
+      answer_mask: ``bool[B, K]``.
+      **apply: see :func:`masked_nats`.
+
+    References:
+      Bao et al., "TALLRec: An Effective and Efficient Tuning Framework to Align Large Language
+      Model with Recommendation", RecSys 2023.
+    """
+    hidden: Any = module.apply(params, ids, mask, **apply)
+    last_asked = mask.sum(axis=1) - answer_mask.sum(axis=1) - 1
+    before = last_asked[:, None] + jnp.arange(answers.shape[1])[None]
+    hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1, mode="clip")
+    logits: Any = module.apply(params, hidden, method="logits")
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, answers)
+    return jnp.where(answer_mask, nats, 0).sum(axis=1)
+
+
 def contrastive_nats(
     module: Transformer, params: PyTree, ids: Array, mask: Array, *, temperature: float, pooling: Pooling, **apply: Any
 ) -> Array:
@@ -177,8 +207,10 @@ def check_objective(model: LanguageModel, objective: str) -> None:
         raise ValueError(f"objective is {objective!r}; choose one of {', '.join(get_args(Objective))}.")
     model.need_tokenizer()
     family, causal = model.config.family, model.config.traits.causal
-    if objective == "causal" and not causal:
-        raise ValueError(f"objective is 'causal', but {family!r} sees what comes later; use 'masked', or a decoder.")
+    if objective in ("causal", "answers") and not causal:
+        raise ValueError(
+            f"objective is {objective!r}, but {family!r} sees what comes later; use 'masked', or a decoder."
+        )
     if objective == "masked" and causal:
         raise ValueError(f"objective is 'masked', but {family!r} sees nothing that comes later; use 'causal', or BERT.")
     if objective == "masked" and "head" not in model.params["params"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,20 @@ class TextTokenizer:
         check_texts(texts)
         return [np.array(found.ids, np.int32) for found in self.backend.encode_batch(list(texts))]
 
+    def without_special(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids ``i32[length]`` of each text without special tokens around it, however long it is."""
+        check_texts(texts)
+        found = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        # What is cut off a long text lies beside it, in pieces.
+        pieces = [[part.ids for part in (one, *one.overflowing)] for one in found]
+        return [np.array(list(itertools.chain(*parts)), np.int32) for parts in pieces]
+
+    @property
+    def opening(self) -> np.ndarray:
+        """``i32[n]``, the special tokens before a text, such as the beginning of text of a Llama; often none."""
+        found = self.backend.encode("a")
+        return np.array(found.ids[: found.special_tokens_mask.index(0)], np.int32)
+
     @property
     def special_ids(self) -> tuple[int, ...]:
         """Tokens that stand for no text, such as those of beginnings, padding and gaps; ascending."""
@@ -64,17 +79,17 @@ class TextTokenizer:
         return self.backend.to_str()
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raises ValueError where something is not a text that can be written as UTF-8."""
+def check_texts(texts: Sequence[str], name: str = "texts") -> None:
+    """Raises ValueError, with the name of the texts, where one is not a text that can be written as UTF-8."""
     if isinstance(texts, str):
-        raise ValueError(f"texts is one string, {texts[:40]!r}; give a list of them.")
+        raise ValueError(f"{name} is one string, {texts[:40]!r}; give a list of them.")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"texts[{index}] is {text!r}, a {type(text).__name__}; every text must be a str.")
+            raise ValueError(f"{name}[{index}] is {text!r}, a {type(text).__name__}; every text must be a str.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"texts[{index}] cannot be written as UTF-8: {error}; repair how it was read.") from None
+            raise ValueError(f"{name}[{index}] cannot be written as UTF-8: {error}; repair how it was read.") from None
 
 
 def read_tokenizer(path: Path, max_length: int) -> TextTokenizer:

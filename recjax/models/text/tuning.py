@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 
@@ -25,10 +24,11 @@ from recjax.fit import (
     learning_rates,
     optimizers,
 )
-from recjax.models.text.corpus import Corpus, columns, count_targets, make_corpus
+from recjax.models.text.corpus import Corpus, count_targets, make_corpus, read_examples
 from recjax.models.text.model import LanguageModel
 from recjax.models.text.objectives import (
     Objective,
+    answer_nats,
     causal_nats,
     check_objective,
     contrastive_nats,
@@ -52,8 +52,9 @@ class TextConfig:
     """How to train a language model.
 
     Attributes:
-      objective: "masked" fills gaps ("bert"), "causal" tells the next token (the others), "simcse" tells two looks
-        at a text, which differ by dropout, from those at others, "pairs" texts that belong together from others.
+      objective: "masked" fills gaps ("bert"), "causal" tells the next token (the others), "answers" those of an
+        answer to a prompt alone, "simcse" tells two looks at a text, which differ by dropout, from those at others,
+        "pairs" texts that belong together from others.
       epochs: passes over all texts, at most.
       batch_size: texts in a batch; at most as many as there are.
       learning_rate: the peak of the learning rate.
@@ -156,7 +157,8 @@ def fit_text(
     """Trains a language model on texts; whether it starts from scratch or from pretrained weights makes no difference.
 
     A target counts the same whichever text or batch it is in. Texts without targets (too short, or only special
-    tokens) are left out; of longer ones than the tokenizer's ``max_length`` the beginning is learned.
+    tokens) are left out; of longer ones than the tokenizer's ``max_length`` the beginning is learned, of prompts
+    the end.
 
     >>> from recjax.models import text
     >>> titles = ["The Third Man", "The Second Woman", "Third Person"]
@@ -170,7 +172,8 @@ def fit_text(
 
     Args:
       model: with a tokenizer; for "masked" also with a head, see :func:`with_head`.
-      texts: ``N`` of them; for "pairs" ``N`` pairs.
+      texts: ``N`` of them; for "pairs" ``N`` pairs, for "answers" ``N`` of a prompt and what is to follow it,
+        such as ``("Is Alien a comedy? Answer:", " No")``.
       config: how to train.
       key: of shuffles, gaps, dropout and what an adaptation draws.
       adaptation: what is trained, such as ``fit.lora(8, stacked=text.in_layers)``; everything by default.
@@ -191,8 +194,9 @@ def fit_text(
     References:
       Gururangan et al., "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", ACL 2020.
     """
-    loss_of = text_loss(model, config)
+    check_objective(model, config.objective)
     corpus, lengths, targets_per_text = _prepare(model, texts, config)
+    loss_of = text_loss(model, config, longest_answer=int(corpus.lengths[-1].max()))
     num_texts = len(corpus.bucket)
     batch_size = min(config.batch_size, num_texts)
 
@@ -234,8 +238,14 @@ def fit_text(
     return FittedText(_learned(model, expand, fitted.params), fitted.params, fitted.history, fitted.best_epoch)
 
 
-def text_loss(model: LanguageModel, config: TextConfig) -> TextLoss:
+def text_loss(model: LanguageModel, config: TextConfig, *, longest_answer: int | None = None) -> TextLoss:
     """The loss of an objective, with dropout, to be differentiated by parameters or to stand beside other losses.
+
+    Args:
+      model: what is trained.
+      config: how.
+      longest_answer: for "answers", whose fields are the prompts, each followed by its answer, and the answers: the
+        most tokens that one has. Without it all ``T`` are allowed for, at the price of as many logits.
 
     Raises:
       ValueError: the model cannot be trained by the objective.
@@ -255,6 +265,14 @@ def text_loss(model: LanguageModel, config: TextConfig) -> TextLoss:
     if config.objective == "causal":
         return lambda params, ids, mask, key: causal_nats(module, params, ids[0], mask[0], rngs={"dropout": key})
 
+    if config.objective == "answers":
+
+        def answers(params: PyTree, ids: Array, mask: Array, key: Array) -> Array:
+            said, there = ids[1, :, :longest_answer], mask[1, :, :longest_answer]
+            return answer_nats(module, params, ids[0], mask[0], said, there, rngs={"dropout": key})
+
+        return answers
+
     def contrastive(params: PyTree, ids: Array, mask: Array, key: Array) -> Array:
         two = (2, *ids.shape[1:])  # One text is its own partner.
         return contrastive_nats(
@@ -267,15 +285,10 @@ def text_loss(model: LanguageModel, config: TextConfig) -> TextLoss:
 
 def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> tuple[Corpus, tuple[int, ...], float]:
     """The texts on the device, the lengths they are padded to, and how many targets one has on average."""
-    fields = columns(texts, config.objective == "pairs")
-    tokenizer = model.need_tokenizer()
-    tokens = [found for field in fields for found in tokenizer(field)]
-    if config.objective in ("masked", "causal"):
-        known = vocabulary(model) if config.objective == "masked" else None
-        targets = count_targets(tokens, known, config.mask_share)
-    else:
-        counts = np.array([len(found) for found in tokens], int).reshape(len(fields), -1)
-        targets = (counts > 0).all(axis=0).astype(int)
+    fields = read_examples(model, texts, config.objective)
+    known = vocabulary(model) if config.objective == "masked" else None
+    targets = count_targets(fields, config.objective, known, config.mask_share)
+    if config.objective in ("simcse", "pairs"):
         batch_size = min(config.batch_size, int(targets.sum()))
         if batch_size and batch_size // math.gcd(config.accumulate, batch_size) == 1:
             raise ValueError(
@@ -283,7 +296,7 @@ def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> 
                 f" {batch_size} and accumulate {config.accumulate} a part has one text; lower accumulate or give more"
                 " texts."
             )
-    corpus, lengths = make_corpus(model, fields, targets, tokens, config.lengths)
+    corpus, lengths = make_corpus(model, fields, targets, config.lengths)
     return corpus, lengths, float(targets[targets > 0].mean())
 
 

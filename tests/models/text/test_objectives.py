@@ -166,7 +166,7 @@ def test_what_cannot_be_is_said(small, models):
     headless = dataclasses.replace(small, params={"params": {**small.params["params"]}})
     del headless.params["params"]["head"]
     for model, objective, message in (
-        (small, "next", "objective is 'next'; a loss in nats a token is that of 'masked' or 'causal'"),
+        (small, "next", "objective is 'next'; a loss in nats a token is that of masked, causal or answers"),
         (small, "causal", "'causal', but 'bert' sees what comes later"),
         (models["llama"], "masked", "'masked', but 'llama' sees nothing that comes later; use 'causal'"),
         (headless, "masked", r"no head for masked tokens; .* with_head\(model, key\)"),

@@ -136,7 +136,7 @@ def test_low_rank_changes_of_smollm2_are_under_a_percent_of_it():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "mlm"}, "objective is 'mlm'; choose one of masked, causal, simcse, pairs"),
+        ({"objective": "mlm"}, "objective is 'mlm'; choose one of masked, causal, simcse, pairs, answers"),
         ({"optimizer": "lion"}, "optimizer is 'lion'; choose one of adamw, adafactor"),
         ({"pooling": "max"}, "pooling is 'max'; choose one of mean, cls, last"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
