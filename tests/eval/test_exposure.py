@@ -113,7 +113,7 @@ def test_missing_answers_and_content_are_nan():
     slate = jnp.array([[0, 1]])
     summary = Exposure.empty(N).update(slate, Response(click=ones), ones, items).summary(items)
     undefined = {name for name, value in summary.items() if np.isnan(value)}
-    assert undefined == {"conversion_rate", "satisfaction", "satisfaction_per_slate", "diversity"}
+    assert undefined == {"conversion_rate", "satisfaction", "satisfaction_per_slate", "diversity", "new_coverage"}
     content = jnp.eye(N)
     with_content = Exposure.empty(N).update(slate, Response(click=ones), ones, items, content)
     assert with_content.summary(items)["diversity"] == 1
