@@ -156,7 +156,7 @@ def count_targets(
         return np.maximum(lengths[0, :] - 1, 0)
     if objective == "answers":
         return lengths[1, :]
-    return (lengths > 0).all(axis=0).astype(np.int32)
+    return np.asarray((lengths > 0).all(axis=0), np.int32)
 
 
 def _lengths(fields: list[list[np.ndarray]]) -> np.ndarray:
