@@ -83,6 +83,8 @@ class Config:
     """In the loop."""
     discount: float = 0.8
     """Of the DQN."""
+    policies: tuple[str, ...] = POLICIES
+    """What is compared; texts come first."""
     seeds: int = 10
     """Of the order of release, the users and the training."""
     out: Path = Path("experiments/results/new_items_in_the_loop")
@@ -260,7 +262,7 @@ def result(
     world = released(dataset, preference, texts(), seed, config)
     best = play(world, "oracle", seed, config)
     rows = {"oracle": best}
-    for policy in POLICIES:
+    for policy in config.policies:
         rows[policy] = play(world, policy, seed, config)
         for own, its in zip(rows[policy], best, strict=True):
             own["regret"] = its["satisfaction_per_slate"] - own["satisfaction_per_slate"]
@@ -277,10 +279,11 @@ def show(results: list[dict[str, Any]]) -> None:
         table.add_column("policy")
         for number, when in moments:
             table.add_column(f"{number} {when}", justify="right")
-        for policy in ("oracle", *POLICIES):
+        policies = tuple(results[0]["rows"])
+        for policy in policies:
             if metric in results[0]["rows"][policy][0]:
                 table.add_row(policy, *(interval_text(each) for each in by_moment(results, policy, metric)))
-        for control in POLICIES[1:]:
+        for control in policies[2:]:
             pairs = zip(by_moment(results, "texts", metric), by_moment(results, control, metric), strict=True)
             table.add_row(f"texts less {control}", *(difference_text(own, other) for own, other in pairs))
         Console(width=max(100, 22 + 16 * len(moments))).print(table)
@@ -333,7 +336,16 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     chosen = tyro.cli(Config, description=__doc__)
     if chosen.smoke:
-        small = {"rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "history_length": 6, "epochs": 1}
+        small = {
+            "policies": ("texts", "ids"),
+            "rounds": 1,
+            "steps": 4,
+            "users": 8,
+            "slate_size": 2,
+            "dim": 8,
+            "history_length": 6,
+            "epochs": 1,
+        }
         with tempfile.TemporaryDirectory() as folder:
             main(dataclasses.replace(chosen, **small, seeds=1, out=Path(folder), work=Path(folder) / "work"))
     else:

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 import pytest
 
-from recjax import agents, envs, fit, loop, nn
+from recjax import agents, fit, nn
 from recjax.data import Interactions, sequences
 from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import PAD_ID, Items, Observation
+from recjax.types import PAD_ID, Items, Observation, Response, Sample, Spec, Step
 
 N = 10
 HISTORY = jnp.array([[PAD_ID, 0, 5, 5], [2, 1, 3, 4]])
@@ -40,8 +40,7 @@ def with_weights(module, model, items, first=0):
     return text.with_language(module.init(jax.random.key(1), OBSERVATION, items), model, first=first)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize(("name", "pooling"), [("bert", "mean"), ("gpt2", "last"), ("llama", "last")])
 def test_vectors_are_those_of_encode(models, texts, bare, name, pooling):
     model = models[name]
     items = text.with_tokens(bare, model, texts)
@@ -51,7 +50,7 @@ def test_vectors_are_those_of_encode(models, texts, bare, name, pooling):
     np.testing.assert_allclose(made, text.encode(model, texts, pooling=pooling, normalize=True), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["bert", "llama"])
+@pytest.mark.parametrize("name", ["llama"])
 def test_layers_above_kept_states_give_the_same_scores(models, texts, bare, name):
     model = models[name]
     whole, upper = network(model), network(model, first=1)
@@ -123,18 +122,19 @@ def test_bad_input_is_named(small, texts, bare):
         text.with_tokens(bare, without, texts)
 
 
-def test_td_errors_train_the_language_model_in_the_loop(small, texts):
-    env = envs.environments.make("synthetic", num_items=N, slate_size=2, history_length=4)
-    env = env._replace(items=text.with_tokens(env.items, small, texts, first=1))
+def test_td_errors_train_the_language_model(small, texts, bare):
+    items = text.with_tokens(bare, small, texts, first=1)
     network = nn.DotProductQ(N, dim=6, use_id=False, text_encoder=text.text_tower(small, first=1))
-    observation = env.spec.empty_observation((1,))
-    params = text.with_language(network.init(jax.random.key(1), observation, env.items), small, first=1)
-    agent = agents.dqn(network, optax.adam(1e-3), target_period=4, index_every=2)
-    config = loop.LoopConfig(
-        steps=4, chunk=4, users=8, seeds=1, batch_size=4, learn_start=1, eval_every=4, eval_steps=1, eval_users=4
+    params = text.with_language(network.init(jax.random.key(1), OBSERVATION, items), small, first=1)
+    agent = agents.dqn(network, optax.adam(1e-3), target_period=4, index_every=2, exclude_history=False)
+    state = agent.init(jax.random.key(0), Spec(num_items=N, slate_size=2, history_length=4), items, params=params)
+    slots, users = jnp.ones((2, 2)), jnp.zeros(2, bool)
+    step = Step(
+        OBSERVATION, jnp.array([[1, 2], [6, 5]]), slots / N, Response(click=slots), slots, users, users, OBSERVATION
     )
-    result = loop.run(env, agent, config, key=jax.random.key(0), params=params)
-    learned = jax.tree.leaves(result.state.agent.params["params"]["item"]["encoder"]["language"]["layers"])
-    before = jax.tree.leaves(params["params"]["item"]["encoder"]["language"]["layers"])
-    assert all(np.isfinite(leaf).all() for leaf in learned)
-    assert any(not np.allclose(own[0], other) for own, other in zip(learned, before, strict=True))
+    sample = Sample(jax.tree.map(lambda leaf: leaf[:, None], step), jnp.ones(2, bool))
+    learned, metrics = jax.jit(agent.learn)(jax.random.key(0), state, sample)
+    own, before = (tree["params"]["item"]["encoder"]["language"]["layers"] for tree in (learned.params, params))
+    assert np.isfinite(metrics["loss"])
+    moved = jax.tree.map(lambda x, y: not np.allclose(x, y), own, before)
+    assert moved["attention"]["value"]["kernel"]
