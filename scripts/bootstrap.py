@@ -255,6 +255,8 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "MPLBACKEND": "Agg",
+        # Tests and smoke runs are mostly compilation, and what they compile runs for seconds.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip(),
     }
     # Compilation keeps one core busy, so a complete run uses all of them; files of tests stay whole for their fixtures.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -275,10 +277,6 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
 def run_step(name: str, command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
     """Runs one check, a smoke run in a folder of its own; keeps what it prints for the case that it fails."""
     start = time.monotonic()
-    if name.endswith("--smoke"):
-        # Smoke runs are mostly compilation, and what they compile runs for seconds: a third of the time is saved.
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-        variables = {**variables, "XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory(prefix="recjax-smoke-") as folder:
         done = subprocess.run(
             command,
