@@ -75,7 +75,7 @@ class Config:
     """Of the language model at most; one is of 128 prompts at least, so that of few shots each occurs several times."""
     batch_size: int = 16
     """Prompts of a step of the language model."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     """Its peak."""
     rank: int = 8
     """Of the changes of the queries and values of each layer."""
