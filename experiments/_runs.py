@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ def stated(config: Any, *others: str) -> dict[str, Any]:
 def recipe_hash(*recipe: Any) -> str:
     """What tells results of different recipes apart."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def run_study(main: Callable[[Any], None], config: Any, **smoke: Any) -> None:
+    """Runs a study; a smoke run at the sizes ``smoke``, in a folder that is thrown away."""
+    if not config.smoke:
+        main(config)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        places = {name: Path(folder) / name for name in ("out", "work") if hasattr(config, name)}
+        main(dataclasses.replace(config, **places, **smoke))
 
 
 def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

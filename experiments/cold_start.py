@@ -16,7 +16,7 @@ or gated; and the upper layers of the language model trained along by low rank, 
 computed once. The number of epochs is fixed: nothing is chosen by the test items. Ids that are dropped now and then
 leave the descriptions of cold items in use.
 
-Prints one table, mean and half the range over seeds, and for the warm items the difference to ids alone with its
+Prints one table, mean and half the range over seeds, and for the warm items the difference to the first row with its
 paired interval. Every seed writes one JSON file below ``--out``, and its trainings their checkpoints below
 ``--work``; a study that was killed and is started again goes on from there.
 """
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _new_items import reordered, tiny
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +65,10 @@ class Row:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     layers: int = 0
 
+    def first(self, model: text.LanguageModel) -> int:
+        """The lowest layer that is trained."""
+        return model.config.num_layers - self.layers
+
 
 WITHOUT = {"use_id": False}
 ROWS: dict[str, Row] = {
@@ -86,7 +90,7 @@ class Config:
     language: str = "minilm"
     """Language model, a name or a folder."""
     rows: tuple[str, ...] = tuple(ROWS)
-    """What to train."""
+    """What to train; the others are compared with the first."""
     cold_share: float = 0.2
     """Of the items."""
     dim: int = 128
@@ -155,22 +159,8 @@ def generated() -> Dataset:
 
 def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
     """Draws cold items and puts them behind the others."""
-    num_items = dataset.num_items
-    num_warm = num_items - round(config.cold_share * num_items)
-    order = np.random.default_rng(seed).permutation(num_items)
-    number = np.empty(num_items, np.int32)
-    number[order] = np.arange(num_items)
-    log = dataset.interactions
-    dataset = dataclasses.replace(
-        dataset,
-        interactions=dataclasses.replace(log, item=number[log.item]),
-        items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist())),
-        titles=tuple(np.array(dataset.titles)[order].tolist()),
-        multi_hot=dataset.multi_hot[order],
-        numeric=None,
-        numeric_names=(),
-        item_extras={},
-    )
+    num_warm = dataset.num_items - round(config.cold_share * dataset.num_items)
+    dataset = reordered(dataset, np.random.default_rng(seed).permutation(dataset.num_items))
     split = data.leave_one_out(dataset.interactions)
     known = data.concatenate(split.train, split.validation)
     test = data.next_items(known, split.test, dataset.num_users, config.history_length)
@@ -185,8 +175,7 @@ def described(of: Problem, row: Row, seed: int, language: Callable[[], text.Lang
         return dataclasses.replace(of.items, multi_hot=jnp.asarray(dataset.multi_hot))
     if row.given == "tokens":
         model = language()
-        first = model.config.num_layers - row.layers
-        return text.with_tokens(of.items, model, texts, first=first, max_tokens=config.max_tokens)
+        return text.with_tokens(of.items, model, texts, first=row.first(model), max_tokens=config.max_tokens)
     if row.given not in ("vectors", "random"):
         return of.items
     vectors = text.encode(language(), texts, cache=config.work / "vectors")
@@ -201,7 +190,7 @@ def network(of: Problem, row: Row, num_items: int, language: Callable[[], text.L
     options = dict(row.options)
     if row.layers:
         model = language()
-        options["text_encoder"] = text.text_tower(model, first=model.config.num_layers - row.layers)
+        options["text_encoder"] = text.text_tower(model, first=row.first(model))
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
     )
@@ -238,7 +227,7 @@ def train(
         shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
         shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
         params = module.init(jax.random.key(seed), shown, warm)
-        params = text.with_language(params, model, first=model.config.num_layers - row.layers)
+        params = text.with_language(params, model, first=row.first(model))
         low_rank = fit.lora(
             config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=text.in_layers
         )
@@ -289,11 +278,11 @@ def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageMode
         alone = alone or found["warm"].per_user
         for short, key in METRICS.items():
             interval = bootstrap_interval(found["warm"].per_user[key] - alone[key])
-            rows[name]["warm"][f"{short} less ids"] = [interval.mean, interval.low, interval.high]
+            rows[name]["warm"][f"{short} less first"] = [interval.mean, interval.low, interval.high]
     users = {part: evaluation.num_users for part, evaluation in found.items()}
     chance = 10 / (dataset.num_items - of.num_warm)
     return {
-        "data": dataset.name, "seed": seed, "config": stated(config, "rows"), "users": users, "chance": chance,
+        "data": dataset.name, "seed": seed, "config": stated(config), "users": users, "chance": chance,
         "protocol": str(found["cold"].protocol), "rows": rows,
     }  # fmt: skip
 
@@ -305,12 +294,13 @@ def show(results: list[dict[str, Any]]) -> None:
     caption = f"{first['protocol']}; HR@10 of cold items by chance: {first['chance']:.4f}"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("what is known of an item")
-    for heading in (*(f"{part} {metric}" for part in PARTS for metric in METRICS), "warm NDCG@10 less ids"):
+    reference = next(iter(first["rows"]))
+    for heading in (*(f"{part} {metric}" for part in PARTS for metric in METRICS), f"warm NDCG@10 less {reference}"):
         table.add_column(heading, justify="right")
     for name in first["rows"]:
         found = [each["rows"][name] for each in results]
         cells = [mean_and_spread([row[part][metric] for row in found]) for part in PARTS for metric in METRICS]
-        table.add_row(name, *cells, difference([row["warm"]["NDCG@10 less ids"] for row in found]))
+        table.add_row(name, *cells, difference([row["warm"]["NDCG@10 less first"] for row in found]))
     Console(width=160).print(table)
 
 
@@ -322,14 +312,6 @@ def difference(found: list[list[float]]) -> str:
         interval = paired_difference([each[0] for each in found], [0.0] * len(found))
         mean, low, high = interval.mean, interval.low, interval.high
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
-
-
-def tiny(texts: list[str]) -> text.LanguageModel:
-    """A random language model with a tokenizer of its own."""
-    tokenizer = text.train_wordpiece(texts, vocab_size=80, max_length=16)
-    shape = {"dim": 16, "num_layers": 3, "num_heads": 2, "feed_forward": 16}
-    config = text.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
-    return text.initialize(config, jax.random.key(0), tokenizer)
 
 
 def main(config: Config) -> None:
@@ -349,11 +331,6 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        few = ("texts + ids", "texts, upper layers trained too")
-        with tempfile.TemporaryDirectory() as folder:
-            small = {"rows": few, "dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "rank": 2}
-            main(dataclasses.replace(chosen, **small, out=Path(folder), work=Path(folder) / "work"))
-    else:
-        main(chosen)
+    few = ("texts + ids", "texts, upper layers trained too")
+    small = {"rows": few, "dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "rank": 2}
+    run_study(main, tyro.cli(Config, description=__doc__), **small)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -181,8 +180,6 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
 
 def main(config: Config) -> None:
     dataset = generated() if config.smoke else data.load(config.data)
-    if config.smoke:
-        config = dataclasses.replace(config, events=(4,), epochs=1, dim=8, history_length=10, seeds=1)
     results: list[dict[str, Any]] = []
     for events in config.events:
         of = problem(dataset, events, config)
@@ -218,9 +215,4 @@ def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, out=Path(folder)))
-    else:
-        main(chosen)
+    run_study(main, tyro.cli(Config, description=__doc__), events=(4,), epochs=1, dim=8, history_length=10, seeds=1)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,7 @@ import numpy as np
 import optax
 import tyro
 from _few_shot import HISTORY, Examples, Problem, auc, generated, interval, problem
-from _runs import kept, recipe_hash, stated
+from _runs import kept, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
@@ -241,10 +240,6 @@ def learn(of: Problem, way: str, shots: int, seed: int, config: Config, work: Pa
 
 
 def main(config: Config) -> None:
-    if config.smoke:
-        config = dataclasses.replace(
-            config, shots=(16,), test=20, validation=10, epochs=1, seeds=1, dim=8, rank=2, batch_size=8
-        )
     of = problem(generated() if config.smoke else data.load(config.data), config.validation, config.test)
     results: list[dict[str, Any]] = []
     with fit.Progress(enabled=not config.smoke) as progress:
@@ -313,9 +308,7 @@ def show(of: Problem, results: list[dict[str, Any]], config: Config) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, out=Path(folder)))
-    else:
-        main(chosen)
+    run_study(
+        main, tyro.cli(Config, description=__doc__), shots=(16,), test=20, validation=10, epochs=1, seeds=1, dim=8,
+        rank=2, batch_size=8,
+    )  # fmt: skip

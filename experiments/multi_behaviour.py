@@ -23,7 +23,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -204,8 +203,6 @@ def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int,
 
 def main(config: Config) -> None:
     dataset = generated() if config.smoke else data.load("retailrocket", data_dir=config.data_dir)
-    if config.smoke:
-        config = dataclasses.replace(config, history_length=10, dim=8, epochs=1, seeds=1)
     results: list[dict[str, Any]] = []
     for target, task in tasks(dataset).items():
         for model in (*COUNTS, "SASRec"):
@@ -243,9 +240,4 @@ def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, out=Path(folder)))
-    else:
-        main(chosen)
+    run_study(main, tyro.cli(Config, description=__doc__), history_length=10, dim=8, epochs=1, seeds=1)

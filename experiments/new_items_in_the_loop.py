@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,8 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, recipe_hash, stated
+from _new_items import reordered, tiny
+from _runs import kept, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -131,7 +131,7 @@ class World:
             self.dataset,
             interactions=self.log,
             items=data.IdMap(self.dataset.items.names[: items.num_items]),
-            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), item_extras={}, extras={},
+            titles=None, genres=(), multi_hot=None, extras={},
             context=context, context_names=() if context is None else tuple(map(str, range(context.shape[1]))),
         )  # fmt: skip
         released = Preference(
@@ -168,16 +168,15 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
     """Draws the order in which items are known and released."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(dataset.num_items)
-    number = np.empty(dataset.num_items, np.int32)
-    number[order] = np.arange(dataset.num_items)
+    dataset = reordered(dataset, order)
     known = round(config.known_share * dataset.num_items)
     sizes = np.linspace(known, dataset.num_items, config.rounds + 1).round().astype(int)
-    log = dataclasses.replace(dataset.interactions, item=number[dataset.interactions.item])
+    log = dataset.interactions
     noise = rng.normal(size=texts.shape).astype(np.float32)
     # The map is fitted to known items: the others come later.
     white = {name: text.fit_whitening(x[:known])(x) for name, x in (("texts", texts[order]), ("random vectors", noise))}
     return World(
-        dataclasses.replace(dataset, items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist()))),
+        dataset,
         dataclasses.replace(
             preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
         ),
@@ -306,14 +305,6 @@ def difference_text(own: list[float], other: list[float]) -> str:
     return f"{interval.mean:+.3f} ± {interval.half_width:.3f}"
 
 
-def tiny(texts: list[str]) -> text.LanguageModel:
-    """A random language model with a tokenizer of its own."""
-    tokenizer = text.train_wordpiece(texts, vocab_size=80, max_length=16)
-    shape = {"dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward": 16}
-    config = text.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
-    return text.initialize(config, jax.random.key(0), tokenizer)
-
-
 def main(config: Config) -> None:
     dataset = generated() if config.smoke else data.load(config.data)
     preference, report = envs.fit_preference(dataset)
@@ -334,19 +325,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        small = {
-            "policies": ("texts", "ids"),
-            "rounds": 1,
-            "steps": 4,
-            "users": 8,
-            "slate_size": 2,
-            "dim": 8,
-            "history_length": 6,
-            "epochs": 1,
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, **small, seeds=1, out=Path(folder), work=Path(folder) / "work"))
-    else:
-        main(chosen)
+    small = {"policies": ("texts", "ids"), "rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "epochs": 1}
+    run_study(main, tyro.cli(Config, description=__doc__), **small, history_length=6, seeds=1)

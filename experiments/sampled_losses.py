@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -141,9 +140,4 @@ def show(results: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, negatives=8, learning_rates=(1e-2,), seeds=1, out=Path(folder)))
-    else:
-        main(chosen)
+    run_study(main, tyro.cli(Config, description=__doc__), negatives=8, learning_rates=(1e-2,), seeds=1)

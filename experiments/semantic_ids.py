@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -321,9 +320,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            main(dataclasses.replace(chosen, **SMOKE, out=Path(folder), work=Path(folder) / "work"))
-    else:
-        main(chosen)
+    run_study(main, tyro.cli(Config, description=__doc__), **SMOKE)

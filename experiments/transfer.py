@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,7 @@ import jax
 import numpy as np
 import polars as pl
 import tyro
-from _runs import kept, mean_and_spread, recipe_hash, stated
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
@@ -338,10 +337,6 @@ def show(results: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     chosen = tyro.cli(Config, description=__doc__)
-    if chosen.smoke:
-        tiny = dataclasses.replace(chosen, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
-        for each in ("items", "users"):
-            with tempfile.TemporaryDirectory() as folder:
-                main(dataclasses.replace(tiny, study=each, out=Path(folder), work=Path(folder) / "work"))
-    else:
-        main(chosen)
+    for each in ("items", "users") if chosen.smoke else (chosen.study,):
+        study = dataclasses.replace(chosen, study=each)
+        run_study(main, study, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
