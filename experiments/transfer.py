@@ -1,12 +1,15 @@
 """What a model learned on one domain is worth on another, at 1 %, 10 % and 100 % of the target's data.
 
     python experiments/transfer.py --study items --data-dir PATH   # MovieLens-1M to MovieTweetings, below PATH
+    python experiments/transfer.py --study texts                   # the same, by what a language model makes of texts
     python experiments/transfer.py --study users                   # one half of the genres of MovieLens-1M to the other
     python experiments/transfer.py --smoke                         # generated domains, seconds
 
 ``items``: no item and no user is shared. Items are what they are called and their genres and year; the model is
 trained on the source and moved, whole, with its item tower frozen, by low-rank changes, by biases and norms
-alone, or with a vector for each target item on top. ``users``: all users are shared and no item is. Items are
+alone, or with a vector for each target item on top. ``texts``: the same, but items are vectors of their titles and
+genres by a pretrained language model, brought to the width of the model by a mixture of experts, which alone may
+be trained further (as in UniSRec). ``users``: all users are shared and no item is. Items are
 ids; what the source's user tower makes of a user's past there is a context for the target's model.
 
 The share is of the target's users whose training sequence is used; all users are ranked, by leave one out, with
@@ -25,9 +28,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
+from _new_items import tiny
 from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
@@ -36,18 +41,22 @@ from recjax import catalogue, data, fit, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping
+from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
+
+LANGUAGE = "minilm"
+"""The language model of ``texts``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    study: Literal["items", "users"] = "items"
-    """What the domains share: descriptions of items, or users."""
+    study: Literal["items", "texts", "users"] = "items"
+    """What the domains share: words and genres of items, their texts as a language model reads them, or users."""
     source: str = "ml-1m"
     """Named data set to learn from; of ``users`` both domains are its parts."""
     target: str = "movietweetings"
-    """Named data set to move to, for ``items``."""
+    """Named data set to move to, for ``items`` and ``texts``."""
     source_genres: tuple[str, ...] = ("Action", "Sci-Fi", "Thriller", "Horror", "Adventure", "Crime", "War", "Western")
     """Items with one of these are the source of ``users``."""
     data_dir: Path | None = None
@@ -65,7 +74,7 @@ class Config:
     out: Path = Path("experiments/results/transfer")
     """Where the numbers go."""
     work: Path = Path("runs/transfer")
-    """Where checkpoints go."""
+    """Where checkpoints and vectors of texts go."""
     smoke: bool = False
     """Small generated domains: checks that the script runs."""
 
@@ -100,16 +109,21 @@ class Domain:
             use_id=use_id,
             use_behaviour=False,
             text_vocabulary=self.words,
+            adaptor="moe",
             temperature=0.1,
         )
 
 
-def domain(dataset: Dataset, vocabulary: data.Vocabulary | None, config: Config) -> Domain:
-    """A data set as a domain, whose items are described if there is a vocabulary, else ids."""
+def domain(
+    dataset: Dataset, config: Config, *, vocabulary: data.Vocabulary | None = None, vectors: np.ndarray | None = None
+) -> Domain:
+    """A data set as a domain, whose items are described by genres and words, by vectors, or are ids."""
     split = data.leave_one_out(dataset.interactions)
     items = data.item_features(dataset, split.train, vocabulary=vocabulary)
     if vocabulary is None:
         items = items.without_features()
+    if vectors is not None:
+        items = dataclasses.replace(items, vectors=jnp.asarray(vectors))
     known = data.concatenate(split.train, split.validation)
     parts = (
         data.next_items(split.train, split.validation, dataset.num_users, config.history_length),
@@ -179,8 +193,10 @@ def move_items(source: Domain, target: Domain, seed: int, config: Config) -> lis
         "pretrained, low rank (4)": fit.lora(4, lambda path: path[-1] == "kernel" and not in_tower(path)),
         "pretrained, biases and norms": fit.only(lambda path: path[-1] in ("bias", "scale")),
     }
+    if config.study == "texts":
+        ways["pretrained, adaptor alone"] = fit.only(lambda path: "adapt" in path)
     if config.smoke:
-        ways = dict(list(ways.items())[2:3])
+        ways = dict(list(ways.items())[-1:] if config.study == "texts" else list(ways.items())[2:3])
     plain, with_ids = (target.module(config, use_id=use_id) for use_id in (False, True))
     learned = train(source.module(config, use_id=False), source, source.train, seed, config, "source")
     as_it_is = ndcg(plain, learned, target, 1, config, None)
@@ -290,14 +306,28 @@ def domains(config: Config) -> tuple[Domain, Domain]:
         dataset = generated() if config.smoke else data.load(config.source, data_dir=config.data_dir)
         dataset = data.with_enough_events(dataset, per_item=5, per_user=10)
         genres = ("even",) if config.smoke else config.source_genres
-        source, target = (domain(part, None, config) for part in halves(dataset, genres))
+        source, target = (domain(part, config) for part in halves(dataset, genres))
         return source, target
     names = (config.source, config.target)
     both = [generated() if config.smoke else data.load(name, data_dir=config.data_dir) for name in names]
     both = [data.with_enough_events(dataset, per_item=5, per_user=5) for dataset in both]
-    described, words = data.same_features(*both)
-    source, target = (domain(dataset, words, config) for dataset in described)
+    if config.study == "texts":
+        source, target = (
+            domain(dataset, config, vectors=vectors) for dataset, vectors in zip(both, read(both, config), strict=True)
+        )
+    else:
+        described, words = data.same_features(*both)
+        source, target = (domain(dataset, config, vocabulary=words) for dataset in described)
     return source, target
+
+
+def read(datasets: list[Dataset], config: Config) -> list[np.ndarray]:
+    """Vectors of the texts of each data set, all of them whitened by one map, which no label has to do with."""
+    texts = [data.item_texts(dataset) for dataset in datasets]
+    model = tiny(texts[0]) if config.smoke else text.load(LANGUAGE)
+    vectors = [text.encode(model, each, cache=config.work / "vectors") for each in texts]
+    white = text.fit_whitening(np.concatenate(vectors))
+    return [white(each) for each in vectors]
 
 
 def main(config: Config) -> None:
@@ -337,6 +367,6 @@ def show(results: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     chosen = tyro.cli(Config, description=__doc__)
-    for each in ("items", "users") if chosen.smoke else (chosen.study,):
+    for each in ("items", "texts", "users") if chosen.smoke else (chosen.study,):
         study = dataclasses.replace(chosen, study=each)
         run_study(main, study, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
