@@ -11,9 +11,8 @@ described as. Two questions about the last item of each user (leave one out, ite
 * warm: where it is not, where does it stand among the others?
 
 Rows: ids alone; random vectors in the place of texts, which tells what is due to the network and what to the texts;
-genres; vectors of titles and genres from a pretrained language model, whitened; these with ids, added as residuals
-or gated; and the upper layers of the language model trained along by low rank, with what the lower ones make
-computed once. The number of epochs is fixed: nothing is chosen by the test items. Ids that are dropped now and then
+genres; vectors of titles and genres from a pretrained language model, whitened; and these with ids, added as residuals
+or gated. The number of epochs is fixed: nothing is chosen by the test items. Ids that are dropped now and then
 leave the descriptions of cold items in use.
 
 Prints one table, mean and half the range over seeds, and for the warm items the difference to the first row with its
@@ -32,23 +31,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
 import tyro
-from _new_items import reordered, tiny
+from _new_items import METRICS, PARTS, Problem, problem, rank, ring, tiny
 from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit, nn
-from recjax.data import Dataset, NextItems
-from recjax.eval import Protocol, bootstrap_interval, evaluate, paired_difference
+from recjax import data, nn
+from recjax.data import Dataset
+from recjax.eval import bootstrap_interval, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import PAD_ID, Items, PyTree
-
-METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
-PARTS = ("cold", "warm")
+from recjax.types import Items, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +53,10 @@ class Row:
     Attributes:
       given: "vectors" of texts, "random" vectors, "genres", or nothing.
       options: of :class:`recjax.nn.Recommendation`.
-      layers: upper layers of the language model that are trained along, by low rank.
     """
 
     given: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    layers: int = 0
-
-    def first(self, model: text.LanguageModel) -> int:
-        """The lowest layer that is trained."""
-        return model.config.num_layers - self.layers
 
 
 WITHOUT = {"use_id": False}
@@ -79,7 +68,6 @@ ROWS: dict[str, Row] = {
     "texts + ids": Row("vectors", {"fusion": "residual", "id_dropout": 0.2}),
     "texts and ids, gated": Row("vectors", {"fusion": "gate", "id_dropout": 0.2}),
     "random vectors + ids": Row("random", {"fusion": "residual", "id_dropout": 0.2}),
-    "texts, upper layers trained too": Row("tokens", WITHOUT, layers=2),
 }
 
 
@@ -109,10 +97,6 @@ class Config:
     """Of the vectors of items."""
     learning_rate: float = 1e-3
     """The peak."""
-    rank: int = 8
-    """Of the changes of the language model."""
-    max_tokens: int = 32
-    """Tokens of a text where layers of the language model are trained."""
     seeds: int = 5
     """Of the draw of cold items, the initial parameters and the training."""
     out: Path = Path("experiments/results/cold_start")
@@ -123,59 +107,11 @@ class Config:
     """A small generated log: checks that the script runs."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One draw of cold items, which come last in the catalogue.
-
-    Attributes:
-      dataset: all items.
-      num_warm: items that are trained.
-      train: the training events of warm items.
-      items: all of them, by their ids.
-      test: what is known of every user and asked for.
-    """
-
-    dataset: Dataset
-    num_warm: int
-    train: data.Interactions
-    items: Items
-    test: NextItems
-
-
-def generated() -> Dataset:
-    """Users who walk along a ring of items, which say where they stand."""
-    user, step = np.divmod(np.arange(48 * 12), 12)
-    item = (np.random.default_rng(0).integers(0, 30, 48)[user] + step) % 30
-    frame = pl.DataFrame({"user": user, "item": item, "timestamp": step})
-    dataset, _ = data.from_frame(frame, data.Columns(time="timestamp"), time_format="s", name="ring")
-    number = np.array(list(map(int, dataset.items.names)))
-    return dataclasses.replace(
-        dataset,
-        titles=tuple(f"part {n % 6} of {n // 6}" for n in number),
-        genres=tuple("abc"),
-        multi_hot=(number[:, None] % 3 == np.arange(3)[None]).astype(np.float32),
-    )
-
-
-def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
-    """Draws cold items and puts them behind the others."""
-    num_warm = dataset.num_items - round(config.cold_share * dataset.num_items)
-    dataset = reordered(dataset, np.random.default_rng(seed).permutation(dataset.num_items))
-    split = data.leave_one_out(dataset.interactions)
-    known = data.concatenate(split.train, split.validation)
-    test = data.next_items(known, split.test, dataset.num_users, config.history_length)
-    train = split.train.take(split.train.item < num_warm)
-    return Problem(dataset, num_warm, train, data.item_features(dataset, train).without_features(), test)
-
-
 def described(of: Problem, row: Row, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> Items:
     """All items with what a row knows of them."""
     texts, dataset = data.item_texts(of.dataset), of.dataset
     if row.given == "genres":
         return dataclasses.replace(of.items, multi_hot=jnp.asarray(dataset.multi_hot))
-    if row.given == "tokens":
-        model = language()
-        return text.with_tokens(of.items, model, texts, first=row.first(model), max_tokens=config.max_tokens)
     if row.given not in ("vectors", "random"):
         return of.items
     vectors = text.encode(language(), texts, cache=config.work / "vectors")
@@ -185,102 +121,54 @@ def described(of: Problem, row: Row, seed: int, language: Callable[[], text.Lang
     return dataclasses.replace(of.items, vectors=jnp.asarray(text.fit_whitening(vectors[: of.num_warm])(vectors)))
 
 
-def network(of: Problem, row: Row, num_items: int, language: Callable[[], text.LanguageModel], config: Config) -> Any:
+def network(row: Row, num_items: int, config: Config) -> nn.Recommendation:
     """A SASRec over items that are known as the row says."""
-    options = dict(row.options)
-    if row.layers:
-        model = language()
-        options["text_encoder"] = text.text_tower(model, first=row.first(model))
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
     )
     return nn.Recommendation(
         num_items, dim=config.dim, encoder=encoder, adaptor=config.adaptor, temperature=config.temperature,
-        item_dropout=config.item_dropout, project=False, use_behaviour=False, **options,
+        item_dropout=config.item_dropout, project=False, use_behaviour=False, **row.options,
     )  # fmt: skip
 
 
-def in_language(path: tuple[str, ...]) -> bool:
-    return "language" in path
-
-
-def train(
-    of: Problem,
-    name: str,
-    row: Row,
-    seed: int,
-    items: Items,
-    language: Callable[[], text.LanguageModel],
-    config: Config,
-) -> PyTree:
+def train(of: Problem, name: str, seed: int, items: Items, config: Config) -> PyTree:
     """Parameters for the warm catalogue."""
     warm = jax.tree.map(lambda leaf: leaf[: of.num_warm], items)
-    module = network(of, row, of.num_warm, language, config)
     training = SequenceConfig(
         epochs=config.epochs, history_length=config.history_length, learning_rate=config.learning_rate,
         schedule="cosine", weight_decay=0.01, max_grad_norm=1.0, batch_size=32 if config.smoke else 128,
     )  # fmt: skip
-    params = adaptation = None
-    if row.layers:
-        model = language()
-        training = dataclasses.replace(training, loss="sampled_softmax", sampler="in_batch", lengths=1, accumulate=1)
-        shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
-        shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
-        params = module.init(jax.random.key(seed), shown, warm)
-        params = text.with_language(params, model, first=row.first(model))
-        low_rank = fit.lora(
-            config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=text.in_layers
-        )
-        adaptation = fit.chain(low_rank, fit.only(lambda path: not in_language(path)))
     title = name.replace(" ", "_").replace(",", "")
     with Progress(enabled=not config.smoke) as progress:
         return fit_sequences(
-            module,
+            network(ROWS[name], of.num_warm, config),
             data.sequences(of.train, of.dataset.num_users),
             warm,
             training,
             key=jax.random.key(seed),
-            params=params,
-            adaptation=adaptation,
             progress=progress,
             checkpoints=Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1),
         ).params
 
 
-def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str, config: Config) -> Any:
-    """How the test items of one part stand among the items of that part."""
-    is_cold = np.arange(of.dataset.num_items) >= of.num_warm
-    among = is_cold if part == "cold" else ~is_cold
-    targets = np.asarray(of.test.targets)
-    targets = np.where((targets >= 0) & among[targets], targets, PAD_ID)
-    protocol = Protocol(
-        split="leave-one-out by time",
-        history_length=config.history_length,
-        item_filter=f"{part}, ranked among themselves",
-    )
-    index = jax.jit(functools.partial(module.apply, method="item_index"))(params, items)
-    score = nn.scorer(module, params, items, index=index)
-    return evaluate(score, of.test.observation, targets, protocol, seen=of.test.seen, candidates=jnp.asarray(among))
-
-
 def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
-    of = problem(dataset, seed, config)
+    of = problem(dataset, seed, config.cold_share, config.history_length)
     rows: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     for name in config.rows:
-        row = ROWS[name]
-        items = described(of, row, seed, language, config)
-        params = nn.with_new_items(train(of, name, row, seed, items, language, config), dataset.num_items)
-        module = network(of, row, dataset.num_items, language, config)
-        found = {part: rank(of, module, params, items, part, config) for part in PARTS}
+        items = described(of, ROWS[name], seed, language, config)
+        params = nn.with_new_items(train(of, name, seed, items, config), dataset.num_items)
+        module = network(ROWS[name], dataset.num_items, config)
+        found = {part: rank(of, module, params, items, part) for part in PARTS}
         rows[name] = {part: {short: e.metrics[key] for short, key in METRICS.items()} for part, e in found.items()}
         alone = alone or found["warm"].per_user
         for short, key in METRICS.items():
             interval = bootstrap_interval(found["warm"].per_user[key] - alone[key])
             rows[name]["warm"][f"{short} less first"] = [interval.mean, interval.low, interval.high]
     users = {part: evaluation.num_users for part, evaluation in found.items()}
-    chance = 10 / (dataset.num_items - of.num_warm)
+    chance = min(1.0, 10 / (dataset.num_items - of.num_warm))
     return {
         "data": dataset.name, "seed": seed, "config": stated(config), "users": users, "chance": chance,
         "protocol": str(found["cold"].protocol), "rows": rows,
@@ -318,7 +206,7 @@ def main(config: Config) -> None:
     unknown = set(config.rows) - set(ROWS)
     if unknown:
         raise SystemExit(f"There are no rows {sorted(unknown)}; choose of {', '.join(ROWS)}.")
-    dataset = generated() if config.smoke else data.load(config.data)
+    dataset = ring() if config.smoke else data.load(config.data)
     if not config.smoke:
         dataset = data.with_enough_events(dataset, per_item=5)
     # Read once, and only where there is something to train.
@@ -331,6 +219,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    few = ("texts + ids", "texts, upper layers trained too")
-    small = {"rows": few, "dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "rank": 2}
+    small = {"rows": ("ids", "texts + ids"), "dim": 8, "history_length": 8, "epochs": 1, "seeds": 1}
     run_study(main, tyro.cli(Config, description=__doc__), **small)
