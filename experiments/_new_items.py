@@ -55,6 +55,17 @@ def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int)
     return Problem(dataset, num_warm, train, items, test, history_length)
 
 
+def sasrec(num_items: int, config: Any, **options: Any) -> nn.Recommendation:
+    """Of the ``dim``, ``dropout``, ``item_dropout`` and ``temperature`` of a study, over items as ``options`` say."""
+    encoder = functools.partial(
+        nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
+    )
+    return nn.Recommendation(
+        num_items, dim=config.dim, encoder=encoder, temperature=config.temperature, project=False,
+        item_dropout=config.item_dropout, use_behaviour=False, **options,
+    )  # fmt: skip
+
+
 def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> Evaluation:
     """How the test items of one part stand among the items of that part."""
     is_cold = np.arange(of.dataset.num_items) >= of.num_warm

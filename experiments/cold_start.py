@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _new_items import METRICS, PARTS, Problem, problem, rank, ring, tiny
+from _new_items import METRICS, PARTS, Problem, problem, rank, ring, sasrec, tiny
 from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
@@ -121,17 +121,6 @@ def described(of: Problem, row: Row, seed: int, language: Callable[[], text.Lang
     return dataclasses.replace(of.items, vectors=jnp.asarray(text.fit_whitening(vectors[: of.num_warm])(vectors)))
 
 
-def network(row: Row, num_items: int, config: Config) -> nn.Recommendation:
-    """A SASRec over items that are known as the row says."""
-    encoder = functools.partial(
-        nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
-    )
-    return nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, adaptor=config.adaptor, temperature=config.temperature,
-        item_dropout=config.item_dropout, project=False, use_behaviour=False, **row.options,
-    )  # fmt: skip
-
-
 def train(of: Problem, name: str, seed: int, items: Items, config: Config) -> PyTree:
     """Parameters for the warm catalogue."""
     warm = jax.tree.map(lambda leaf: leaf[: of.num_warm], items)
@@ -142,7 +131,7 @@ def train(of: Problem, name: str, seed: int, items: Items, config: Config) -> Py
     title = name.replace(" ", "_").replace(",", "")
     with Progress(enabled=not config.smoke) as progress:
         return fit_sequences(
-            network(ROWS[name], of.num_warm, config),
+            sasrec(of.num_warm, config, adaptor=config.adaptor, **ROWS[name].options),
             data.sequences(of.train, of.dataset.num_users),
             warm,
             training,
@@ -160,7 +149,7 @@ def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageMode
     for name in config.rows:
         items = described(of, ROWS[name], seed, language, config)
         params = nn.with_new_items(train(of, name, seed, items, config), dataset.num_items)
-        module = network(ROWS[name], dataset.num_items, config)
+        module = sasrec(dataset.num_items, config, adaptor=config.adaptor, **ROWS[name].options)
         found = {part: rank(of, module, params, items, part) for part in PARTS}
         rows[name] = {part: {short: e.metrics[key] for short, key in METRICS.items()} for part, e in found.items()}
         alone = alone or found["warm"].per_user

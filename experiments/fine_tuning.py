@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _new_items import METRICS, PARTS, Problem, problem, rank, ring, tiny
+from _new_items import METRICS, PARTS, Problem, problem, rank, ring, sasrec, tiny
 from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
@@ -90,15 +90,7 @@ class Config:
     """A small generated log: checks that the script runs."""
 
 
-def network(num_items: int, config: Config, **options: Any) -> nn.Recommendation:
-    """A SASRec over items that are their texts."""
-    encoder = functools.partial(
-        nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
-    )
-    return nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, adaptor="mlp", temperature=config.temperature, use_id=False,
-        item_dropout=config.item_dropout, project=False, use_behaviour=False, **options,
-    )  # fmt: skip
+TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
 
 
 def in_language(path: tuple[str, ...]) -> bool:
@@ -160,7 +152,7 @@ class Study:
 
     def measure(self, params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
         """Metrics of cold and of warm items, ready for JSON."""
-        module = network(self.of.dataset.num_items, self.config, **options)
+        module = sasrec(self.of.dataset.num_items, self.config, **TEXTS_ALONE, **options)
         found = {part: rank(self.of, module, params, items, part).metrics for part in PARTS}
         return {part: {short: metrics[key] for short, key in METRICS.items()} for part, metrics in found.items()}
 
@@ -176,7 +168,7 @@ def result(
     study = Study(problem(dataset, seed, config.cold_share, config.history_length), language(), seed, config, progress)
     items, num_warm = study.items(), study.of.num_warm
     tower = text.text_tower(study.model, first=study.first)
-    trained_along = network(num_warm, config, text_encoder=tower)
+    trained_along = sasrec(num_warm, config, text_encoder=tower, **TEXTS_ALONE)
     shown = jax.tree.map(lambda leaf: leaf[:1], study.of.test.observation)
     shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, num_warm - 1))
     start = trained_along.init(jax.random.key(seed), shown, warm(items, study.of))
@@ -184,7 +176,7 @@ def result(
 
     as_they_are = dataclasses.replace(study.of.items, vectors=made_by(tower(), start, items))
     once = {"epochs": config.epochs, "learning_rate": config.learning_rate}
-    learned = study.fit(network(num_warm, config), as_they_are, BEFORE, training=once).params
+    learned = study.fit(sasrec(num_warm, config, **TEXTS_ALONE), as_they_are, BEFORE, training=once).params
     rows = {BEFORE: study.measure(learned, as_they_are)}
     start = with_encoder(learned, start)
     for way in WAYS:

@@ -1,0 +1,230 @@
+"""Users of whom nothing is known but a sentence of taste or a few clicks.
+
+    python experiments/new_users.py                # MovieLens-1M, 3 seeds
+    python experiments/new_users.py --smoke        # a generated log and a tiny random language model, seconds
+
+A share of the users is new: the model is trained without them. It knows items by what a pretrained language model
+makes of their titles and genres, so a sentence has a place among items: it is read like one, as the oldest event of a
+history. Of every new user the first events are known and the one after them is asked for, the whole catalogue ranked
+without the items of those. The sentence names the two most frequent genres of the known events, which stands for
+what people would say of themselves.
+
+Rows: popularity; nothing; the sentence; the newest few clicks; both; and, as a control, the sentence of another user.
+Prints one table, mean and half the range over seeds. Every seed writes one JSON file below ``--out``, and its training
+its checkpoints below ``--work``; a study that was killed and is started again goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from _new_items import METRICS, ring, sasrec, tiny
+from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
+from rich.console import Console
+from rich.table import Table
+
+from recjax import data, nn
+from recjax.data import Dataset, Interactions
+from recjax.eval import Protocol, evaluate
+from recjax.fit import Checkpoints, Progress
+from recjax.models import text
+from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.types import PAD_ID, Behaviour, Items, Observation, PyTree
+
+TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: str = "ml-1m"
+    """Named data set whose items have titles and genres."""
+    language: str = "minilm"
+    """Language model, a name or a folder."""
+    new_share: float = 0.2
+    """Of the users."""
+    known: int = 10
+    """First events of a new user, of which the newest are shown."""
+    clicks: tuple[int, ...] = (1, 3, 10)
+    """How many of them are shown."""
+    sentence: str = "{genres}"
+    """What a user says, with the two genres in the place of ``{genres}``."""
+    dim: int = 128
+    """Width of the vectors."""
+    history_length: int = 50
+    """Events that the model sees in training."""
+    epochs: int = 15
+    """Of the training."""
+    temperature: float = 0.07
+    """Of the cosine."""
+    dropout: float = 0.2
+    """Between layers."""
+    item_dropout: float = 0.2
+    """Of the vectors of items."""
+    learning_rate: float = 1e-3
+    """The peak."""
+    seeds: int = 3
+    """Of the draw of new users, the initial parameters and the training."""
+    out: Path = Path("experiments/results/new_users")
+    """Where the JSON files go."""
+    work: Path = Path("runs/new_users")
+    """Where checkpoints and vectors of texts go."""
+    smoke: bool = False
+    """A small generated log: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One draw of new users.
+
+    Attributes:
+      train: the events of the others.
+      known: ``i32[U, known]`` the first events of new users, oldest first.
+      targets: ``i32[U]`` the event after them.
+      sentences: what each says.
+    """
+
+    train: Interactions
+    known: np.ndarray
+    targets: np.ndarray
+    sentences: list[str]
+
+
+def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
+    """Draws new users, of those with enough events."""
+    log = dataset.interactions
+    order = log.order()
+    user, item = log.user[order], log.item[order]
+    starts, counts = np.searchsorted(user, np.arange(dataset.num_users)), np.bincount(user, minlength=dataset.num_users)
+    drawn = np.random.default_rng(seed).permutation(dataset.num_users)[: round(config.new_share * dataset.num_users)]
+    new = drawn[counts[drawn] > config.known]
+    first = item[starts[new][:, None] + np.arange(config.known + 1)]
+    known, targets = first[:, :-1], first[:, -1]
+    liked = dataset.multi_hot[known].sum(axis=1)
+    favourites = np.argsort(-liked, axis=1, kind="stable")[:, :2]
+    genres = np.array(dataset.genres)
+    sentences = [config.sentence.format(genres=", ".join(genres[columns])) for columns in favourites]
+    return Problem(log.take(~np.isin(log.user, drawn)), known.astype(np.int32), targets.astype(np.int32), sentences)
+
+
+def histories(of: Problem, num_items: int, clicks: int, told: np.ndarray | None) -> np.ndarray:
+    """What is shown of new users, ``i32[U, known + 1]``: item ``num_items + s`` is sentence ``s``."""
+    users, known = of.known.shape
+    shown = np.full((users, known + 1), PAD_ID, np.int32)
+    if clicks:
+        shown[:, -clicks:] = of.known[:, -clicks:]
+    if told is not None:
+        shown[:, -clicks - 1] = num_items + told
+    return shown
+
+
+def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> dict[str, Any]:
+    """What one draw of new users found, ready for JSON."""
+    of, num_items = problem(dataset, seed, config), dataset.num_items
+    items = data.item_features(dataset, of.train).without_features()
+    read = functools.partial(text.encode, language(), cache=config.work / "vectors")
+    vectors = read(data.item_texts(dataset))
+    white = text.fit_whitening(vectors)
+    known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
+    params = train(dataset, of, known_items, seed, config)
+
+    # Sentences stand behind the items, and no list contains them.
+    users = len(of.targets)
+    with_sentences = Items(
+        popularity=jnp.concatenate([items.popularity, jnp.zeros(users)]),
+        is_new=jnp.concatenate([items.is_new, jnp.zeros(users, bool)]),
+        vectors=jnp.concatenate([known_items.vectors, jnp.asarray(white(read(of.sentences)))]),
+    )
+    module = sasrec(num_items + users, config, **TEXTS_ALONE)
+    index = jax.jit(functools.partial(module.apply, method="item_index"))(params, with_sentences)
+    score = nn.scorer(module, params, with_sentences, index=index)
+    candidates = jnp.arange(num_items + users) < num_items
+    protocol = Protocol(
+        split=f"event {config.known + 1} of users that were not trained",
+        history_length=config.known + 1,
+        item_filter="without sentences",
+    )
+
+    def measure(score: Any, clicks: int, told: np.ndarray | None) -> dict[str, float]:
+        shown = histories(of, num_items, clicks, told)
+        behaviour = np.where(shown == PAD_ID, PAD_ID, int(Behaviour.CLICK)).astype(np.int32)
+        observation = Observation(jnp.asarray(shown), jnp.asarray(behaviour))
+        seen = jnp.asarray(of.known)
+        found = evaluate(score, observation, of.targets, protocol, seen=seen, candidates=candidates).metrics
+        return {short: found[key] for short, key in METRICS.items()}
+
+    own = np.arange(users)
+    others = np.random.default_rng(seed).permutation(users)
+    popular = jax.tree_util.Partial(by_popularity, with_sentences.popularity)
+    rows = {"popularity": measure(popular, 0, None), "nothing": measure(score, 0, None)}
+    rows["a sentence"] = measure(score, 0, own)
+    rows["the sentence of another user"] = measure(score, 0, others)
+    for clicks in config.clicks:
+        name = f"{clicks} click{'s' if clicks > 1 else ''}"
+        rows[name] = measure(score, clicks, None)
+        rows[f"a sentence and {name}"] = measure(score, clicks, own)
+    return {
+        "data": dataset.name, "seed": seed, "config": stated(config), "users": users, "protocol": str(protocol),
+        "sentence": of.sentences[0], "rows": rows,
+    }  # fmt: skip
+
+
+def by_popularity(popularity: jax.Array, observation: Observation) -> jax.Array:
+    return jnp.broadcast_to(popularity, (len(observation.history), len(popularity)))
+
+
+def train(dataset: Dataset, of: Problem, items: Items, seed: int, config: Config) -> PyTree:
+    """Parameters after training on the users that are not new."""
+    training = SequenceConfig(
+        epochs=config.epochs, history_length=config.history_length, learning_rate=config.learning_rate,
+        schedule="cosine", weight_decay=0.01, max_grad_norm=1.0, batch_size=32 if config.smoke else 128, windows="all",
+    )  # fmt: skip
+    with Progress(enabled=not config.smoke) as progress:
+        return fit_sequences(
+            sasrec(dataset.num_items, config, **TEXTS_ALONE),
+            data.sequences(of.train, dataset.num_users),
+            items,
+            training,
+            key=jax.random.key(seed),
+            progress=progress,
+            checkpoints=Checkpoints(config.work / f"{config.data}-{recipe_hash(stated(config))}-{seed}", keep=1),
+        ).params
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """One row a kind of knowledge, seeds together."""
+    first = results[0]
+    title = f"{first['data']}: {first['users']:,} new users, who say such as “{first['sentence']}”"
+    table = Table(title=title, caption=first["protocol"], title_justify="left", caption_justify="left")
+    table.add_column("what is known of a user")
+    for heading in METRICS:
+        table.add_column(heading, justify="right")
+    for name in first["rows"]:
+        found = [each["rows"][name] for each in results]
+        table.add_row(name, *(mean_and_spread([row[metric] for row in found]) for metric in METRICS))
+    Console(width=120).print(table)
+
+
+def main(config: Config) -> None:
+    dataset = ring() if config.smoke else data.load(config.data)
+    if not config.smoke:
+        dataset = data.with_enough_events(dataset, per_item=5)
+    # Read once, and only where there is something to train.
+    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
+    name = f"{config.data}-{recipe_hash(stated(config))}"
+    show([
+        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
+        for seed in range(config.seeds)
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    small = {"dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "known": 4, "clicks": (2,)}
+    run_study(main, tyro.cli(Config, description=__doc__), **small)
