@@ -58,8 +58,9 @@ def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int)
 def sasrec(num_items: int, config: Any, **options: Any) -> nn.Recommendation:
     """Of the ``dim``, ``dropout``, ``item_dropout`` and ``temperature`` of a study, over items as ``options`` say."""
     encoder = functools.partial(
-        nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=config.dropout, norm="query"
-    )
+        nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, norm="query", expansion=1, activation="relu",
+        dropout=config.dropout,
+    )  # fmt: skip
     return nn.Recommendation(
         num_items, dim=config.dim, encoder=encoder, temperature=config.temperature, project=False,
         item_dropout=config.item_dropout, use_behaviour=False, **options,

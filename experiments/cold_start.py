@@ -81,7 +81,7 @@ class Config:
     """What to train; the others are compared with the first."""
     cold_share: float = 0.2
     """Of the items."""
-    dim: int = 128
+    dim: int = 64
     """Width of the vectors."""
     history_length: int = 50
     """Events that the model sees."""

@@ -56,7 +56,7 @@ class Config:
     """How many of them are shown."""
     sentence: str = "{genres}"
     """What a user says, with the two genres in the place of ``{genres}``."""
-    dim: int = 128
+    dim: int = 64
     """Width of the vectors."""
     history_length: int = 50
     """Events that the model sees in training."""
