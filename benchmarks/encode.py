@@ -44,11 +44,7 @@ def sentences(config: Config) -> list[str]:
     """``Toy Story (1995). Animation, Children's, Comedy``."""
     if config.smoke:
         return [f"the toy story number {i} " * (1 + i % 4) for i in range(config.texts)]
-    films = data.load("ml-1m")
-    genres = [", ".join(films.genres[g] for g in np.flatnonzero(row)) for row in films.multi_hot]
-    years = films.numeric[:, 0]
-    found = [f"{title} ({year:.0f}). {genre}" for title, year, genre in zip(films.titles, years, genres, strict=True)]
-    return found[: config.texts]
+    return data.item_texts(data.load("ml-1m"))[: config.texts]
 
 
 def tiny(texts: list[str]) -> text.LanguageModel:

@@ -84,7 +84,7 @@ def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> E
 
 
 def reordered(dataset: Dataset, order: np.ndarray) -> Dataset:
-    """The items in another order, with their titles and genres and without their numbers; ``order: i32[N]``."""
+    """The items in another order, ``order: i32[N]``."""
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order))
     log = dataset.interactions
@@ -94,8 +94,7 @@ def reordered(dataset: Dataset, order: np.ndarray) -> Dataset:
         items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist())),
         titles=tuple(np.array(dataset.titles)[order].tolist()),
         multi_hot=dataset.multi_hot[order],
-        numeric=None,
-        numeric_names=(),
+        numeric=None if dataset.numeric is None else dataset.numeric[order],
         item_extras={},
     )
 

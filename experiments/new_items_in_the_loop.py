@@ -131,7 +131,7 @@ class World:
             self.dataset,
             interactions=self.log,
             items=data.IdMap(self.dataset.items.names[: items.num_items]),
-            titles=None, genres=(), multi_hot=None, extras={},
+            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), extras={},
             context=context, context_names=() if context is None else tuple(map(str, range(context.shape[1]))),
         )  # fmt: skip
         released = Preference(

@@ -71,20 +71,26 @@ def item_features(
 
 
 def item_texts(dataset: Dataset) -> list[str]:
-    """What a language model is given of each item: its title and its genres, ``"Toy Story (1995). Animation, Comedy"``.
+    """What a language model is given of each item: title, year and genres, ``"Toy Story (1995). Animation, Comedy"``.
+
+    Years are the numbers named "year", if there are any; what an item lacks is left out.
 
     Raises:
       ValueError: the items have no titles.
     """
     if dataset.titles is None:
         raise ValueError(f"The items of {dataset.name} have no titles; give them by with_item_file().")
-    if dataset.multi_hot is None:
-        return list(dataset.titles)
-    genres = np.array(dataset.genres)
-    return [
-        f"{title}. {', '.join(genres[row > 0])}" if row.any() else title
-        for title, row in zip(dataset.titles, dataset.multi_hot, strict=True)
-    ]
+    texts = list(dataset.titles)
+    if dataset.numeric is not None and "year" in dataset.numeric_names:
+        years = dataset.numeric[:, dataset.numeric_names.index("year")]
+        texts = [f"{text} ({year:.0f})" if np.isfinite(year) else text for text, year in zip(texts, years, strict=True)]
+    if dataset.multi_hot is not None:
+        genres = np.array(dataset.genres)
+        texts = [
+            f"{text}. {', '.join(genres[row > 0])}" if row.any() else text
+            for text, row in zip(texts, dataset.multi_hot, strict=True)
+        ]
+    return texts
 
 
 def same_features(*datasets: Dataset, min_word_count: int = 2) -> tuple[tuple[Dataset, ...], Vocabulary]:

@@ -37,3 +37,16 @@ def test_numbers_must_be_the_same():
     other = dataclasses.replace(one, numeric_names=("year",), numeric=np.array([[1999.0]], np.float32))
     with pytest.raises(ValueError, match="different numbers"):
         data.same_features(one, other)
+
+
+def test_texts_say_title_year_and_genres_as_far_as_they_are_known():
+    one = small(["Red Sun", "Blue Sun"], ["War", "Drama"], [[1, 1], [0, 0]])
+    one = dataclasses.replace(one, numeric_names=("length", "year"), numeric=np.array([[90, 1999], [80, np.nan]]))
+    assert data.item_texts(one) == ["Red Sun (1999). War, Drama", "Blue Sun"]
+    assert data.item_texts(dataclasses.replace(one, multi_hot=None, genres=())) == ["Red Sun (1999)", "Blue Sun"]
+    assert data.item_texts(dataclasses.replace(one, numeric=None, numeric_names=())) == [
+        "Red Sun. War, Drama",
+        "Blue Sun",
+    ]
+    with pytest.raises(ValueError, match="have no titles"):
+        data.item_texts(dataclasses.replace(one, titles=None))
