@@ -47,6 +47,8 @@ def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         half = path.with_suffix(".half")
         half.write_text(json.dumps(run() | machine(), indent=1) + "\n", encoding="utf-8")
         half.replace(path)
+        # Programs of hundreds of trainings would use up the memory maps that one process may have.
+        jax.clear_caches()
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -174,6 +174,8 @@ def train(
         early_stopping=EarlyStopping("ndcg@10", 5),
         checkpoints=Checkpoints(config.work / f"{config.study}-{name}-{recipe_hash(stated(config))}-{seed}", keep=1),
     )  # fmt: skip
+    # Each way and share is compiled for itself, more than one process has memory maps for.
+    jax.clear_caches()
     return fitted.params
 
 
