@@ -1,25 +1,103 @@
-"""What the studies of new items share: draws of them, how they are ranked, and a language model for smoke runs."""
+"""What the studies of new items and users share: draws of items, a SASRec of texts, how it is trained and ranked."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
+from _runs import kept, recipe_hash, stated
 
 from recjax import data, nn
-from recjax.data import Dataset, NextItems
+from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Evaluation, Protocol, evaluate
+from recjax.fit import Checkpoints, Fitted, Progress
 from recjax.models import text
+from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import PAD_ID, Items, PyTree
 
 PARTS = ("cold", "warm")
 """Items that no training has seen, and the others."""
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
+TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
+"""Options of a network that knows items by their texts and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Options that the studies have in common; each has ``seeds``, ``out`` and ``work`` besides."""
+
+    data: str = "ml-1m"
+    """Named data set whose items have titles and genres."""
+    language: str = "minilm"
+    """Language model, a name or a folder."""
+    dim: int = 64
+    """Width of the vectors."""
+    history_length: int = 50
+    """Events that the model sees in training."""
+    temperature: float = 0.07
+    """Of the cosine."""
+    dropout: float = 0.2
+    """Between layers."""
+    item_dropout: float = 0.2
+    """Of the vectors of items."""
+    learning_rate: float = 1e-3
+    """The peak."""
+    seeds: int = 5
+    """Of the draws, the initial parameters and the training."""
+    out: Path = Path("experiments/results")
+    """Where the JSON files go."""
+    work: Path = Path("runs")
+    """Where checkpoints and vectors of texts go."""
+    smoke: bool = False
+    """A small generated log: checks that the script runs."""
+
+
+Language = Callable[[], text.LanguageModel]
+"""Reads the language model of a study, once, and only where there is something to train."""
+
+
+def each_seed(
+    result: Callable[[Dataset, int, Language, Any], dict[str, Any]], config: StudyConfig
+) -> list[dict[str, Any]]:
+    """What every seed of a study finds, kept below ``out``."""
+    dataset = ring() if config.smoke else data.with_enough_events(data.load(config.data), per_item=5)
+    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
+    name = f"{config.data}-{recipe_hash(stated(config))}"
+    return [
+        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
+        for seed in range(config.seeds)
+    ]
+
+
+def learn(
+    module: nn.Recommendation,
+    log: Interactions,
+    items: Items,
+    name: str,
+    seed: int,
+    config: StudyConfig,
+    training: dict[str, Any],
+    **options: Any,
+) -> Fitted:
+    """Trains on a log; ``training`` are options of a :class:`SequenceConfig`, and ``name`` is that of checkpoints."""
+    given = SequenceConfig(
+        history_length=config.history_length, schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
+        **{"learning_rate": config.learning_rate} | training,
+    )  # fmt: skip
+    title = name.replace(" ", "_").replace(",", "")
+    checkpoints = Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1)
+    with Progress(enabled=not config.smoke) as progress:
+        return fit_sequences(
+            module, data.sequences(log, int(log.user.max()) + 1), items, given, key=jax.random.key(seed),
+            progress=progress, checkpoints=checkpoints, **options,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +120,15 @@ class Problem:
     test: NextItems
     history_length: int
 
+    def warm(self, items: Items) -> Items:
+        """Those that are trained."""
+        return jax.tree.map(lambda leaf: leaf[: self.num_warm], items)
+
 
 def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int) -> Problem:
     """Draws cold items and puts them behind the others."""
     num_warm = dataset.num_items - round(cold_share * dataset.num_items)
-    dataset = reordered(dataset, np.random.default_rng(seed).permutation(dataset.num_items))
+    dataset = data.with_items(dataset, np.random.default_rng(seed).permutation(dataset.num_items))
     split = data.leave_one_out(dataset.interactions)
     known = data.concatenate(split.train, split.validation)
     test = data.next_items(known, split.test, dataset.num_users, history_length)
@@ -55,7 +137,7 @@ def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int)
     return Problem(dataset, num_warm, train, items, test, history_length)
 
 
-def sasrec(num_items: int, config: Any, **options: Any) -> nn.Recommendation:
+def sasrec(num_items: int, config: StudyConfig, **options: Any) -> nn.Recommendation:
     """Of the ``dim``, ``dropout``, ``item_dropout`` and ``temperature`` of a study, over items as ``options`` say."""
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, norm="query", expansion=1, activation="relu",
@@ -65,6 +147,11 @@ def sasrec(num_items: int, config: Any, **options: Any) -> nn.Recommendation:
         num_items, dim=config.dim, encoder=encoder, temperature=config.temperature, project=False,
         item_dropout=config.item_dropout, use_behaviour=False, **options,
     )  # fmt: skip
+
+
+def named(evaluation: Evaluation) -> dict[str, float]:
+    """The metrics of the studies, ready for JSON."""
+    return {short: evaluation.metrics[key] for short, key in METRICS.items()}
 
 
 def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> Evaluation:
@@ -81,22 +168,6 @@ def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> E
     index = jax.jit(functools.partial(module.apply, method="item_index"))(params, items)
     score = nn.scorer(module, params, items, index=index)
     return evaluate(score, of.test.observation, targets, protocol, seen=of.test.seen, candidates=jnp.asarray(among))
-
-
-def reordered(dataset: Dataset, order: np.ndarray) -> Dataset:
-    """The items in another order, ``order: i32[N]``."""
-    number = np.empty(len(order), np.int32)
-    number[order] = np.arange(len(order))
-    log = dataset.interactions
-    return dataclasses.replace(
-        dataset,
-        interactions=dataclasses.replace(log, item=number[log.item]),
-        items=data.IdMap(tuple(np.array(dataset.items.names)[order].tolist())),
-        titles=tuple(np.array(dataset.titles)[order].tolist()),
-        multi_hot=dataset.multi_hot[order],
-        numeric=None if dataset.numeric is None else dataset.numeric[order],
-        item_extras={},
-    )
 
 
 def ring() -> Dataset:

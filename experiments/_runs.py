@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from recjax.eval import paired_difference
+
 NOT_OF_A_RUN = ("seeds", "data_dir", "out", "work", "smoke")
 """Options of a script that no single run depends on."""
 
@@ -63,3 +65,11 @@ def machine() -> dict[str, Any]:
 def mean_and_spread(values: Sequence[float]) -> str:
     """The mean and, of several, half the range."""
     return f"{np.mean(values):.4f}" + (f" ± {np.ptp(values) / 2:.4f}" if len(values) > 1 else "")
+
+
+def paired_text(own: Sequence[float], other: Sequence[float]) -> str:
+    """The mean difference and, of several seeds, its paired interval."""
+    if len(own) == 1:
+        return f"{own[0] - other[0]:+.4f}"
+    interval = paired_difference(own, other)
+    return f"{interval.mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"

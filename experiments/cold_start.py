@@ -23,27 +23,22 @@ paired interval. Every seed writes one JSON file below ``--out``, and its traini
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _new_items import METRICS, PARTS, Problem, problem, rank, ring, sasrec, tiny
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
+from _new_items import METRICS, PARTS, Language, Problem, StudyConfig, each_seed, learn, named, problem, rank, sasrec
+from _runs import mean_and_spread, paired_text, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
 from recjax import data, nn
 from recjax.data import Dataset
-from recjax.eval import bootstrap_interval, paired_difference
-from recjax.fit import Checkpoints, Progress
+from recjax.eval import bootstrap_interval
 from recjax.models import text
-from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Items, PyTree
+from recjax.types import Items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,42 +67,24 @@ ROWS: dict[str, Row] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    data: str = "ml-1m"
-    """Named data set whose items have titles and genres."""
-    language: str = "minilm"
-    """Language model, a name or a folder."""
+class Config(StudyConfig):
     rows: tuple[str, ...] = tuple(ROWS)
     """What to train; the others are compared with the first."""
     cold_share: float = 0.2
     """Of the items."""
-    dim: int = 64
-    """Width of the vectors."""
-    history_length: int = 50
-    """Events that the model sees."""
     epochs: int = 15
     """Of every training."""
     adaptor: str = "mlp"
     """What brings vectors of texts to the width, a name in ``nn.adaptors``."""
-    temperature: float = 0.07
-    """Of the cosine."""
-    dropout: float = 0.2
-    """Between layers."""
-    item_dropout: float = 0.2
-    """Of the vectors of items."""
-    learning_rate: float = 1e-3
-    """The peak."""
     seeds: int = 5
     """Of the draw of cold items, the initial parameters and the training."""
     out: Path = Path("experiments/results/cold_start")
     """Where the JSON files go."""
     work: Path = Path("runs/cold_start")
     """Where checkpoints and vectors of texts go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
 
 
-def described(of: Problem, row: Row, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> Items:
+def described(of: Problem, row: Row, seed: int, language: Language, config: Config) -> Items:
     """All items with what a row knows of them."""
     texts, dataset = data.item_texts(of.dataset), of.dataset
     if row.given == "genres":
@@ -121,37 +98,22 @@ def described(of: Problem, row: Row, seed: int, language: Callable[[], text.Lang
     return dataclasses.replace(of.items, vectors=jnp.asarray(text.fit_whitening(vectors[: of.num_warm])(vectors)))
 
 
-def train(of: Problem, name: str, seed: int, items: Items, config: Config) -> PyTree:
-    """Parameters for the warm catalogue."""
-    warm = jax.tree.map(lambda leaf: leaf[: of.num_warm], items)
-    training = SequenceConfig(
-        epochs=config.epochs, history_length=config.history_length, learning_rate=config.learning_rate,
-        schedule="cosine", weight_decay=0.01, max_grad_norm=1.0, batch_size=32 if config.smoke else 128,
-    )  # fmt: skip
-    title = name.replace(" ", "_").replace(",", "")
-    with Progress(enabled=not config.smoke) as progress:
-        return fit_sequences(
-            sasrec(of.num_warm, config, adaptor=config.adaptor, **ROWS[name].options),
-            data.sequences(of.train, of.dataset.num_users),
-            warm,
-            training,
-            key=jax.random.key(seed),
-            progress=progress,
-            checkpoints=Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1),
-        ).params
-
-
-def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
     of = problem(dataset, seed, config.cold_share, config.history_length)
+    training = {"epochs": config.epochs, "batch_size": 32 if config.smoke else 128}
     rows: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     for name in config.rows:
         items = described(of, ROWS[name], seed, language, config)
-        params = nn.with_new_items(train(of, name, seed, items, config), dataset.num_items)
-        module = sasrec(dataset.num_items, config, adaptor=config.adaptor, **ROWS[name].options)
+        warm, module = (
+            sasrec(count, config, adaptor=config.adaptor, **ROWS[name].options)
+            for count in (of.num_warm, dataset.num_items)
+        )
+        learned = learn(warm, of.train, of.warm(items), name, seed, config, training)
+        params = nn.with_new_items(learned.params, dataset.num_items)
         found = {part: rank(of, module, params, items, part) for part in PARTS}
-        rows[name] = {part: {short: e.metrics[key] for short, key in METRICS.items()} for part, e in found.items()}
+        rows[name] = {part: named(evaluation) for part, evaluation in found.items()}
         alone = alone or found["warm"].per_user
         for short, key in METRICS.items():
             interval = bootstrap_interval(found["warm"].per_user[key] - alone[key])
@@ -185,26 +147,15 @@ def difference(found: list[list[float]]) -> str:
     """The mean over seeds with its paired interval; of one seed, that of the bootstrap over users."""
     if len(found) == 1:
         mean, low, high = found[0]
-    else:
-        interval = paired_difference([each[0] for each in found], [0.0] * len(found))
-        mean, low, high = interval.mean, interval.low, interval.high
-    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+    return paired_text([each[0] for each in found], [0.0] * len(found))
 
 
 def main(config: Config) -> None:
     unknown = set(config.rows) - set(ROWS)
     if unknown:
         raise SystemExit(f"There are no rows {sorted(unknown)}; choose of {', '.join(ROWS)}.")
-    dataset = ring() if config.smoke else data.load(config.data)
-    if not config.smoke:
-        dataset = data.with_enough_events(dataset, per_item=5)
-    # Read once, and only where there is something to train.
-    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
-    name = f"{config.data}-{recipe_hash(stated(config))}"
-    show([
-        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
-        for seed in range(config.seeds)
-    ])  # fmt: skip
+    show(each_seed(result, config))
 
 
 if __name__ == "__main__":

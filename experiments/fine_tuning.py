@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _new_items import METRICS, PARTS, Problem, problem, rank, ring, sasrec, tiny
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
+from _new_items import (
+    METRICS,
+    PARTS,
+    TEXTS_ALONE,
+    Language,
+    StudyConfig,
+    each_seed,
+    learn,
+    named,
+    problem,
+    rank,
+    sasrec,
+)
+from _runs import mean_and_spread, paired_text, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit, nn
+from recjax import data, fit
 from recjax.data import Dataset
-from recjax.eval import paired_difference
-from recjax.fit import Checkpoints, Progress
 from recjax.models import text
-from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
 
 WAYS = ("frozen", "low rank", "whole")
@@ -47,11 +55,9 @@ BEFORE = "before"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     data: str = "ml-100k"
     """Named data set whose items have titles and genres."""
-    language: str = "minilm"
-    """Language model, a name or a folder."""
     layers: int = 2
     """Upper layers of the language model, which are trained along."""
     rank: int = 8
@@ -60,24 +66,12 @@ class Config:
     """Tokens of a text at most."""
     cold_share: float = 0.2
     """Of the items."""
-    dim: int = 64
-    """Width of the vectors."""
-    history_length: int = 50
-    """Events that the model sees."""
     epochs: int = 30
     """Of the training before, from vectors that stay as they are."""
     further: int = 6
     """Epochs of each of the ways from there."""
     batch_size: int = 64
     """Users of a batch."""
-    temperature: float = 0.07
-    """Of the cosine."""
-    dropout: float = 0.2
-    """Between layers."""
-    item_dropout: float = 0.2
-    """Of the vectors of items."""
-    learning_rate: float = 1e-3
-    """The peak."""
     whole_rate: float = 1e-4
     """The peak where the upper layers are trained whole."""
     seeds: int = 5
@@ -86,11 +80,6 @@ class Config:
     """Where the JSON files go."""
     work: Path = Path("runs/fine_tuning")
     """Where checkpoints go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
-
-
-TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
 
 
 def in_language(path: tuple[str, ...]) -> bool:
@@ -108,99 +97,54 @@ def adaptation(way: str, config: Config) -> fit.Adaptation | None:
     return fit.chain(matrices, others)
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """One draw of cold items and what is the same for all ways.
-
-    Attributes:
-      of: the draw.
-      model: the language model.
-      seed: of everything.
-      config: of the study.
-      progress: where epochs are shown.
-    """
-
-    of: Problem
-    model: text.LanguageModel
-    seed: int
-    config: Config
-    progress: Progress
-
-    @property
-    def first(self) -> int:
-        """The lowest layer of the language model that is trained."""
-        return self.model.config.num_layers - self.config.layers
-
-    def items(self) -> Items:
-        """All items, as their tokens and what the lower layers make of them."""
-        texts = data.item_texts(self.of.dataset)
-        return text.with_tokens(self.of.items, self.model, texts, first=self.first, max_tokens=self.config.max_tokens)
-
-    def fit(self, module: nn.Recommendation, items: Items, name: str, **options: Any) -> Any:
-        """Trains on the warm items."""
-        training = SequenceConfig(
-            history_length=self.config.history_length, schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
-            batch_size=self.config.batch_size, lengths=1, **options.pop("training"),
-        )  # fmt: skip
-        return fit_sequences(
-            module, data.sequences(self.of.train, self.of.dataset.num_users), warm(items, self.of), training,
-            key=jax.random.key(self.seed), progress=self.progress,
-            checkpoints=Checkpoints(
-                self.config.work / f"{name.replace(' ', '_')}-{recipe_hash(stated(self.config))}-{self.seed}", keep=1
-            ), **options,
-        )  # fmt: skip
-
-    def measure(self, params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
-        """Metrics of cold and of warm items, ready for JSON."""
-        module = sasrec(self.of.dataset.num_items, self.config, **TEXTS_ALONE, **options)
-        found = {part: rank(self.of, module, params, items, part).metrics for part in PARTS}
-        return {part: {short: metrics[key] for short, key in METRICS.items()} for part, metrics in found.items()}
-
-
-def warm(items: Items, of: Problem) -> Items:
-    return jax.tree.map(lambda leaf: leaf[: of.num_warm], items)
-
-
-def result(
-    dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config, progress: Progress
-) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
-    study = Study(problem(dataset, seed, config.cold_share, config.history_length), language(), seed, config, progress)
-    items, num_warm = study.items(), study.of.num_warm
-    tower = text.text_tower(study.model, first=study.first)
-    trained_along = sasrec(num_warm, config, text_encoder=tower, **TEXTS_ALONE)
-    shown = jax.tree.map(lambda leaf: leaf[:1], study.of.test.observation)
-    shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, num_warm - 1))
-    start = trained_along.init(jax.random.key(seed), shown, warm(items, study.of))
-    start = text.with_language(start, study.model, first=study.first)
+    of, model = problem(dataset, seed, config.cold_share, config.history_length), language()
+    first = model.config.num_layers - config.layers
+    items = text.with_tokens(of.items, model, data.item_texts(of.dataset), first=first, max_tokens=config.max_tokens)
+    of_texts = functools.partial(sasrec, config=config, **TEXTS_ALONE)
+    tower = text.text_tower(model, first=first)
+    trained_along = of_texts(of.num_warm, text_encoder=tower)
+    shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
+    shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
+    start = trained_along.init(jax.random.key(seed), shown, of.warm(items))
+    start = text.with_language(start, model, first=first)
 
-    as_they_are = dataclasses.replace(study.of.items, vectors=made_by(tower(), start, items))
-    once = {"epochs": config.epochs, "learning_rate": config.learning_rate}
-    learned = study.fit(sasrec(num_warm, config, **TEXTS_ALONE), as_they_are, BEFORE, training=once).params
-    rows = {BEFORE: study.measure(learned, as_they_are)}
+    def measure(params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
+        module = of_texts(dataset.num_items, **options)
+        return {part: named(rank(of, module, params, items, part)) for part in PARTS}
+
+    as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
+    both = {"batch_size": config.batch_size, "lengths": 1}
+    once = both | {"epochs": config.epochs}
+    learned = learn(of_texts(of.num_warm), of.train, of.warm(as_they_are), BEFORE, seed, config, once).params
+    rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
     for way in WAYS:
         rate = config.whole_rate if way == "whole" else config.learning_rate
-        further = {"epochs": config.further, "learning_rate": rate, "loss": "sampled_softmax", "sampler": "in_batch"}
+        further = both | {
+            "epochs": config.further, "learning_rate": rate, "loss": "sampled_softmax", "sampler": "in_batch",
+        }  # fmt: skip
         ends: list[float] = []
-        fitted = study.fit(
-            trained_along, items, way, training=further, params=start, adaptation=adaptation(way, config),
+        fitted = learn(
+            trained_along, of.train, of.warm(items), way, seed, config, further, params=start,
+            adaptation=adaptation(way, config),
             callback=lambda epoch, params: ends.append(time.perf_counter()),  # noqa: B023
         )  # fmt: skip
-        rows[way] = study.measure(fitted.params, items, text_encoder=tower)
+        rows[way] = measure(fitted.params, items, text_encoder=tower)
         rows[way]["seconds_per_epoch"] = float(np.median(np.diff(ends))) if len(ends) > 1 else None
         rows[way]["trained"] = num_trained(way, start, config) - num_trained("frozen", start, config)
     return {
-        "data": dataset.name, "seed": seed, "config": stated(config), "language": study.model.num_params, "rows": rows,
+        "data": dataset.name, "seed": seed, "config": stated(config), "language": model.num_params, "rows": rows,
     }  # fmt: skip
 
 
-def made_by(tower: text.TextTower, params: PyTree, items: Items, block: int = 64) -> jax.Array:
+def made_by(tower: text.TextTower, params: PyTree, items: Items) -> jax.Array:
     """What the tower makes of all items, ``[N, H]``, in blocks."""
     variables = {"params": params["params"]["item"]["encoder"]}
-    rows = np.minimum(np.arange(-(-items.num_items // block) * block), items.num_items - 1).reshape(-1, block)
-    vectors = jax.lax.map(lambda each: tower.apply(variables, each, items), jnp.asarray(rows))
-    return vectors.reshape(-1, vectors.shape[-1])[: items.num_items]
+    return jax.lax.map(
+        lambda item: tower.apply(variables, item[None], items)[0], jnp.arange(items.num_items), batch_size=64
+    )
 
 
 def with_encoder(learned: PyTree, start: PyTree) -> PyTree:
@@ -235,35 +179,13 @@ def show(results: list[dict[str, Any]]) -> None:
         ]
         for part in PARTS:
             own, whole = ([each["rows"][way][part]["NDCG@10"] for each in results] for way in (name, WAYS[-1]))
-            cells.append("" if name == WAYS[-1] else difference(own, whole))
+            cells.append("" if name == WAYS[-1] else paired_text(own, whole))
         table.add_row(name, *cells)
     Console(width=180).print(table)
 
 
-def difference(own: list[float], other: list[float]) -> str:
-    """The mean difference and, of several seeds, its paired interval."""
-    if len(own) == 1:
-        return f"{own[0] - other[0]:+.4f}"
-    interval = paired_difference(own, other)
-    return f"{interval.mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
-
-
 def main(config: Config) -> None:
-    dataset = ring() if config.smoke else data.load(config.data)
-    if not config.smoke:
-        dataset = data.with_enough_events(dataset, per_item=5)
-    # Read once, and only where there is something to train.
-    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
-    name = f"{config.data}-{recipe_hash(stated(config))}"
-    with Progress(enabled=not config.smoke) as progress:
-        results = [
-            kept(
-                config.out / f"{name}-{seed}.json",
-                functools.partial(result, dataset, seed, language, config, progress),
-            )
-            for seed in range(config.seeds)
-        ]
-    show(results)
+    show(each_seed(result, config))
 
 
 if __name__ == "__main__":

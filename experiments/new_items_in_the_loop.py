@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import tyro
-from _new_items import reordered, tiny
+from _new_items import tiny
 from _runs import kept, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
@@ -131,7 +131,7 @@ class World:
             self.dataset,
             interactions=self.log,
             items=data.IdMap(self.dataset.items.names[: items.num_items]),
-            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), extras={},
+            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), item_extras={}, extras={},
             context=context, context_names=() if context is None else tuple(map(str, range(context.shape[1]))),
         )  # fmt: skip
         released = Preference(
@@ -168,7 +168,7 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
     """Draws the order in which items are known and released."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(dataset.num_items)
-    dataset = reordered(dataset, order)
+    dataset = data.with_items(dataset, order)
     known = round(config.known_share * dataset.num_items)
     sizes = np.linspace(known, dataset.num_items, config.rounds + 1).round().astype(int)
     log = dataset.interactions

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +25,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _new_items import METRICS, ring, sasrec, tiny
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
+from _new_items import METRICS, TEXTS_ALONE, Language, StudyConfig, each_seed, learn, named, sasrec
+from _runs import mean_and_spread, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
 from recjax import data, nn
 from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
-from recjax.fit import Checkpoints, Progress
-from recjax.models import text
-from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import PAD_ID, Behaviour, Items, Observation, PyTree
-
-TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
+from recjax.models import Popularity, popularity, text
+from recjax.types import PAD_ID, Behaviour, Items, Observation
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    data: str = "ml-1m"
-    """Named data set whose items have titles and genres."""
-    language: str = "minilm"
-    """Language model, a name or a folder."""
+class Config(StudyConfig):
     new_share: float = 0.2
     """Of the users."""
     known: int = 10
@@ -56,28 +47,14 @@ class Config:
     """How many of them are shown."""
     sentence: str = "{genres}"
     """What a user says, with the two genres in the place of ``{genres}``."""
-    dim: int = 64
-    """Width of the vectors."""
-    history_length: int = 50
-    """Events that the model sees in training."""
     epochs: int = 15
     """Of the training."""
-    temperature: float = 0.07
-    """Of the cosine."""
-    dropout: float = 0.2
-    """Between layers."""
-    item_dropout: float = 0.2
-    """Of the vectors of items."""
-    learning_rate: float = 1e-3
-    """The peak."""
     seeds: int = 3
     """Of the draw of new users, the initial parameters and the training."""
     out: Path = Path("experiments/results/new_users")
     """Where the JSON files go."""
     work: Path = Path("runs/new_users")
     """Where checkpoints and vectors of texts go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +102,7 @@ def histories(of: Problem, num_items: int, clicks: int, told: np.ndarray | None)
     return shown
 
 
-def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageModel], config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
     """What one draw of new users found, ready for JSON."""
     of, num_items = problem(dataset, seed, config), dataset.num_items
     items = data.item_features(dataset, of.train).without_features()
@@ -133,7 +110,9 @@ def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageMode
     vectors = read(data.item_texts(dataset))
     white = text.fit_whitening(vectors)
     known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
-    params = train(dataset, of, known_items, seed, config)
+    training = {"epochs": config.epochs, "batch_size": 32 if config.smoke else 128, "windows": "all"}
+    module = sasrec(num_items, config, **TEXTS_ALONE)
+    params = learn(module, of.train, known_items, config.data, seed, config, training).params
 
     # Sentences stand behind the items, and no list contains them.
     users = len(of.targets)
@@ -157,12 +136,11 @@ def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageMode
         behaviour = np.where(shown == PAD_ID, PAD_ID, int(Behaviour.CLICK)).astype(np.int32)
         observation = Observation(jnp.asarray(shown), jnp.asarray(behaviour))
         seen = jnp.asarray(of.known)
-        found = evaluate(score, observation, of.targets, protocol, seen=seen, candidates=candidates).metrics
-        return {short: found[key] for short, key in METRICS.items()}
+        return named(evaluate(score, observation, of.targets, protocol, seen=seen, candidates=candidates))
 
     own = np.arange(users)
     others = np.random.default_rng(seed).permutation(users)
-    popular = jax.tree_util.Partial(by_popularity, with_sentences.popularity)
+    popular = jax.tree_util.Partial(by_popularity, popularity(of.train, num_items + users))
     rows = {"popularity": measure(popular, 0, None), "nothing": measure(score, 0, None)}
     rows["a sentence"] = measure(score, 0, own)
     rows["the sentence of another user"] = measure(score, 0, others)
@@ -176,26 +154,8 @@ def result(dataset: Dataset, seed: int, language: Callable[[], text.LanguageMode
     }  # fmt: skip
 
 
-def by_popularity(popularity: jax.Array, observation: Observation) -> jax.Array:
-    return jnp.broadcast_to(popularity, (len(observation.history), len(popularity)))
-
-
-def train(dataset: Dataset, of: Problem, items: Items, seed: int, config: Config) -> PyTree:
-    """Parameters after training on the users that are not new."""
-    training = SequenceConfig(
-        epochs=config.epochs, history_length=config.history_length, learning_rate=config.learning_rate,
-        schedule="cosine", weight_decay=0.01, max_grad_norm=1.0, batch_size=32 if config.smoke else 128, windows="all",
-    )  # fmt: skip
-    with Progress(enabled=not config.smoke) as progress:
-        return fit_sequences(
-            sasrec(dataset.num_items, config, **TEXTS_ALONE),
-            data.sequences(of.train, dataset.num_users),
-            items,
-            training,
-            key=jax.random.key(seed),
-            progress=progress,
-            checkpoints=Checkpoints(config.work / f"{config.data}-{recipe_hash(stated(config))}-{seed}", keep=1),
-        ).params
+def by_popularity(model: Popularity, observation: Observation) -> jax.Array:
+    return model.scores(observation.history)
 
 
 def show(results: list[dict[str, Any]]) -> None:
@@ -213,16 +173,7 @@ def show(results: list[dict[str, Any]]) -> None:
 
 
 def main(config: Config) -> None:
-    dataset = ring() if config.smoke else data.load(config.data)
-    if not config.smoke:
-        dataset = data.with_enough_events(dataset, per_item=5)
-    # Read once, and only where there is something to train.
-    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
-    name = f"{config.data}-{recipe_hash(stated(config))}"
-    show([
-        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
-        for seed in range(config.seeds)
-    ])  # fmt: skip
+    show(each_seed(result, config))
 
 
 if __name__ == "__main__":

@@ -246,25 +246,6 @@ def move_users(source: Domain, target: Domain, seed: int, config: Config) -> lis
     return rows
 
 
-def of_items(dataset: Dataset, chosen: np.ndarray, name: str) -> Dataset:
-    """The data set with some of its items, and all of its users."""
-    log = dataset.interactions
-    number = np.cumsum(chosen) - 1
-    kept = log.take(chosen[log.item])
-    return dataclasses.replace(
-        dataset,
-        name=name,
-        interactions=dataclasses.replace(kept, item=number[kept.item]),
-        items=data.IdMap(tuple(np.array(dataset.items.names)[chosen].tolist())),
-        titles=None,
-        multi_hot=None,
-        genres=(),
-        numeric=None,
-        numeric_names=(),
-        item_extras={},
-    )
-
-
 def halves(dataset: Dataset, genres: tuple[str, ...]) -> tuple[Dataset, Dataset]:
     """The items with one of the genres, and the others; each user's source events end before the target's last two.
 
@@ -275,7 +256,10 @@ def halves(dataset: Dataset, genres: tuple[str, ...]) -> tuple[Dataset, Dataset]
     if not columns or dataset.multi_hot is None:
         raise ValueError(f"{dataset.name} has none of the genres {genres}; it has {dataset.genres}.")
     chosen = dataset.multi_hot[:, columns].any(axis=1)
-    source, target = of_items(dataset, chosen, "source"), of_items(dataset, ~chosen, "target")
+    source, target = (
+        dataclasses.replace(data.with_items(dataset, np.flatnonzero(half)), name=name)
+        for name, half in (("source", chosen), ("target", ~chosen))
+    )
     split = data.leave_one_out(target.interactions)
     assert split.validation.time is not None
     assert source.interactions.time is not None

@@ -24,7 +24,7 @@ from recjax.data.features import (
     with_item_file,
     with_user_file,
 )
-from recjax.data.filters import strongest, with_enough_events
+from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
@@ -90,6 +90,7 @@ __all__ = [
     "windows",
     "with_enough_events",
     "with_item_file",
+    "with_items",
     "with_user_file",
     "words",
 ]

@@ -1,4 +1,4 @@
-"""Smaller data sets: items and users with enough events, one event of a user with an item."""
+"""Smaller data sets: some items, items and users with enough events, one event of a user with an item."""
 
 from __future__ import annotations
 
@@ -49,18 +49,66 @@ def with_enough_events(
             f"No event of {dataset.name} is left with per_item={per_item} and per_user={per_user}; lower them."
         )
     users = np.unique(log.user[kept])
-    items = np.unique(log.item[kept])
-    pick_items = lambda values: None if values is None else values[items]  # noqa: E731
+    fewer = dataclasses.replace(
+        dataset,
+        interactions=_of_users(log, kept, users),
+        users=IdMap(tuple(dataset.users.names[i] for i in users)),
+        context=None if dataset.context is None else dataset.context[users],
+        test=None if dataset.test is None else _of_users(dataset.test, np.isin(dataset.test.user, users), users),
+        extras={name: values[kept] for name, values in dataset.extras.items()},
+    )
+    return with_items(fewer, np.unique(log.item[kept]))
+
+
+def with_items(dataset: Dataset, items: np.ndarray) -> Dataset:
+    """The data set with some of its items, in any order, and with all of its users.
+
+    Events of the others are removed, those of items outside the vocabulary among them.
+
+    >>> from recjax.data import IdMap
+    >>> log = Interactions([0, 0, 1], [0, 1, 2])
+    >>> dataset = Dataset("small", log, IdMap(("u", "v")), IdMap(("a", "b", "c")), titles=("A", "B", "C"))
+    >>> turned = with_items(dataset, np.array([2, 0]))
+    >>> turned.items.names, turned.titles, turned.interactions.item.tolist()
+    (('c', 'a'), ('C', 'A'), [1, 0])
+
+    Args:
+      dataset: the data set, ``N`` items.
+      items: ``i[M]`` different ids; the first of them becomes item 0.
+
+    Returns:
+      A data set of ``M`` items. The owner's held-out interactions keep what is left of them.
+
+    Raises:
+      ValueError: there is no such item, or one is named twice.
+    """
+    items = np.asarray(items, np.int64)
+    missing = items[(items < 0) | (items >= dataset.num_items)]
+    if len(missing):
+        raise ValueError(f"items names {missing[0]}; {dataset.name} has items 0 to {dataset.num_items - 1}.")
+    named = np.bincount(items, minlength=dataset.num_items)
+    if (named > 1).any():
+        raise ValueError(f"items names {named.argmax()} {named.max()} times; name every item once.")
+    # The last is that of items outside the vocabulary.
+    number = np.full(dataset.num_items + 1, -1)
+    number[items] = np.arange(len(items))
+
+    def left(log: Interactions) -> Interactions:
+        some = log.take(number[log.item] >= 0)
+        return dataclasses.replace(some, item=number[some.item])
+
+    def pick(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[items]
+
+    kept = number[dataset.interactions.item] >= 0
     return dataclasses.replace(
         dataset,
-        interactions=_events(log, kept, users, items),
-        users=IdMap(tuple(dataset.users.names[i] for i in users)),
+        interactions=left(dataset.interactions),
         items=IdMap(tuple(dataset.items.names[i] for i in items)),
         titles=None if dataset.titles is None else tuple(dataset.titles[i] for i in items),
-        multi_hot=pick_items(dataset.multi_hot),
-        numeric=pick_items(dataset.numeric),
-        context=None if dataset.context is None else dataset.context[users],
-        test=None if dataset.test is None else _held_out(dataset.test, users, items),
+        multi_hot=pick(dataset.multi_hot),
+        numeric=pick(dataset.numeric),
+        test=None if dataset.test is None else left(dataset.test),
         extras={name: values[kept] for name, values in dataset.extras.items()},
         item_extras={name: values[items] for name, values in dataset.item_extras.items()},
     )
@@ -97,10 +145,6 @@ def strongest(interactions: Interactions, weights: Mapping[Behaviour, float] = B
     return interactions.take(np.sort(rows[is_last]))
 
 
-def _held_out(test: Interactions, users: np.ndarray, items: np.ndarray) -> Interactions:
-    return _events(test, np.isin(test.user, users) & np.isin(test.item, items), users, items)
-
-
-def _events(log: Interactions, kept: np.ndarray, users: np.ndarray, items: np.ndarray) -> Interactions:
+def _of_users(log: Interactions, kept: np.ndarray, users: np.ndarray) -> Interactions:
     left = log.take(kept)
-    return dataclasses.replace(left, user=np.searchsorted(users, left.user), item=np.searchsorted(items, left.item))
+    return dataclasses.replace(left, user=np.searchsorted(users, left.user))

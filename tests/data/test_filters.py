@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -82,3 +84,35 @@ def test_the_strongest_event_of_each_pair(with_times):
     for name, values in columns.items():
         np.testing.assert_array_equal(getattr(found, name), values[expected])
     assert len(data.strongest(log.take(np.arange(0)))) == 0
+
+
+def test_items_in_any_order_keep_what_is_theirs(dataset):
+    n, events = dataset.num_items, len(dataset.interactions)
+    dataset = dataclasses.replace(
+        dataset,
+        titles=tuple(f"title of {name}" for name in dataset.items.names),
+        multi_hot=np.eye(n, dtype=np.float32),
+        numeric=np.arange(n, dtype=np.float32)[:, None],
+        item_extras={"number": np.arange(n)},
+        extras={"row": np.arange(events)},
+        test=dataset.interactions,
+    )
+    order = np.random.default_rng(1).permutation(n)[: n - 3]
+    some = data.with_items(dataset, order)
+    assert some.items.names == tuple(dataset.items.names[i] for i in order)
+    assert some.titles == tuple(f"title of {name}" for name in some.items.names)
+    for values in (some.numeric[:, 0], some.multi_hot.argmax(axis=1), some.item_extras["number"]):
+        assert values.tolist() == order.tolist()
+    rows = some.extras["row"]
+    assert rows.tolist() == np.flatnonzero(np.isin(dataset.interactions.item, order)).tolist()
+    for log in (some.interactions, some.test):
+        assert log.time.tolist() == dataset.interactions.time[rows].tolist()
+        assert order[log.item].tolist() == dataset.interactions.item[rows].tolist()
+    assert some.users == dataset.users
+
+
+def test_items_that_are_not_there_or_there_twice(dataset):
+    with pytest.raises(ValueError, match=r"items names 99; .* has items 0 to"):
+        data.with_items(dataset, np.array([0, 99]))
+    with pytest.raises(ValueError, match="items names 3 2 times"):
+        data.with_items(dataset, np.array([3, 1, 3]))
