@@ -1,12 +1,13 @@
-"""What a pretrained language model adds in the closed loop, where items arrive that no policy has ever shown.
+"""What a pretrained language model adds in the closed loop, where half of what can be shown is always new.
 
     python experiments/new_items_in_the_loop.py              # MovieLens-100K, 10 seeds
     python experiments/new_items_in_the_loop.py --smoke      # generated users and a tiny random language model, seconds
 
-A part of the catalogue is known from a log; in every round some more of it is released, in an order drawn by the seed.
-A recommender is trained on the log of the known items and starts a DQN, which goes through the rounds: it is given
-room for the released items (``nn.with_new_items``), meets users, and learns from their satisfaction. All policies
-are one network and differ in what they know of an item besides its id, which starts as zero:
+A part of the catalogue is known from a log; in every round some more of it is released, in an order drawn by the seed,
+and on offer are the newly released items and those of the round before. A recommender is trained on the log of the
+known items and starts a DQN, which goes through the rounds: it meets new items, is shown to users, and learns
+from their satisfaction. All policies are one network and differ in what they know of an item besides its id, which
+starts as zero:
 
 * texts: vectors of titles and genres by a pretrained language model, whitened;
 * random vectors of the same shape: what is due to the network and the larger number of inputs;
@@ -19,7 +20,8 @@ At the start of every round, before anything new was shown, and at its end: sati
 lacks to the oracle's (regret), the share of the newly released items that were shown (coverage of new items), and
 the share of slots that showed one. Prints one table a metric, mean and 95 % interval over seeds, and the paired
 difference of texts to the controls. Every seed writes one JSON file below ``--out``; a study that was killed and is
-started again goes on after the last of them.
+started again goes on after the last of them. Offers are of one size, so with ``JAX_COMPILATION_CACHE_DIR`` set each
+policy is compiled once and not once a round.
 """
 
 from __future__ import annotations
@@ -64,9 +66,9 @@ class Config:
     language: str = "minilm"
     """Language model, a name or a folder."""
     known_share: float = 0.5
-    """Of the items, known from the log."""
+    """Of the items, at least, known from the log."""
     rounds: int = 5
-    """Among which the others are released."""
+    """In which the others are released, as many in each."""
     steps: int = 40
     """Slates of every user in a round."""
     users: int = 128
@@ -102,46 +104,46 @@ class World:
     Attributes:
       dataset: all items, in the order in which they are known or released.
       preference: who likes what.
-      sizes: items that are known, and that are released by each of the rounds.
+      known: items that are known.
+      block: items that are released in a round.
       log: the events of the known items.
       vectors: of each policy's items, or None.
     """
 
     dataset: Dataset
     preference: Preference
-    sizes: tuple[int, ...]
+    known: int
+    block: int
     log: data.Interactions
     vectors: dict[str, np.ndarray | None]
 
-    def items(self, policy: str, released: int, before: int) -> Items:
-        """What a policy knows of the items released so far, of which those from ``before`` on are new."""
-        counts = np.bincount(self.log.item, minlength=released)
-        vectors = self.vectors[policy]
+    def offer(self, number: int) -> slice:
+        """What can be shown in a round, the newly released items last; rounds count from 1."""
+        until = self.known + number * self.block
+        return slice(until - 2 * self.block, until)
+
+    def items(self, policy: str, among: slice, new: int) -> Items:
+        """What a policy knows of some items, of which the last are new."""
+        counts = np.bincount(self.log.item, minlength=self.dataset.num_items)[among]
+        vectors = self.vectors.get(policy)
         return Items(
             popularity=jnp.asarray(counts, jnp.float32),
-            is_new=jnp.arange(released) >= before,
-            vectors=None if vectors is None else jnp.asarray(vectors[:released]),
+            is_new=jnp.arange(len(counts)) >= len(counts) - new,
+            vectors=None if vectors is None else jnp.asarray(vectors[among]),
         )
 
-    def environment(self, items: Items, config: Config, *, told: bool = False) -> Environment:
-        """Users who answer slates of the items released so far; ``told`` lets policies see their tastes."""
+    def environment(self, items: Items, among: slice, config: Config, *, told: bool = False) -> Environment:
+        """Users who answer slates of the items on offer; ``told`` lets policies see their tastes."""
         taste = self.preference
+        on_offer = Preference(taste.user_vectors, taste.user_bias, taste.item_vectors[among], taste.item_bias[among])
         context = np.concatenate([taste.user_vectors, np.asarray(taste.user_bias)[:, None]], axis=1) if told else None
-        dataset = dataclasses.replace(
-            self.dataset,
-            interactions=self.log,
-            items=data.IdMap(self.dataset.items.names[: items.num_items]),
-            titles=None, genres=(), multi_hot=None, numeric=None, numeric_names=(), item_extras={}, extras={},
-            context=context, context_names=() if context is None else tuple(map(str, range(context.shape[1]))),
-        )  # fmt: skip
-        released = Preference(
-            taste.user_vectors,
-            taste.user_bias,
-            taste.item_vectors[: items.num_items],
-            taste.item_bias[: items.num_items],
+        names = () if context is None else tuple(map(str, range(context.shape[1])))
+        dataset = data.with_items(
+            dataclasses.replace(self.dataset, interactions=self.log, extras={}, context=context, context_names=names),
+            np.arange(self.dataset.num_items)[among],
         )
         env = envs.logged(
-            dataset, preference=released, slate_size=config.slate_size, history_length=config.history_length
+            dataset, preference=on_offer, slate_size=config.slate_size, history_length=config.history_length
         )
         return env._replace(items=items)
 
@@ -169,21 +171,16 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
     rng = np.random.default_rng(seed)
     order = rng.permutation(dataset.num_items)
     dataset = data.with_items(dataset, order)
-    known = round(config.known_share * dataset.num_items)
-    sizes = np.linspace(known, dataset.num_items, config.rounds + 1).round().astype(int)
+    block = int((1 - config.known_share) * dataset.num_items) // config.rounds
+    known = dataset.num_items - config.rounds * block
     log = dataset.interactions
     noise = rng.normal(size=texts.shape).astype(np.float32)
     # The map is fitted to known items: the others come later.
     white = {name: text.fit_whitening(x[:known])(x) for name, x in (("texts", texts[order]), ("random vectors", noise))}
-    return World(
-        dataset,
-        dataclasses.replace(
-            preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
-        ),
-        tuple(sizes.tolist()),
-        log.take(log.item < known),
-        {**white, "ids": None},
+    tastes = dataclasses.replace(
+        preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
     )
+    return World(dataset, tastes, known, block, log.take(log.item < known), white)
 
 
 def towers(num_items: int, config: Config) -> dict[str, Any]:
@@ -197,8 +194,8 @@ def towers(num_items: int, config: Config) -> dict[str, Any]:
 
 def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> PyTree:
     """Parameters of a Q-network whose towers have learned to recommend known items."""
-    known = world.sizes[0]
-    items = world.items(policy, known, known)
+    known = world.known
+    items = world.items(policy, slice(known), 0)
     module = nn.Recommendation(**towers(known, config), temperature=0.1)
     training = SequenceConfig(
         epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3,
@@ -206,7 +203,7 @@ def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> 
     )  # fmt: skip
     sequences = data.sequences(world.log, world.dataset.num_users)
     learned = fit_sequences(module, sequences, items, training, key=jax.random.key(seed)).params
-    env = world.environment(items, config)
+    env = world.environment(items, slice(known), config)
     q_network = nn.DotProductQ(**towers(known, config))
     return nn.warm_start(q_network.init(jax.random.key(seed), env.spec.empty_observation((1,)), items), learned)
 
@@ -218,40 +215,53 @@ def schedule(config: Config) -> loop.LoopConfig:
     )  # fmt: skip
 
 
-def oracle(world: World) -> agents.Agent:
-    """Knows the tastes of the users, and shows what they like best."""
-
-    def rate(taste: PyTree, observation: Observation, items: Items) -> tuple[Array, catalogue.ItemIndex]:
-        vectors, bias = taste
-        return observation.context[:, :-1], catalogue.ItemIndex(vectors[: items.num_items], bias[: items.num_items])
-
-    return agents.fixed_policy(rate, (world.preference.item_vectors, world.preference.item_bias))
+def rate_by_tastes(taste: PyTree, observation: Observation, items: Items) -> tuple[Array, catalogue.ItemIndex]:
+    """What users like, of the oracle."""
+    return observation.context[:, :-1], catalogue.ItemIndex(*taste)
 
 
 def play(world: World, policy: str, seed: int, config: Config) -> list[dict[str, float]]:
     """What a policy is worth at the start and at the end of each round."""
     found: list[dict[str, float]] = []
-    params = None if policy == "oracle" else trained_on_the_log(world, policy, seed, config)
-    for number, (before, now) in enumerate(zip(world.sizes, world.sizes[1:], strict=False)):
-        items = world.items("ids" if policy == "oracle" else policy, now, before)
-        env = world.environment(items, config, told=policy == "oracle")
-        if policy == "oracle":
-            agent = oracle(world)
+    is_oracle = policy == "oracle"
+    learned = None if is_oracle else trained_on_the_log(world, policy, seed, config)
+    for number in range(1, config.rounds + 1):
+        among = world.offer(number)
+        items = world.items(policy, among, world.block)
+        env = world.environment(items, among, config, told=is_oracle)
+        if is_oracle:
+            params = world.preference.item_vectors[among], world.preference.item_bias[among]
+            agent = agents.fixed_policy(rate_by_tastes)
         else:
-            params = nn.with_new_items(params, now)
+            learned = nn.with_new_items(learned, among.stop)
+            params = on_offer(learned, among)
             agent = agents.dqn(
-                nn.DotProductQ(**towers(now, config)), fit.adamw(config.learning_rate, max_grad_norm=10.0),
+                nn.DotProductQ(**towers(items.num_items, config)), fit.adamw(config.learning_rate, max_grad_norm=10.0),
                 target_period=20, discount=config.discount, epsilon=0.1,
             )  # fmt: skip
         program = loop.Program(env, agent, schedule(config), rewards.parse("satisfaction"))
         # Users of a round are the same ones for all policies.
         result = loop.run_program(program, jax.random.key(1000 * seed + number), params=params)
-        if policy != "oracle":
-            params = jax.tree.map(lambda leaf: leaf[0], result.state.agent.params)
+        if not is_oracle:
+            learned = after_offer(learned, jax.tree.map(lambda leaf: leaf[0], result.state.agent.params), among)
         for at, when in ((0, "start"), (-1, "end")):
             numbers = {name: float(values[at, 0]) for name, values in result.evaluations.items()}
-            found.append({"round": number + 1, "when": when, **numbers})
+            found.append({"round": number, "when": when, **numbers})
     return found
+
+
+def on_offer(params: PyTree, among: slice) -> PyTree:
+    """The network for some of its items."""
+    item = params["params"]["item"]
+    table = jnp.concatenate([item["embedding"][among], item["embedding"][-2:]])
+    return {"params": params["params"] | {"item": item | {"embedding": table}}}
+
+
+def after_offer(params: PyTree, learned: PyTree, among: slice) -> PyTree:
+    """The network for all items again, with what was learned of some of them."""
+    item = learned["params"]["item"]
+    table = params["params"]["item"]["embedding"].at[among].set(item["embedding"][:-2])
+    return {"params": learned["params"] | {"item": item | {"embedding": table.at[-2:].set(item["embedding"][-2:])}}}
 
 
 def result(
@@ -265,15 +275,22 @@ def result(
         rows[policy] = play(world, policy, seed, config)
         for own, its in zip(rows[policy], best, strict=True):
             own["regret"] = its["satisfaction_per_slate"] - own["satisfaction_per_slate"]
-    return {"data": dataset.name, "seed": seed, "config": stated(config), "sizes": world.sizes, "rows": rows}
+    return {
+        "data": dataset.name,
+        "seed": seed,
+        "config": stated(config),
+        "known": world.known,
+        "block": world.block,
+        "rows": rows,
+    }
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """One table a metric, policies by round; and what texts have over the controls at the start of rounds."""
     moments = [(row["round"], row["when"]) for row in results[0]["rows"]["texts"]]
-    sizes = results[0]["sizes"]
+    known, block = results[0]["known"], results[0]["block"]
     for metric, heading in METRICS.items():
-        title = f"{results[0]['data']}, {sizes[0]:,} items known, {sizes[-1] - sizes[0]:,} released: {heading}"
+        title = f"{results[0]['data']}, {known:,} items known, {block:,} released in a round: {heading}"
         table = Table(title=title, title_justify="left")
         table.add_column("policy")
         for number, when in moments:
