@@ -6,7 +6,8 @@
 A share of the items is cold: all their events are taken out of the training log. First a SASRec learns to recommend
 from the vectors that a language model makes of titles and genres, as they are. From there it goes on in three ways,
 by the same batches, loss and number of epochs: the language model stays frozen; its upper layers get low-rank
-changes; or they are trained whole. What the lower layers make of the texts is computed once. Nothing is chosen by the
+changes; or they are trained whole. What the lower layers make of the texts is computed once. Beside these stands the
+same in the same steps with random weights in the place of the pretrained ones. Nothing is chosen by the
 test items: the last event of each user, a cold one ranked among the cold items and a warm one among the others.
 
 Prints one table: what was trained of the language model, the seconds of an epoch after compilation, metrics as mean and
@@ -32,6 +33,7 @@ from _new_items import (
     PARTS,
     TEXTS_ALONE,
     Language,
+    Problem,
     StudyConfig,
     each_seed,
     learn,
@@ -52,6 +54,9 @@ from recjax.types import Items, PyTree
 WAYS = ("frozen", "low rank", "whole")
 BEFORE = "before"
 """The row of what all ways go on from."""
+SCRATCH = "random weights, "
+"""What the names of rows without pretraining begin with."""
+STARTS = {"": WAYS, SCRATCH: ("whole",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +105,21 @@ def adaptation(way: str, config: Config) -> fit.Adaptation | None:
 def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
     of, model = problem(dataset, seed, config.cold_share, config.history_length), language()
+    rows: dict[str, Any] = {}
+    for start, ways in STARTS.items():
+        if start == SCRATCH:
+            model = text.initialize(model.config, jax.random.key(seed), model.tokenizer)
+        found = compared(of, model, ways, start, seed, config)
+        rows |= {start + way: row for way, row in found.items()}
+    return {
+        "data": dataset.name, "seed": seed, "config": stated(config), "language": model.num_params, "rows": rows,
+    }  # fmt: skip
+
+
+def compared(
+    of: Problem, model: text.LanguageModel, ways: tuple[str, ...], start_name: str, seed: int, config: Config
+) -> dict[str, Any]:
+    """A row before, and one for each way from there."""
     first = model.config.num_layers - config.layers
     items = text.with_tokens(of.items, model, data.item_texts(of.dataset), first=first, max_tokens=config.max_tokens)
     of_texts = functools.partial(sasrec, config=config, **TEXTS_ALONE)
@@ -111,32 +131,31 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
     start = text.with_language(start, model, first=first)
 
     def measure(params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
-        module = of_texts(dataset.num_items, **options)
+        module = of_texts(of.dataset.num_items, **options)
         return {part: named(rank(of, module, params, items, part)) for part in PARTS}
 
     as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
     both = {"batch_size": config.batch_size, "lengths": 1}
     once = both | {"epochs": config.epochs}
-    learned = learn(of_texts(of.num_warm), of.train, of.warm(as_they_are), BEFORE, seed, config, once).params
+    module = of_texts(of.num_warm)
+    learned = learn(module, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config, once).params
     rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
-    for way in WAYS:
+    for way in ways:
         rate = config.whole_rate if way == "whole" else config.learning_rate
         further = both | {
             "epochs": config.further, "learning_rate": rate, "loss": "sampled_softmax", "sampler": "in_batch",
         }  # fmt: skip
         ends: list[float] = []
         fitted = learn(
-            trained_along, of.train, of.warm(items), way, seed, config, further, params=start,
+            trained_along, of.train, of.warm(items), start_name + way, seed, config, further, params=start,
             adaptation=adaptation(way, config),
             callback=lambda epoch, params: ends.append(time.perf_counter()),  # noqa: B023
         )  # fmt: skip
         rows[way] = measure(fitted.params, items, text_encoder=tower)
         rows[way]["seconds_per_epoch"] = float(np.median(np.diff(ends))) if len(ends) > 1 else None
         rows[way]["trained"] = num_trained(way, start, config) - num_trained("frozen", start, config)
-    return {
-        "data": dataset.name, "seed": seed, "config": stated(config), "language": model.num_params, "rows": rows,
-    }  # fmt: skip
+    return rows
 
 
 def made_by(tower: text.TextTower, params: PyTree, items: Items) -> jax.Array:
