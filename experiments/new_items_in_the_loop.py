@@ -75,6 +75,8 @@ class Config:
     """Users served at once."""
     slate_size: int = 5
     """Items of a slate."""
+    text_dim: int = 32
+    """Directions of the vectors of texts that are kept, those of the largest variance."""
     dim: int = 32
     """Width of the vectors."""
     history_length: int = 20
@@ -176,7 +178,10 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
     log = dataset.interactions
     noise = rng.normal(size=texts.shape).astype(np.float32)
     # The map is fitted to known items: the others come later.
-    white = {name: text.fit_whitening(x[:known])(x) for name, x in (("texts", texts[order]), ("random vectors", noise))}
+    white = {
+        name: text.fit_whitening(vectors[:known], config.text_dim)(vectors)
+        for name, vectors in (("texts", texts[order]), ("random vectors", noise))
+    }
     tastes = dataclasses.replace(
         preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
     )
@@ -342,5 +347,14 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    small = {"policies": ("texts", "ids"), "rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "epochs": 1}
+    small = {
+        "policies": ("texts", "ids"),
+        "rounds": 1,
+        "steps": 4,
+        "users": 8,
+        "slate_size": 2,
+        "dim": 8,
+        "text_dim": 4,
+        "epochs": 1,
+    }
     run_study(main, tyro.cli(Config, description=__doc__), **small, history_length=6, seeds=1)
