@@ -3,12 +3,12 @@
     python experiments/few_labels.py              # about 20 min on 2 cores
     python experiments/few_labels.py --smoke      # a generated log, seconds
 
-Of every user's training events only the newest few are kept. A causal transformer then learns the next item
-alone; with a contrastive loss of two views of each history (CL4SRec); after a pretraining on masked items (the towers of
-a BERT4Rec carry over their item vectors); from histories that a first model has made longer (pseudo-labels); or
-reads the genres of items too, without and with the loss of telling those of the next item (as S³-Rec). The whole
-catalogue is ranked at each user's last event. Prints one table of NDCG@10, mean and half the range over seeds. Every training writes one JSON
-file below ``--out``; a study that was killed and is started again goes on after the last of them.
+Of every user's training events only the newest few are kept. A causal transformer then learns the next item alone;
+with a contrastive loss of two views of each history (CL4SRec); after a pretraining on masked items (the towers of a
+BERT4Rec carry over their item vectors); from histories that a first model has made longer (pseudo-labels); or reads
+the genres of items too, without and with the loss of telling those of the next item (as S³-Rec). The whole catalogue is
+ranked at each user's last event. Prints one table of NDCG@10, mean and half the range over seeds. Every training writes
+one JSON file below ``--out``; a study that was killed and is started again goes on after the last of them.
 """
 
 from __future__ import annotations

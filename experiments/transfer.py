@@ -14,15 +14,17 @@ ids; what the source's user tower makes of a user's past there is a context for 
 
 The share is of the target's users whose training sequence is used; all users are ranked, by leave one out, with
 the whole target catalogue and without items that they had. From scratch stands beside every row, so a
-transfer that hurts shows. Prints one table, NDCG@10 as mean and half the range over seeds. Every seed writes
-one JSON file below ``--out``, and its trainings their checkpoints below ``--work``; a study that was killed and is
-started again goes on from there.
+transfer that hurts shows. Prints one table, NDCG@10 as mean and half the range over seeds. Every training writes one
+JSON file below ``--out``, and its checkpoints below ``--work``; a study that was killed and is started again goes on
+from there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +49,8 @@ from recjax.types import Items, PyTree
 
 LANGUAGE = "minilm"
 """The language model of ``texts``."""
+Learned = Callable[[int], PyTree]
+"""The parameters that the source teaches, by seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +69,16 @@ class Config:
     """Of the target's users."""
     epochs: int = 40
     """At most; training stops after five without a better NDCG@10 of the validation items."""
+    learning_rate: float = 2e-3
+    """Where all parameters are trained."""
+    part_rate: float = 1e-2
+    """Where a part of what was pretrained is trained."""
     seeds: int = 3
     """Of the draw of users, the initial parameters and the training."""
     dim: int = 64
     """Width of the vectors."""
+    text_dim: int = 64
+    """Directions of the vectors of texts that are kept, those of the largest variance."""
     history_length: int = 50
     """Events that the model sees."""
     out: Path = Path("experiments/results/transfer")
@@ -163,20 +173,18 @@ def train(
 
     ``name`` is that of its checkpoints.
     """
+    rate = config.learning_rate if adaptation is None else config.part_rate
     training = SequenceConfig(
-        epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3, loss="softmax",
-        weight_decay=0.01, max_grad_norm=1.0,
+        epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=rate, loss="softmax",
+        weight_decay=0.01, max_grad_norm=1.0, lengths=1 if config.smoke else 6,
     )  # fmt: skip
-    fitted = fit_sequences(
+    return fit_sequences(
         module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed), params=params,
         adaptation=adaptation, context=context,
         callback=lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
         early_stopping=EarlyStopping("ndcg@10", 5),
-        checkpoints=Checkpoints(config.work / f"{config.study}-{name}-{recipe_hash(stated(config))}-{seed}", keep=1),
-    )  # fmt: skip
-    # Each way and share is compiled for itself, more than one process has memory maps for.
-    jax.clear_caches()
-    return fitted.params
+        checkpoints=Checkpoints(config.work / name, keep=1),
+    ).params  # fmt: skip
 
 
 def some_users(log: Interactions, num_users: int, share: float, seed: int) -> Interactions:
@@ -186,40 +194,48 @@ def some_users(log: Interactions, num_users: int, share: float, seed: int) -> In
     return log.take(np.isin(log.user, chosen))
 
 
-def move_items(source: Domain, target: Domain, seed: int, config: Config) -> list[dict[str, Any]]:
-    """A model of described items, moved whole or in part."""
-    in_tower = lambda path: "item" in path  # noqa: E731
-    ways: dict[str, fit.Adaptation | None] = {
-        "pretrained, all of it trained": None,
-        "pretrained, item tower frozen": fit.only(lambda path: not in_tower(path)),
-        "pretrained, low rank (4)": fit.lora(4, lambda path: path[-1] == "kernel" and not in_tower(path)),
-        "pretrained, biases and norms": fit.only(lambda path: path[-1] in ("bias", "scale")),
-    }
-    if config.study == "texts":
-        ways["pretrained, adaptor alone"] = fit.only(lambda path: "adapt" in path)
+AS_IT_IS = "pretrained, as it is"
+SCRATCH, WITH_IDS = "from scratch, described", "from scratch, described + ids"
+NEW_IDS = "pretrained + new ids"
+
+
+def in_tower(path: tuple[str, ...]) -> bool:
+    return "item" in path
+
+
+PARTS: dict[str, fit.Adaptation] = {
+    "pretrained, item tower frozen": fit.only(lambda path: not in_tower(path)),
+    "pretrained, low rank (8)": fit.lora(8, lambda path: path[-1] in ("kernel", "words")),
+    "pretrained, biases and norms": fit.only(lambda path: path[-1] in ("bias", "scale")),
+    "pretrained, adaptor alone": fit.only(lambda path: "adapt" in path),
+}
+"""What is trained of a pretrained model, in the rows where not all of it is."""
+
+
+def ways(config: Config) -> tuple[str, ...]:
+    """The rows of a study."""
+    if config.study == "users":
+        return ("told by the source",) if config.smoke else ("target alone", "told by the source")
+    parts = tuple(PARTS)[: None if config.study == "texts" else -1]
     if config.smoke:
-        ways = dict(list(ways.items())[-1:] if config.study == "texts" else list(ways.items())[2:3])
-    plain, with_ids = (target.module(config, use_id=use_id) for use_id in (False, True))
-    learned = train(source.module(config, use_id=False), source, source.train, seed, config, "source")
-    as_it_is = ndcg(plain, learned, target, 1, config, None)
-    rows: list[dict[str, Any]] = [{"way": "pretrained, as it is", "share": 0.0, "ndcg@10": as_it_is}]
-    shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
-    start = with_new_ids(learned, with_ids.init(jax.random.key(seed), shown, target.items))
-    for share in config.shares:
-        log = some_users(target.train, target.num_users, share, seed)
+        return parts[-1], AS_IT_IS if config.study == "texts" else NEW_IDS
+    return AS_IT_IS, SCRATCH, WITH_IDS, "pretrained, all of it trained", *parts, NEW_IDS
 
-        def add(way: str, module: nn.Recommendation, **options: Any) -> None:
-            name = f"{share:g}-{way.replace(', ', '-').replace(' ', '_')}"  # noqa: B023
-            params = train(module, target, log, seed, config, name, **options)  # noqa: B023
-            found = ndcg(module, params, target, 1, config, None)
-            rows.append({"way": way, "share": share, "ndcg@10": found})  # noqa: B023
 
-        add("from scratch, described", plain)
-        add("from scratch, described + ids", with_ids)
-        for way, adaptation in ways.items():
-            add(way, plain, params=learned, adaptation=adaptation)
-        add("pretrained + new ids", with_ids, params=start)
-    return rows
+def move_items(
+    way: str, share: float, source: Domain, target: Domain, learned: Learned, seed: int, config: Config, name: str
+) -> float:
+    """NDCG@10 of the target by a model of described items, moved whole or in part."""
+    module = target.module(config, use_id=way in (WITH_IDS, NEW_IDS))
+    if way == AS_IT_IS:
+        return ndcg(module, learned(seed), target, 1, config, None)
+    params = None if way in (SCRATCH, WITH_IDS) else learned(seed)
+    if way == NEW_IDS:
+        shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
+        params = with_new_ids(params, module.init(jax.random.key(seed), shown, target.items))
+    log = some_users(target.train, target.num_users, share, seed)
+    params = train(module, target, log, seed, config, name, params=params, adaptation=PARTS.get(way))
+    return ndcg(module, params, target, 1, config, None)
 
 
 def with_new_ids(learned: PyTree, fresh: PyTree) -> PyTree:
@@ -228,22 +244,19 @@ def with_new_ids(learned: PyTree, fresh: PyTree) -> PyTree:
     return {"params": learned["params"] | {"item": item}}
 
 
-def move_users(source: Domain, target: Domain, seed: int, config: Config) -> list[dict[str, Any]]:
-    """A model of ids that is told what another domain's user tower makes of a user."""
+def move_users(
+    way: str, share: float, source: Domain, target: Domain, learned: Learned, seed: int, config: Config, name: str
+) -> float:
+    """NDCG@10 of the target by a model of ids, which may be told what another domain's tower makes of a user."""
+    context = None
+    if way == "told by the source":
+        represent: Callable = jax.jit(functools.partial(source.module(config, use_id=True).apply, method="represent"))
+        # Of the source, only what is in its training part: its later events may be later than the targets here.
+        context = catalogue.normalize(represent(learned(seed), source.parts[0].observation, source.items))
     module = target.module(config, use_id=True)
-    over = source.module(config, use_id=True)
-    learned = train(over, source, source.train, seed, config, "source")
-    represent: Callable = jax.jit(functools.partial(over.apply, method="represent"))
-    # Of the source, only what is in its training part: its later events may be later than the targets here.
-    context = catalogue.normalize(represent(learned, source.parts[0].observation, source.items))
-    rows: list[dict[str, Any]] = []
-    for share in config.shares:
-        log = some_users(target.train, target.num_users, share, seed)
-        for way, given in (("target alone", None), ("told by the source", context)):
-            name = f"{share:g}-{way.replace(' ', '_')}"
-            params = train(module, target, log, seed, config, name, context=given)
-            rows.append({"way": way, "share": share, "ndcg@10": ndcg(module, params, target, 1, config, given)})
-    return rows
+    log = some_users(target.train, target.num_users, share, seed)
+    params = train(module, target, log, seed, config, name, context=context)
+    return ndcg(module, params, target, 1, config, context)
 
 
 def halves(dataset: Dataset, genres: tuple[str, ...]) -> tuple[Dataset, Dataset]:
@@ -312,34 +325,49 @@ def read(datasets: list[Dataset], config: Config) -> list[np.ndarray]:
     texts = [data.item_texts(dataset) for dataset in datasets]
     model = tiny(texts[0]) if config.smoke else text.load(LANGUAGE)
     vectors = [text.encode(model, each, cache=config.work / "vectors") for each in texts]
-    white = text.fit_whitening(np.concatenate(vectors))
+    white = text.fit_whitening(np.concatenate(vectors), config.text_dim)
     return [white(each) for each in vectors]
 
 
 def main(config: Config) -> None:
     source, target = domains(config)
-    move = move_users if config.study == "users" else move_items
-    results = [
-        kept(
-            config.out / f"{config.study}-{recipe_hash(stated(config))}-{seed}.json",
-            functools.partial(result, move, source, target, seed, config),
-        )
-        for seed in range(config.seeds)
-    ]
+    of_all = stated(config, "shares", "part_rate", *(() if config.study == "texts" else ("text_dim",)))
+
+    @functools.cache
+    def learned(seed: int) -> PyTree:
+        """What the source teaches; learned once, and only where a row is missing."""
+        name = f"{config.study}-source-{recipe_hash(of_all)}-{seed}"
+        module = source.module(config, use_id=config.study == "users")
+        return train(module, source, source.train, seed, config, name)
+
+    results = []
+    for seed, way in itertools.product(range(config.seeds), ways(config)):
+        said = {"way": way, "config": of_all | ({"part_rate": config.part_rate} if way in PARTS else {})}
+        for share in (0.0,) if way == AS_IT_IS else config.shares:
+            results.append(result(said | {"share": share}, source, target, learned, seed, config))
     show(results)
 
 
-def result(move: Callable, source: Domain, target: Domain, seed: int, config: Config) -> dict[str, Any]:
-    """What one seed found, ready for JSON."""
+def result(
+    said: dict[str, Any], source: Domain, target: Domain, learned: Learned, seed: int, config: Config
+) -> dict[str, Any]:
+    """What one training found, ready for JSON, or what was kept of it."""
+    short = "-".join(re.findall(r"\w+", said["way"]))
+    name = f"{config.study}-{said['share']:g}-{short}-{recipe_hash(said)}-{seed}"
+    move = move_users if config.study == "users" else move_items
     sizes = [f"{one.name}, {one.num_users:,} users, {one.items.num_items:,} items" for one in (source, target)]
-    protocol = str(protocol_of(config))
-    said = {"source": sizes[0], "target": sizes[1], "config": stated(config), "protocol": protocol, "seed": seed}
-    return said | {"rows": move(source, target, seed, config)}
+
+    def run() -> dict[str, Any]:
+        score = move(said["way"], said["share"], source, target, learned, seed, config, name)
+        more = {"source": sizes[0], "target": sizes[1], "protocol": str(protocol_of(config)), "seed": seed}
+        return said | more | {"ndcg@10": score}
+
+    return kept(config.out / f"{name}.json", run)
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     """One table: ways by the share of the target's users."""
-    first, rows = results[0], [row for each in results for row in each["rows"]]
+    first = rows[0]
     title = f"From {first['source']} to {first['target']}: NDCG@10 of the test items"
     table = Table(title=title, caption=first["protocol"], title_justify="left", caption_justify="left")
     shares = sorted({row["share"] for row in rows})
@@ -355,4 +383,4 @@ if __name__ == "__main__":
     chosen = tyro.cli(Config, description=__doc__)
     for each in ("items", "texts", "users") if chosen.smoke else (chosen.study,):
         study = dataclasses.replace(chosen, study=each)
-        run_study(main, study, shares=(0.5,), epochs=1, seeds=1, dim=8, history_length=8)
+        run_study(main, study, shares=(0.5,), epochs=1, seeds=1, dim=8, text_dim=4, history_length=8)
