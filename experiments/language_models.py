@@ -1,10 +1,12 @@
 """Pretrained language models beside PyTorch: the same tokens, vectors, logits and continuations?
 
-Run:    python experiments/language_models.py --peer-python PATH     (about 5 minutes on two CPU cores)
+Run:    python experiments/language_models.py                        (about a minute on two CPU cores)
+        python experiments/language_models.py --peer-python PATH     (about 5 minutes)
 Smoke:  python experiments/language_models.py --smoke
 Prints: one table of differences and the bounds that they must keep; exits with 1 where one is broken.
         MiniLM (BERT) is compared with sentence-transformers, SmolLM2-135M (Llama, from its GGUF file) with
-        transformers. These live in an environment of their own, whose interpreter PATH is:
+        transformers. The first command reads what they said once, some of the logits only, the second asks them again
+        and, with ``--keep``, writes it down. They live in an environment of their own, whose interpreter PATH is:
         ``python -m venv peers; peers/bin/pip install sentence-transformers accelerate gguf``.
         The smoke run has no peer: tiny random models are compared with themselves, text by text,
         without padding, cache, or a way through a file.
@@ -29,7 +31,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data
 from recjax.models import text
 
 ODD = [
@@ -45,16 +46,34 @@ PROMPTS = [
 ]  # fmt: skip
 
 
+NUM_TOKENS = 50
+"""By which each prompt is continued."""
+KEPT_LOGITS = 512
+"""Entries of the vocabulary, drawn at random, of which answers keep the logits."""
+
+
+def descriptions() -> list[str]:
+    """A hundred made-up films, from three words to a paragraph."""
+    kinds = ("Drama", "Comedy", "Film-Noir", "Sci-Fi", "Children's", "War", "Musical")
+    things = ("Lighthouse", "Orchard", "Detective", "Comet", "Violin", "Harbour", "Tiger", "Letter", "Circus", "Winter")
+    films = []
+    for number in range(100):
+        thing, kind = things[number % 10], kinds[number % 7]
+        told = f" It tells of a {thing.lower()}, {number} years and a {things[number // 10].lower()}." * (number % 5)
+        films.append(f"The {kinds[-number % 7]} {thing} ({1920 + number}). {kind}, {kinds[number * 3 % 7]}.{told}")
+    return films
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     smoke: bool = False
     """Tiny random models beside themselves; needs neither a network nor a peer."""
     peer_python: str | None = None
     """Interpreter of an environment with sentence-transformers, accelerate and gguf."""
-    titles: int = 100
-    """Titles of MovieLens-100K that are encoded besides odd texts."""
-    num_tokens: int = 50
-    """Tokens that each prompt is continued by."""
+    keep: bool = False
+    """Writes what the peer says to ``answers``."""
+    answers: Path = Path(__file__).parent / "results" / "language_models"
+    """Where it was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +110,13 @@ def logits(model: text.LanguageModel, ids: Sequence[int]) -> np.ndarray:
     return np.asarray(read(model.module, model.params, jnp.asarray(filled)))[0, : len(ids)]
 
 
-def peer(config: Config, **asked: Any) -> dict[str, Any]:
-    """What PyTorch says, from its own process."""
+def peer(config: Config, name: str, **asked: Any) -> dict[str, Any]:
+    """What PyTorch says, from its own process, or said."""
+    path = config.answers / f"{name}.npz"
+    if config.peer_python is None:
+        with np.load(path) as found:
+            answers = dict(found)
+        return answers | named_lists(answers)
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "asked.json"), Path(folder, "found.npz")
         question.write_text(json.dumps(asked), encoding="utf-8")
@@ -102,17 +126,29 @@ def peer(config: Config, **asked: Any) -> dict[str, Any]:
         if done.returncode:
             raise SystemExit(f"The peer did not run:\n{done.stderr[-2000:]}")
         with np.load(answer) as found:
-            arrays = {name: found[name] for name in found.files}
-    lists = json.loads(str(arrays.pop("lists")))
+            answers = dict(found)
+    if "logits" in answers:
+        vocabulary = answers["logits"].shape[1]
+        answers["entries"] = np.sort(np.random.default_rng(0).permutation(vocabulary)[:KEPT_LOGITS])
+    if config.keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        some = {"logits": answers["logits"][:, answers["entries"]]} if "logits" in answers else {}
+        np.savez_compressed(path, **(answers | some))
+    return answers | named_lists(answers)
+
+
+def named_lists(answers: dict[str, Any]) -> dict[str, Any]:
+    """What is no array, and the versions of the peer, which are printed."""
+    lists = json.loads(str(answers["lists"]))
     print(", ".join(f"{name} {version}" for name, version in lists["versions"].items()))
-    return arrays | lists
+    return lists
 
 
 def minilm(config: Config) -> Iterator[Check]:
-    texts = [*data.load("ml-100k").titles[: config.titles], *ODD]
+    texts = [*descriptions(), *ODD]
     with text.pretrained.make("minilm") as path:
         model = text.load(path)
-        theirs = peer(config, path=str(path), texts=texts)
+        theirs = peer(config, "minilm", path=str(path), texts=texts)
     yield Check(f"MiniLM: texts of {len(texts)} with other tokens", unlike(model.tokenizer(texts), theirs["ids"]), 0)
     vectors = text.encode(model, texts, normalize=True)
     yield Check("MiniLM: normalised vectors", furthest(vectors, theirs["vectors"]), 1e-5)
@@ -124,14 +160,17 @@ def smollm(config: Config) -> Iterator[Check]:
     texts = [*PROMPTS, *(odd for odd in ODD if odd and len(odd) < 100)]
     with text.pretrained.make("smollm2-135m") as path:
         model = text.load(path)
-        theirs = peer(config, path=str(path), texts=texts, prompts=PROMPTS, num_tokens=config.num_tokens)
+        theirs = peer(config, "smollm2", path=str(path), texts=texts, prompts=PROMPTS, num_tokens=NUM_TOKENS)
     yield Check(f"SmolLM2: texts of {len(texts)} with other tokens", unlike(model.tokenizer(texts), theirs["ids"]), 0)
     prompts = model.tokenizer(PROMPTS)
     ours = np.concatenate([logits(model, ids) for ids in prompts])
+    if theirs["logits"].shape != ours.shape:
+        ours = ours[:, theirs["entries"]]
     span = f"{theirs['logits'].min():.0f} to {theirs['logits'].max():.0f}"
-    yield Check(f"SmolLM2: logits of {len(ours)} tokens ({span})", furthest(ours, theirs["logits"]), 1e-3)
-    continued = text.generate(model, prompts, config.num_tokens)
-    name = f"SmolLM2: prompts of {len(PROMPTS)} with another continuation, {config.num_tokens} tokens"
+    what = f"SmolLM2: logits of {len(ours)} tokens, {ours.shape[1]:,} each ({span})"
+    yield Check(what, furthest(ours, theirs["logits"]), 1e-3)
+    continued = text.generate(model, prompts, NUM_TOKENS)
+    name = f"SmolLM2: prompts of {len(PROMPTS)} with another continuation, {NUM_TOKENS} tokens"
     yield Check(name, unlike(continued, theirs["continued"]), 0)
 
 
@@ -162,8 +201,6 @@ def themselves() -> Iterator[Check]:
 
 
 def main(config: Config) -> None:
-    if not config.smoke and config.peer_python is None:
-        raise SystemExit("Give --peer-python, the interpreter of an environment with PyTorch, or --smoke.")
     checks = list(themselves() if config.smoke else [*minilm(config), *smollm(config)])
     beside = "each text alone" if config.smoke else "PyTorch"
     table = Table(title=f"Language models beside {beside}: largest differences", title_justify="left")
