@@ -144,8 +144,8 @@ def sasrec(num_items: int, config: StudyConfig, **options: Any) -> nn.Recommenda
         dropout=config.dropout,
     )  # fmt: skip
     return nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, temperature=config.temperature, project=False,
-        item_dropout=config.item_dropout, use_behaviour=False, **options,
+        num_items, dim=config.dim, encoder=encoder, project=False, item_dropout=config.item_dropout,
+        use_behaviour=False, **{"temperature": config.temperature} | options,
     )  # fmt: skip
 
 
