@@ -25,7 +25,7 @@ from recjax.types import PAD_ID, Items, PyTree
 PARTS = ("cold", "warm")
 """Items that no training has seen, and the others."""
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10"}
-TEXTS_ALONE = {"use_id": False, "adaptor": "mlp"}
+TEXTS_ALONE = {"use_id": False}
 """Options of a network that knows items by their texts and nothing else."""
 
 
@@ -41,14 +41,18 @@ class StudyConfig:
     """Width of the vectors."""
     history_length: int = 50
     """Events that the model sees in training."""
-    temperature: float = 0.07
-    """Of the cosine."""
-    dropout: float = 0.2
+    text_dim: int = 64
+    """Directions of the vectors of texts that are kept, those of the largest variance."""
+    dropout: float = 0.1
     """Between layers."""
-    item_dropout: float = 0.2
-    """Of the vectors of items."""
-    learning_rate: float = 1e-3
+    epochs: int = 5
+    """Of a training, with all windows of all histories."""
+    batch_size: int = 128
+    """Windows of a batch."""
+    learning_rate: float = 2e-3
     """The peak."""
+    warmup_steps: int = 100
+    """Over which the rate rises to it."""
     seeds: int = 5
     """Of the draws, the initial parameters and the training."""
     out: Path = Path("experiments/results")
@@ -83,13 +87,17 @@ def learn(
     name: str,
     seed: int,
     config: StudyConfig,
-    training: dict[str, Any],
+    training: dict[str, Any] | None = None,
     **options: Any,
 ) -> Fitted:
-    """Trains on a log; ``training`` are options of a :class:`SequenceConfig`, and ``name`` is that of checkpoints."""
+    """Trains on a log; ``training`` are other options than the study's, and ``name`` is that of checkpoints."""
+    said = {
+        "epochs": config.epochs, "batch_size": config.batch_size, "learning_rate": config.learning_rate,
+        "warmup_steps": config.warmup_steps,
+    }  # fmt: skip
     given = SequenceConfig(
-        history_length=config.history_length, schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
-        **{"learning_rate": config.learning_rate} | training,
+        history_length=config.history_length, windows="all", schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
+        **said | (training or {}),
     )  # fmt: skip
     title = name.replace(" ", "_").replace(",", "")
     checkpoints = Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1)
@@ -138,14 +146,14 @@ def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int)
 
 
 def sasrec(num_items: int, config: StudyConfig, **options: Any) -> nn.Recommendation:
-    """Of the ``dim``, ``dropout``, ``item_dropout`` and ``temperature`` of a study, over items as ``options`` say."""
+    """Of the ``dim`` and ``dropout`` of a study, over items as ``options`` say, which are scored by inner products."""
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, norm="query", expansion=1, activation="relu",
         dropout=config.dropout,
     )  # fmt: skip
     return nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, project=False, item_dropout=config.item_dropout,
-        use_behaviour=False, **{"temperature": config.temperature} | options,
+        num_items, dim=config.dim, encoder=encoder, project=False, normalized=False, temperature=1.0, item_norm=0.2,
+        use_behaviour=False, **options,
     )  # fmt: skip
 
 

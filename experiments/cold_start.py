@@ -57,7 +57,6 @@ class Row:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-INNER_PRODUCT = {"normalized": False, "temperature": 1.0, "item_norm": 0.2}
 RESIDUAL = {"fusion": "residual", "id_dropout": 0.5}
 ROWS: dict[str, Row] = {
     "ids": Row(),
@@ -76,20 +75,8 @@ class Config(StudyConfig):
     """What to train; the others are compared with the first."""
     cold_share: float = 0.2
     """Of the items."""
-    epochs: int = 5
-    """Of every training."""
     adaptor: str = "linear"
     """What brings vectors of texts to the width, a name in ``nn.adaptors``."""
-    text_dim: int = 64
-    """Directions of the vectors of texts that are kept, those of the largest variance."""
-    dropout: float = 0.1
-    """Between layers."""
-    item_dropout: float = 0.0
-    """Of the vectors of items."""
-    learning_rate: float = 2e-3
-    """The peak."""
-    warmup_steps: int = 100
-    """Over which the rate rises to it."""
     out: Path = Path("experiments/results/cold_start")
     """Where the JSON files go."""
     work: Path = Path("runs/cold_start")
@@ -125,21 +112,15 @@ def genres_and_years(dataset: Dataset) -> np.ndarray:
 def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
     of = problem(dataset, seed, config.cold_share, config.history_length)
-    training = {
-        "epochs": config.epochs,
-        "batch_size": 32 if config.smoke else 128,
-        "windows": "all",
-        "warmup_steps": config.warmup_steps,
-    }
     rows: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     for name in config.rows:
         items = described(of, ROWS[name], seed, language, config)
         warm, module = (
-            sasrec(count, config, adaptor=config.adaptor, **INNER_PRODUCT, **ROWS[name].options)
+            sasrec(count, config, adaptor=config.adaptor, **ROWS[name].options)
             for count in (of.num_warm, dataset.num_items)
         )
-        learned = learn(warm, of.train, of.warm(items), name, seed, config, training)
+        learned = learn(warm, of.train, of.warm(items), name, seed, config)
         params = nn.with_new_items(learned.params, dataset.num_items)
         found = {part: rank(of, module, params, items, part) for part in PARTS}
         rows[name] = {part: named(evaluation) for part, evaluation in found.items()}
@@ -189,12 +170,7 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     small = {
-        "rows": ("ids", "texts + ids"),
-        "dim": 8,
-        "text_dim": 4,
-        "warmup_steps": 0,
-        "history_length": 8,
-        "epochs": 1,
-        "seeds": 1,
-    }
+        "rows": ("ids", "texts + ids"), "dim": 8, "text_dim": 4, "warmup_steps": 0, "history_length": 8, "epochs": 1,
+        "seeds": 1, "batch_size": 32,
+    }  # fmt: skip
     run_study(main, tyro.cli(Config, description=__doc__), **small)

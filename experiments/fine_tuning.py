@@ -71,12 +71,16 @@ class Config(StudyConfig):
     """Tokens of a text at most."""
     cold_share: float = 0.2
     """Of the items."""
-    epochs: int = 30
+    dropout: float = 0.2
+    """Between layers."""
+    epochs: int = 20
     """Of the training before, from vectors that stay as they are."""
-    further: int = 6
+    further: int = 5
     """Epochs of each of the ways from there."""
     batch_size: int = 64
-    """Users of a batch."""
+    """Windows of a batch."""
+    warmup_steps: int = 20
+    """Over which rates rise."""
     whole_rate: float = 1e-4
     """The peak where the upper layers are trained whole."""
     seeds: int = 5
@@ -135,16 +139,15 @@ def compared(
         return {part: named(rank(of, module, params, items, part)) for part in PARTS}
 
     as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
-    both = {"batch_size": config.batch_size, "lengths": 1}
-    once = both | {"epochs": config.epochs}
     module = of_texts(of.num_warm)
-    learned = learn(module, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config, once).params
+    learned = learn(module, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config).params
     rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
     for way in ways:
         rate = config.whole_rate if way == "whole" else config.learning_rate
-        further = both | {
+        further = {
             "epochs": config.further, "learning_rate": rate, "loss": "sampled_softmax", "sampler": "in_batch",
+            "lengths": 1,
         }  # fmt: skip
         ends: list[float] = []
         fitted = learn(
@@ -208,5 +211,8 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    small = {"dim": 8, "history_length": 8, "epochs": 1, "further": 2, "seeds": 1, "rank": 2, "batch_size": 16}
+    small = {
+        "dim": 8, "history_length": 8, "epochs": 1, "further": 2, "seeds": 1, "rank": 2, "batch_size": 16,
+        "warmup_steps": 0,
+    }  # fmt: skip
     run_study(main, tyro.cli(Config, description=__doc__), **small)

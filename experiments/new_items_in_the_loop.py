@@ -348,13 +348,7 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     small = {
-        "policies": ("texts", "ids"),
-        "rounds": 1,
-        "steps": 4,
-        "users": 8,
-        "slate_size": 2,
-        "dim": 8,
-        "text_dim": 4,
+        "policies": ("texts", "ids"), "rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "text_dim": 4,
         "epochs": 1,
-    }
+    }  # fmt: skip
     run_study(main, tyro.cli(Config, description=__doc__), **small, history_length=6, seeds=1)

@@ -47,8 +47,6 @@ class Config(StudyConfig):
     """How many of them are shown."""
     sentence: str = "{genres}"
     """What a user says, with the two genres in the place of ``{genres}``."""
-    epochs: int = 15
-    """Of the training."""
     seeds: int = 3
     """Of the draw of new users, the initial parameters and the training."""
     out: Path = Path("experiments/results/new_users")
@@ -108,11 +106,10 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
     items = data.item_features(dataset, of.train).without_features()
     read = functools.partial(text.encode, language(), cache=config.work / "vectors")
     vectors = read(data.item_texts(dataset))
-    white = text.fit_whitening(vectors)
+    white = text.fit_whitening(vectors, config.text_dim)
     known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
-    training = {"epochs": config.epochs, "batch_size": 32 if config.smoke else 128, "windows": "all"}
     module = sasrec(num_items, config, **TEXTS_ALONE)
-    params = learn(module, of.train, known_items, config.data, seed, config, training).params
+    params = learn(module, of.train, known_items, config.data, seed, config).params
 
     # Sentences stand behind the items, and no list contains them.
     users = len(of.targets)
@@ -177,5 +174,8 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    small = {"dim": 8, "history_length": 8, "epochs": 1, "seeds": 1, "known": 4, "clicks": (2,)}
+    small = {
+        "dim": 8, "text_dim": 4, "warmup_steps": 0, "history_length": 8, "epochs": 1, "seeds": 1, "batch_size": 32,
+        "known": 4, "clicks": (2,),
+    }  # fmt: skip
     run_study(main, tyro.cli(Config, description=__doc__), **small)
