@@ -63,11 +63,11 @@ STARTS = {"": WAYS, SCRATCH: ("whole",)}
 class Config(StudyConfig):
     data: str = "ml-100k"
     """Named data set whose items have titles and genres."""
-    layers: int = 2
+    layers: int = 1
     """Upper layers of the language model, which are trained along."""
     rank: int = 8
     """Of the changes of their matrices."""
-    max_tokens: int = 24
+    max_tokens: int = 16
     """Tokens of a text at most."""
     cold_share: float = 0.2
     """Of the items."""
@@ -75,11 +75,11 @@ class Config(StudyConfig):
     """Between layers."""
     epochs: int = 20
     """Of the training before, from vectors that stay as they are."""
-    further: int = 5
+    further: int = 8
     """Epochs of each of the ways from there."""
-    batch_size: int = 64
-    """Windows of a batch."""
-    warmup_steps: int = 20
+    batch_size: int = 256
+    """Windows of a batch; the more, the fewer times each item is encoded."""
+    warmup_steps: int = 10
     """Over which rates rise."""
     whole_rate: float = 1e-4
     """The peak where the upper layers are trained whole."""
