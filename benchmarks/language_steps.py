@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tyro
 from _measure import clock, measure, milliseconds, show, temporary_megabytes
 
