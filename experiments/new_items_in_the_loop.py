@@ -77,6 +77,8 @@ class Config:
     """Items of a slate."""
     text_dim: int = 32
     """Directions of the vectors of texts that are kept, those of the largest variance."""
+    id_dropout: float = 0.5
+    """Of the vectors of ids, in the training on the log, so that descriptions learn to stand alone."""
     dim: int = 32
     """Width of the vectors."""
     history_length: int = 20
@@ -192,8 +194,8 @@ def towers(num_items: int, config: Config) -> dict[str, Any]:
     """What the recommender and the Q-network have in common."""
     encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, norm="query", expansion=1)
     return {
-        "num_items": num_items, "dim": config.dim, "encoder": encoder, "project": False, "adaptor": "mlp",
-        "fusion": "residual", "item_norm": 0.2,
+        "num_items": num_items, "dim": config.dim, "encoder": encoder, "project": False, "fusion": "residual",
+        "id_dropout": config.id_dropout, "item_norm": 0.2,
     }  # fmt: skip
 
 
@@ -201,7 +203,8 @@ def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> 
     """Parameters of a Q-network whose towers have learned to recommend known items."""
     known = world.known
     items = world.items(policy, slice(known), 0)
-    module = nn.Recommendation(**towers(known, config), temperature=0.1)
+    # Inner products, as values are, so that what is learned of the lengths of vectors carries over.
+    module = nn.Recommendation(**towers(known, config), normalized=False, temperature=1.0)
     training = SequenceConfig(
         epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3,
         schedule="cosine", weight_decay=0.01,
