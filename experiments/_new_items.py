@@ -41,8 +41,6 @@ class StudyConfig:
     """Width of the vectors."""
     history_length: int = 50
     """Events that the model sees in training."""
-    text_dim: int = 64
-    """Directions of the vectors of texts that are kept, those of the largest variance."""
     dropout: float = 0.1
     """Between layers."""
     epochs: int = 5

@@ -75,6 +75,8 @@ class Config(StudyConfig):
     """What to train; the others are compared with the first."""
     cold_share: float = 0.2
     """Of the items."""
+    text_dim: int = 64
+    """Directions of the vectors of texts that are kept, those of the largest variance."""
     adaptor: str = "linear"
     """What brings vectors of texts to the width, a name in ``nn.adaptors``."""
     out: Path = Path("experiments/results/cold_start")

@@ -47,6 +47,8 @@ class Config(StudyConfig):
     """How many of them are shown."""
     sentence: str = "{genres}"
     """What a user says, with the two genres in the place of ``{genres}``."""
+    text_dim: int = 64
+    """Directions of the vectors of texts that are kept, those of the largest variance."""
     seeds: int = 3
     """Of the draw of new users, the initial parameters and the training."""
     out: Path = Path("experiments/results/new_users")
