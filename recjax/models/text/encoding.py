@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import functools
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,8 +21,11 @@ from recjax.models.text.tokens import check_texts
 from recjax.models.text.transformer import Transformer
 from recjax.types import Array, PyTree
 
-LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""What texts are padded to; longer ones to multiples of 512. A call compiles once for each that occurs."""
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+AT_ONCE = 2
+"""Batches that are computed at the same time: what one does on one core only, cores do for another meanwhile."""
 
 
 def encode(
@@ -36,9 +41,9 @@ def encode(
     """One vector a text, in the order of the texts.
 
     Texts are sorted by length and padded to few lengths, so little padding is computed and little is
-    compiled. Texts that occur several times are encoded once. A text without tokens, as an empty one
-    is to a decoder, has the vector zero; one with more tokens than the tokenizer's ``max_length``
-    that of its beginning, special tokens kept.
+    compiled; two batches are computed at a time. Texts that occur several times are encoded once. A
+    text without tokens, as an empty one is to a decoder, has the vector zero; one with more tokens
+    than the tokenizer's ``max_length`` that of its beginning, special tokens kept.
 
     Args:
       model: with a tokenizer.
@@ -67,13 +72,19 @@ def encode(
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
     task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
     tokens, missing_keys = tokenizer(list(missing.values())) if missing else [], list(missing)
-    made = (
-        ([missing_keys[row] for row in rows], _vectors(model.module, model.params, ids, mask, pooling, normalize))
-        for rows, ids, mask in padded_batches(tokens, batch_size, model.config.max_length)
-    )
-    # A batch is read once the next is under way, so that the device does not wait for the disk.
-    for (done, vectors), _ in itertools.pairwise(itertools.chain(made, [([], None)])):
-        kept.add(done, np.asarray(vectors)[: len(done)])
+
+    # Threads do not inherit what the caller has set by a ``with``.
+    settings: Any = jax.config
+    device, precision = settings.jax_default_device, settings.jax_default_matmul_precision
+
+    def made(batch: tuple[list[int], np.ndarray, np.ndarray]) -> tuple[list[bytes], np.ndarray]:
+        rows, ids, mask = batch
+        with jax.default_device(device), jax.default_matmul_precision(precision):
+            vectors = _vectors(model.module, model.params, ids, mask, pooling, normalize)
+        return [missing_keys[row] for row in rows], np.asarray(vectors)[: len(rows)]
+
+    for done, vectors in _at_once(made, padded_batches(tokens, batch_size, model.config.max_length)):
+        kept.add(done, vectors)
         task.update(len(done))
     kept.flush()
     task.finish()
@@ -106,8 +117,22 @@ def padded(tokens: list[np.ndarray], rows: int, length: int) -> tuple[np.ndarray
 
 
 def _padded(length: int, max_length: int) -> int:
-    """The length that a text is padded to, no longer than the model's positions."""
-    return min(next((rung for rung in LENGTHS if rung >= length), -(-length // LENGTHS[-1]) * LENGTHS[-1]), max_length)
+    """A multiple of an eighth of the next power of two, so that few lengths occur, but no longer than the positions."""
+    length = max(length, 1)
+    step = max(2, (1 << (length - 1).bit_length()) // 8)
+    return min(-(-length // step) * step, max_length)
+
+
+def _at_once(function: Callable[[_In], _Out], values: Iterable[_In]) -> Iterator[_Out]:
+    """``map(function, values)`` in threads, a few values ahead of what is read."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        running: collections.deque[concurrent.futures.Future[_Out]] = collections.deque()
+        for value in values:
+            running.append(pool.submit(function, value))
+            if len(running) > AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 @functools.partial(jax.jit, static_argnames=("module", "pooling", "normalize"))

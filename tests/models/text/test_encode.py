@@ -95,24 +95,40 @@ def test_nothing(small, tmp_path):
 
 def test_texts_that_occur_several_times_are_encoded_once(small, calls):
     found = text.encode(small, ["toy"] * 50 + ["story"], batch_size=2)
-    assert calls == [(2, 16)]
+    assert calls == [(2, 6)]
     np.testing.assert_array_equal(found[:50], np.broadcast_to(found[0], (50, 8)))
 
 
 def test_one_compilation_for_each_length(small, titles):
-    text.encode(small, titles, batch_size=5)
-    text.encode(small, ["toy", "story " * 30], batch_size=5)
+    some = [f"{title} {i}" for i in range(7) for title in titles]
+    text.encode(small, some, batch_size=5)
     before = encoding._vectors._cache_size()
-    text.encode(small, [f"{title} {i}" for i in range(7) for title in titles], batch_size=5)
+    text.encode(small, [" ".join(reversed(title.split())) for title in some], batch_size=5)
     assert encoding._vectors._cache_size() == before
 
 
 def test_lengths_are_few_and_no_longer_than_the_positions(small, calls):
     texts = ["toy " * n for n in range(1, 60)]
     text.encode(small, texts, batch_size=4)
-    assert {length for _, length in calls} == {16, 24}
-    assert [encoding._padded(n, 10_000) for n in (0, 16, 17, 512, 513, 1500)] == [16, 16, 24, 512, 1024, 1536]
+    assert {length for _, length in calls} <= {4, 6, 8, 10, 12, 14, 16, 20, 24}
+    lengths = {0: 2, 1: 2, 13: 14, 16: 16, 17: 20, 33: 40, 512: 512, 513: 640, 1500: 1536}
+    assert {length: encoding._padded(length, 10_000) for length in lengths} == lengths
     assert encoding._padded(300, 310) == 310
+
+
+def test_settings_of_the_caller_hold(small, monkeypatch):
+    found, real = [], encoding._vectors
+
+    def seen(*arguments):
+        found.append((jax.config.jax_default_matmul_precision, jax.config.jax_default_device))
+        return real(*arguments)
+
+    monkeypatch.setattr(encoding, "_vectors", seen)
+    device = jax.devices()[-1]
+    with jax.default_matmul_precision("highest"), jax.default_device(device):
+        text.encode(small, ["toy"])
+    text.encode(small, ["toy"])
+    assert found == [("highest", device), (None, None)]
 
 
 def test_what_is_kept_is_not_computed_again(small, titles, calls, tmp_path):
@@ -177,7 +193,7 @@ kept.FLUSH_SECONDS = 0.0
 real = encoding._vectors
 def slow(*arguments):
     time.sleep(0.2)
-    print("batch", flush=True)
+    print("batch\\n", end="", flush=True)
     return real(*arguments)
 encoding._vectors = slow
 text.encode(text.load(folder), [f"toy story {i}" for i in range(40)], batch_size=4, cache=cache)
