@@ -5,7 +5,7 @@
 
 A share of the items is cold: all their events are taken out of the training log. First a SASRec learns to recommend
 from the vectors that a language model makes of titles and genres, as they are. From there it goes on in three ways,
-by the same batches, loss and number of epochs: the language model stays frozen; its upper layers get low-rank
+by the same batches, loss, number of epochs and learning rate of the recommender: the language model stays frozen; its upper layers get low-rank
 changes; or they are trained whole. What the lower layers make of the texts is computed once. Beside these stands the
 same in the same steps with random weights in the place of the pretrained ones. Nothing is chosen by the
 test items: the last event of each user, a cold one ranked among the cold items and a warm one among the others.
@@ -73,16 +73,16 @@ class Config(StudyConfig):
     """Of the items."""
     dropout: float = 0.2
     """Between layers."""
-    epochs: int = 20
+    epochs: int = 40
     """Of the training before, from vectors that stay as they are."""
     further: int = 8
     """Epochs of each of the ways from there."""
-    batch_size: int = 256
+    batch_size: int = 512
     """Windows of a batch; the more, the fewer times each item is encoded."""
     warmup_steps: int = 10
     """Over which rates rise."""
-    whole_rate: float = 1e-4
-    """The peak where the upper layers are trained whole."""
+    whole_rate: float = 0.05
+    """Times the learning rate, is that of upper layers which are trained whole."""
     seeds: int = 5
     """Of the draw of cold items, the initial parameters and the training."""
     out: Path = Path("experiments/results/fine_tuning")
@@ -143,16 +143,16 @@ def compared(
     learned = learn(module, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config).params
     rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
+
+    def rates(path: tuple[str, ...]) -> float:
+        return config.whole_rate if in_language(path) else 1.0
+
     for way in ways:
-        rate = config.whole_rate if way == "whole" else config.learning_rate
-        further = {
-            "epochs": config.further, "learning_rate": rate, "loss": "sampled_softmax", "sampler": "in_batch",
-            "lengths": 1,
-        }  # fmt: skip
+        further = {"epochs": config.further, "loss": "sampled_softmax", "sampler": "in_batch", "lengths": 1}
         ends: list[float] = []
         fitted = learn(
             trained_along, of.train, of.warm(items), start_name + way, seed, config, further, params=start,
-            adaptation=adaptation(way, config),
+            adaptation=adaptation(way, config), rates=rates if way == "whole" else None,
             callback=lambda epoch, params: ends.append(time.perf_counter()),  # noqa: B023
         )  # fmt: skip
         rows[way] = measure(fitted.params, items, text_encoder=tower)

@@ -32,7 +32,7 @@ from recjax.fit.epochs import (
     shuffled_in_order,
     take,
 )
-from recjax.fit.layers import layer_wise
+from recjax.fit.layers import Rates, layer_wise, path_wise
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
@@ -51,6 +51,7 @@ __all__ = [
     "LossFn",
     "Optimizer",
     "Progress",
+    "Rates",
     "RowWise",
     "Schedule",
     "Select",
@@ -75,6 +76,7 @@ __all__ = [
     "make_update",
     "only",
     "optimizers",
+    "path_wise",
     "pmap_update",
     "shard_seeds",
     "shuffled",

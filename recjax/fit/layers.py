@@ -1,6 +1,8 @@
-"""Learning rates that differ from layer to layer."""
+"""Learning rates that differ from parameter to parameter."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,31 @@ import optax
 
 from recjax.fit.adapt import Select
 from recjax.types import Array, PyTree
+
+Rates = Callable[[tuple[str, ...]], float]
+"""What the learning rate of the parameter at a path is multiplied by."""
+
+
+def path_wise(optimizer: optax.GradientTransformation, rates: Rates) -> optax.GradientTransformation:
+    """Multiplies the learning rate of each parameter: what was pretrained may change less than what is new.
+
+    An update is multiplied after the optimiser made it, decoupled weight decay included.
+
+    >>> optimizer = path_wise(optax.sgd(1.0), lambda path: 0.25 if "language" in path else 1.0)
+    >>> params = {"language": jnp.ones(1), "head": jnp.ones(1)}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params))
+    >>> {name: leaf.tolist() for name, leaf in updates.items()}
+    {'head': [-1.0], 'language': [-0.25]}
+
+    Args:
+      optimizer: with a learning rate or a schedule of its own.
+      rates: ``path -> factor``. Variables of an adaptation count by the paths of the parameters that they change.
+    """
+
+    def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * rates(_names(path)), updates), state
+
+    return optax.chain(optimizer, optax.GradientTransformation(lambda params: optax.EmptyState(), update))
 
 
 def layer_wise(

@@ -55,6 +55,21 @@ def test_variables_of_adaptations_count_by_what_they_change(params):
     assert float(whole["head/kernel"][0, 0]) == -1
 
 
+@pytest.mark.parametrize("make", [fit.adamw, fit.adafactor])
+def test_rates_of_paths_multiply_updates_and_nothing_else(make, params):
+    plain = make(fit.linear(0.1, 10, 2), weight_decay=0.1, max_grad_norm=1.0)
+    scaled = fit.path_wise(plain, lambda path: 0.25 if path[-1] == "kernel" else 1.0)
+    states, grads = [plain.init(params), scaled.init(params)], jax.tree.map(jnp.cos, params)
+    for _ in range(2):
+        one, states[0] = plain.update(grads, states[0], params)
+        other, states[1] = scaled.update(grads, states[1], params)
+        grads = jax.tree.map(lambda leaf: leaf * 2 - 1, grads)
+    for part in ("layers", "head"):
+        np.testing.assert_array_equal(other[part]["kernel"], one[part]["kernel"] / 4)
+    np.testing.assert_array_equal(other["layers"]["bias"], one["layers"]["bias"])
+    np.testing.assert_array_equal(other["words"], one["words"])
+
+
 def test_errors(params):
     with pytest.raises(ValueError, match=r"decay is 0.*in \(0, 1\], e.g. 0.9"):
         fit.layer_wise(optax.sgd(1.0), 0.0, **WHERE)

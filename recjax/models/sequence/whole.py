@@ -24,11 +24,13 @@ from recjax.fit import (
     LossFn,
     Optimizer,
     Progress,
+    Rates,
     RowWise,
     Switch,
     fit_epochs,
     learning_rates,
     optimizers,
+    path_wise,
 )
 from recjax.models.sequence.auxiliary import auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
@@ -149,6 +151,7 @@ def fit_sequences(
     key: Array,
     params: PyTree | None = None,
     adaptation: Adaptation | None = None,
+    rates: Rates | None = None,
     context: Array | None = None,
     similar: Array | None = None,
     callback: Callback | None = None,
@@ -173,6 +176,9 @@ def fit_sequences(
       params: where to start, e.g. what was trained on another log; fresh ones by default.
       adaptation: what of ``params`` is trained, :func:`recjax.fit.only` some of them or
         :func:`recjax.fit.lora`; everything by default.
+      rates: what the learning rate of the parameter at a path is multiplied by, e.g. ``lambda path: 0.05 if
+        "language" in path else 1.0`` for a language model that is trained along. Item tables with a row-wise
+        optimiser, those of big catalogues, have the rate as it is.
       context: ``f32[U, C]`` what else is known of every user, as ``Observation.context``.
       similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
       callback: called after each epoch, e.g. to validate.
@@ -239,7 +245,7 @@ def fit_sequences(
         log, variables = dataclasses.replace(log, base=params), adaptation.init(init_key, params)
     fitted = fit_epochs(
         Switch(lambda batch: batch[1].max(), tuple(map(of_length, lengths))),
-        _optimizer(config, items.num_items, steps, whole=adaptation is not None or has_own_loss(module)),
+        _optimizer(config, items.num_items, steps, rates, whole=adaptation is not None or has_own_loss(module)),
         variables,
         log,
         key=fit_key,
@@ -334,12 +340,13 @@ def _arrange(
     return log, tuple(lengths.tolist()), float(targets[users].mean())
 
 
-def _optimizer(config: SequenceConfig, num_items: int, steps: int, *, whole: bool) -> Optimizer:
+def _optimizer(config: SequenceConfig, num_items: int, steps: int, rates: Rates | None, *, whole: bool) -> Optimizer:
     rate = learning_rates.make(config.schedule, config.learning_rate, steps, config.warmup_steps)
     options = {"weight_decay": config.weight_decay, "max_grad_norm": config.max_grad_norm}
     dense = optimizers.make(config.optimizer, rate, **options)
     if config.l2:
         dense = optax.chain(optax.add_decayed_weights(config.l2), dense)
+    dense = dense if rates is None else path_wise(dense, rates)
     if whole or config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:
         return dense
     return RowWise(row_adam(rate, weight_decay=config.weight_decay), dense, max_grad_norm=config.max_grad_norm)
