@@ -14,7 +14,8 @@ Rows: ids alone; then ids that are added to a description, as residuals, and dro
 learn to stand alone. A description is random vectors, which tells what is due to the network and what to the texts;
 genres and years; vectors of titles, years and genres from a pretrained language model, whitened; or all of these. The
 last two rows have no ids, or weigh ids and description by a gate. The number of epochs is fixed: nothing is chosen
-by the test items; the recipe was, on another draw of cold items (seed 100).
+by the test items of a draw. The recipe was chosen once, on another draw of cold items (seed 100), which asks for the
+same last events of users: another share of them was cold.
 
 Prints one table, mean and half the range over seeds, and for the warm items the difference to the first row with its
 paired interval. Every seed writes one JSON file below ``--out``, and its trainings their checkpoints below

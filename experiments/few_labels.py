@@ -58,7 +58,7 @@ class Config:
 
 WAYS: dict[str, dict[str, Any]] = {
     "next item": {},
-    "+ contrastive views": {"contrastive": 0.1},
+    "+ contrastive views": {"contrastive": 0.1, "accumulate": 1},
     "after masked items": {},
     "+ pseudo-labels": {},
     "genres are read": {},
@@ -188,6 +188,7 @@ def main(config: Config) -> None:
         of = problem(dataset, events, config)
         for way in list(WAYS)[-3:] if config.smoke else WAYS:
             said = {"events": events, "way": way, "config": stated(config, "events")}
+            said |= {"options": WAYS[way]} if WAYS[way] else {}
             for seed in range(config.seeds):
                 name = f"{config.data}-{events}-{way.strip('+ ').replace(' ', '_')}-{recipe_hash(said)}-{seed}.json"
                 run = functools.partial(result, of, said, seed, config)

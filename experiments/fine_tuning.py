@@ -5,10 +5,11 @@
 
 A share of the items is cold: all their events are taken out of the training log. First a SASRec learns to recommend
 from the vectors that a language model makes of titles and genres, as they are. From there it goes on in three ways,
-by the same batches, loss, number of epochs and learning rate of the recommender: the language model stays frozen; its upper layers get low-rank
-changes; or they are trained whole. What the lower layers make of the texts is computed once. Beside these stands the
-same in the same steps with random weights in the place of the pretrained ones. Nothing is chosen by the
-test items: the last event of each user, a cold one ranked among the cold items and a warm one among the others.
+by the same batches, loss, number of epochs and learning rate of the recommender: the language model stays frozen; its
+upper layers get low-rank changes; or they are trained whole. What the lower layers make of the texts is computed once.
+Beside these stands the same in the same steps with random weights in the place of the pretrained ones. Nothing is
+chosen by the test items: the last event of each user, a cold one ranked among the cold items and a warm one among the
+others.
 
 Prints one table: what was trained of the language model, the seconds of an epoch after compilation, metrics as mean and
 half the range over seeds, and the paired difference to the whole layers with its interval over seeds. Every seed writes

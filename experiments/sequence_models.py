@@ -143,7 +143,7 @@ class Config:
     out: Path = RESULTS
     """Where the JSON file goes."""
     work: Path = Path("runs/sequence_models")
-    """Where checkpoints go, until a run is done."""
+    """Where checkpoints go."""
     table: bool = False
     """Print the tables of what lies in ``out`` and train nothing."""
     smoke: bool = False
@@ -276,7 +276,7 @@ def train(
             "seconds_evaluation": clock[-1] - trained_at,
         }
 
-    name = f"{dataset.name}-{model}-{seed}"
+    checkpoints = Checkpoints(work / f"{dataset.name}-{model}-{recipe_hash(stated(recipe))}-{seed}", keep=1)
     with Progress() as progress:
         fitted = fit_sequences(
             module,
@@ -287,7 +287,7 @@ def train(
             callback=validate,
             early_stopping=EarlyStopping("ndcg@10", recipe.patience),
             progress=progress,
-            checkpoints=Checkpoints(work / name, keep=1),
+            checkpoints=checkpoints,
         )
     history = fitted.history
     return nn.scorer(module, fitted.params, items), {

@@ -369,7 +369,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     """One table: ways by the share of the target's users."""
     first = rows[0]
     title = f"From {first['source']} to {first['target']}: NDCG@10 of the test items"
-    table = Table(title=title, caption=first["protocol"], title_justify="left", caption_justify="left")
+    caption = f"{first['protocol']}; epochs are chosen by the validation items of all of the target's users"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     shares = sorted({row["share"] for row in rows})
     for heading in ("", *(f"{share:.0%} of users" for share in shares)):
         table.add_column(heading, justify="right" if heading else "left")

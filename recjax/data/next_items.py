@@ -67,7 +67,7 @@ def next_items(
       context: see :func:`observations`.
 
     Raises:
-      ValueError: a user has several held-out events.
+      ValueError: a user has several held-out events, or there are more users than ``num_users``.
 
     >>> log = Interactions([0, 0, 1], [5, 6, 7], time=[1, 2, 3])
     >>> task = next_items(log, Interactions([0], [8]), num_users=2, length=1)
@@ -79,6 +79,11 @@ def next_items(
         raise ValueError(
             f"{len(repeated)} users have several held-out events, first user {repeated[0]}; keep one event a user."
         )
+    for name, log in (("known", known), ("held_out", held_out)):
+        if len(log) and int(log.user.max()) >= num_users:
+            raise ValueError(
+                f"{name} has a user {log.user.max()}, but num_users is {num_users}; users are 0 to that - 1."
+            )
     targets = np.full(num_users, PAD_ID, np.int32)
     targets[held_out.user] = held_out.item
     met = known if seen is None else seen

@@ -120,9 +120,9 @@ def table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None =
       metrics: names of the columns; all when None.
 
     Raises:
-      ValueError: no evaluations, or their protocols differ.
+      ValueError: no evaluations, or their protocols or numbers of users differ.
     """
-    protocols = {str(evaluation.protocol): evaluation for evaluation in evaluations.values()}
+    protocols = {f"{each.protocol} | users: {each.num_users}": each for each in evaluations.values()}
     if len(protocols) != 1:
         listed = "".join(f"\n  {protocol}" for protocol in protocols) or " none"
         raise ValueError(f"Numbers of one table need one protocol; got:{listed}")
@@ -131,7 +131,7 @@ def table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None =
     rows = [["model", *names], ["---", *("---:" for _ in names)]]
     rows += [[model, *(f"{e.metrics[name]:.4f}" for name in names)] for model, e in evaluations.items()]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", f"{protocol} | users: {first.num_users}"])
+    return "\n".join([*lines, "", protocol])
 
 
 def _rank_batch(

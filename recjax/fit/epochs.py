@@ -48,6 +48,8 @@ class EarlyStopping:
             known = ", ".join(map(repr, history[-1]))
             raise ValueError(f"Early stopping watches {self.metric!r}, but an epoch has only {known}.")
         values = np.array([row[self.metric] for row in history])
+        if np.isnan(values).all():
+            raise ValueError(f"Early stopping watches {self.metric!r}, which is NaN in every epoch.")
         return int(np.nanargmax(values if self.maximise else -values)) + 1
 
 
@@ -186,6 +188,7 @@ def fit_epochs(
     progress: Progress | None = None,
     name: str = "fit",
     checkpoints: Checkpoints | None = None,
+    recipe: str = "",
 ) -> Fitted:
     """Trains ``params`` by epochs.
 
@@ -219,13 +222,15 @@ def fit_epochs(
       checkpoints: where to save after each epoch. If it holds a checkpoint, training
         continues from there, to results that are bit-identical with those of training
         that was never cut short.
+      recipe: what else the training depends on; checkpoints of another recipe, key, batch size
+        or number of examples are refused. More epochs may be asked for than before.
 
     Returns:
       Parameters and metrics.
 
     Raises:
-      ValueError: ``epochs`` or ``batch_size`` is out of range, or early stopping watches
-        a metric that no epoch has.
+      ValueError: ``epochs`` or ``batch_size`` is out of range, early stopping watches
+        a metric that no epoch has, or the checkpoints are of another training.
       RuntimeError: the loss became infinite or NaN.
     """
     if epochs < 1:
@@ -241,9 +246,11 @@ def fit_epochs(
         best_params=None if early_stopping is None else jax.tree.map(jnp.copy, params),
     )
     history: list[dict[str, float]] = []
+    same = {"batch_size": batch_size, "num_examples": num_examples, "accumulate": accumulate, "recipe": recipe}
     if checkpoints is not None and checkpoints.latest_step() is not None:
         state, metadata = checkpoints.restore(state)
         history = metadata["history"]
+        _check_same(same | {"key": _bits(key)}, metadata["training"] | {"key": _bits(state.key)}, checkpoints)
     data = jax.tree.map(jnp.asarray, data)
     task = (progress or Progress(enabled=False)).task(name, total=epochs * num_examples, unit="examples")
     task.update(len(history) * num_examples)
@@ -259,12 +266,25 @@ def fit_epochs(
         if early_stopping is not None and early_stopping.best_epoch(history) == len(history):
             state = dataclasses.replace(state, best_params=jax.tree.map(jnp.copy, train.params))
         if checkpoints is not None:
-            checkpoints.save(len(history), state, {"history": history})
+            checkpoints.save(len(history), state, {"history": history, "training": same})
         task.update(num_examples, **history[-1])
     task.finish()
     if early_stopping is None:
         return Fitted(state.train.params, history, len(history))
     return Fitted(state.best_params, history, early_stopping.best_epoch(history))
+
+
+def _bits(key: Array) -> list[int]:
+    return np.ravel(jax.random.key_data(key)).tolist()
+
+
+def _check_same(given: dict[str, Any], kept: dict[str, Any], checkpoints: Checkpoints) -> None:
+    for name, value in given.items():
+        if value != kept[name]:
+            raise ValueError(
+                f"{checkpoints.directory} holds a training with {name} {kept[name]}, but now {name} is {value};"
+                " go on with what it was begun with, clear() the directory, or choose another one."
+            )
 
 
 def _stalled(early_stopping: EarlyStopping | None, history: list[dict[str, float]]) -> bool:

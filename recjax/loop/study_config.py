@@ -23,7 +23,7 @@ class NetworkConfig:
     dim: int = 32
     """Width of user and item vectors."""
     encoder: str = "attention"
-    """How a history becomes a user vector: mean, gru or attention."""
+    """How a history becomes a user vector: mean, gru, attention, bidirectional or hstu."""
     temperature: float = 0.1
     """Divides the cosine of user and item in the softmax of the supervised model."""
     q_network: str = "dot_product"

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from recjax import agents, nn
+from recjax import agents, fit, nn
 from recjax.agents import td
 from recjax.types import Observation, Response, Sample, Spec, Step, seed_axes
 
@@ -269,3 +269,14 @@ def test_any_encoder_is_a_state_encoder(encoder, items):
     assert np.isfinite(float(metrics["loss"]))
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), learned.params, state.params)
     assert max(jax.tree.leaves(moved["params"]["user"])) > 0
+
+
+def test_a_state_encoder_can_stay_frozen(items):
+    network = nn.DotProductQ(SPEC.num_items, dim=4, encoder="gru")
+    optimizer = fit.path_wise(fit.adamw(1e-2, weight_decay=0.1), lambda path: 0.0 if "user" in path else 1.0)
+    agent = agents.dqn(network, optimizer)
+    state = agent.init(jax.random.key(0), SPEC, items)
+    learned, _ = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), learned.params, state.params)["params"]
+    assert max(jax.tree.leaves(moved["user"])) == 0
+    assert max(jax.tree.leaves(moved["item"])) > 1e-4

@@ -61,3 +61,5 @@ def test_observations_are_of_the_chosen_users(log):
 def test_several_held_out_events_are_refused(log):
     with pytest.raises(ValueError, match=r"\d users have several held-out events, first user 0; keep one"):
         data.next_items(log, log, USERS, LENGTH)
+    with pytest.raises(ValueError, match="held_out has a user 9, but num_users is 2; users are 0 to that - 1"):
+        data.next_items(Interactions([0], [1]), Interactions([9], [1]), 2, LENGTH)

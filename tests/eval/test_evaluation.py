@@ -201,6 +201,9 @@ def test_table_has_one_protocol(users):
     other = Evaluation(got.metrics, got.per_user, got.ranks, FULL)
     with pytest.raises(ValueError, match="one protocol"):
         table({"a": got, "b": other})
+    fewer = Evaluation(got.metrics, {name: values[:3] for name, values in got.per_user.items()}, got.ranks[:3], KEPT)
+    with pytest.raises(ValueError, match=r"one protocol; got:(?s:.*)users: 16(?s:.*)users: 3"):
+        table({"a": got, "b": fewer})
     with pytest.raises(ValueError, match="none"):
         table({})
 

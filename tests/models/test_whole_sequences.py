@@ -11,7 +11,7 @@ import pytest
 
 from recjax import data, fit
 from recjax.fit import Checkpoints
-from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences
+from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences, whole
 from recjax.models.sequence.whole import _cut
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
 from recjax.types import PAD_ID, Behaviour, Items, Observation
@@ -184,11 +184,63 @@ def test_resumed_training_is_the_same_training(log, items, tmp_path):
         ({"optimizer": "lion"}, "optimizer is 'lion'; choose one of adamw, adafactor"),
         ({"mask_share": 1.5}, r"mask_share is 1.5; it must lie in \[0, 1\]"),
         ({"lengths": 0}, "lengths is 0; it must be at least 1"),
+        ({"schedule": "cosin"}, "schedule is 'cosin'; choose one of constant, linear, cosine"),
+        ({"batch_size": 32, "accumulate": 3}, "accumulate is 3, which does not divide batch_size 32"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0; it must be above 0, or None"),
+        ({"contrastive": -1.0}, "contrastive is -1.0; it must be at least 0"),
+        ({"target_behaviours": Behaviour.PURCHASE}, "target_behaviours is .*; give a tuple of them"),
     ],
 )
 def test_bad_options_say_what_to_choose(changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_what_would_train_something_else_is_refused(log, items):
+    users = len(log.starts) - 1
+    attributed = items.replace(multi_hot=jnp.ones((N, 1)))
+    for encoder, changes, options, message in (
+        ("bidirectional", {}, {}, "objective is 'next', but the encoder 'bidirectional' is for 'cloze'"),
+        ("gru", {"objective": "cloze"}, {}, "objective is 'cloze', but the encoder 'gru' is for 'next'"),
+        ("bidirectional", {"objective": "cloze", "attributes": 0.1}, {}, "with 'cloze' the encoder sees the next item"),
+        ("gru", {}, {"context": jnp.ones((3, 2))}, f"context has 3 rows for {users} users"),
+        ("gru", {}, {"similar": jnp.ones((3, 2), jnp.int32)}, f"similar has 3 rows for {N} items"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_sequences(module(encoder), log, attributed, config(**changes), key=jax.random.key(0), **options)
+
+
+def test_checkpoints_of_another_training_are_refused(log, items, tmp_path):
+    def train(seed=0, **changes):
+        key, checkpoints = jax.random.key(seed), Checkpoints(tmp_path)
+        return fit_sequences(module("gru"), log, items, config(**changes), key=key, checkpoints=checkpoints)
+
+    train(epochs=1)
+    for seed, changes, message in (
+        (1, {}, r"holds a training with key \[\d+, \d+\], but now key is"),
+        (0, {"learning_rate": 0.5}, "recipe SequenceConfig.*but now recipe is SequenceConfig.*learning_rate=0.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(seed, epochs=2, **changes)
+    assert len(train(epochs=2).history) == 2
+
+
+def test_negatives_are_as_popular_as_targets_are(items, monkeypatch):
+    """Items 0 .. 5 are viewed only; what is never a target says nothing of how often targets are drawn."""
+    seen, real = [], whole.next_item_loss
+
+    def noted(module, config, targets, **options):
+        seen.append(targets)
+        return real(module, config, targets, **options)
+
+    monkeypatch.setattr(whole, "next_item_loss", noted)
+    user, step = np.divmod(np.arange(12), 3)
+    behaviour = np.where(step == 2, Behaviour.PURCHASE, Behaviour.VIEW)
+    log = data.sequences(data.Interactions(user, step, behaviour=behaviour), 4)
+    wanted = config(target_behaviours=(Behaviour.PURCHASE,), loss="sampled_softmax", sampler="in_batch", epochs=1)
+    fit_sequences(module("gru"), log, items, wanted, key=jax.random.key(0))
+    assert set(seen[0].tolist()) == {2}
 
 
 def test_an_empty_log_is_refused(items):
@@ -206,6 +258,11 @@ def test_contrastive_and_attribute_losses_fall(log, items):
     ).history  # fmt: skip
     for name in ("contrastive", "attributes", "loss"):
         assert history[-1][name] < history[0][name]
+
+
+def test_contrastive_losses_of_an_encoder_that_reads_times(log, items):
+    fitted = fit_sequences(module(ENCODERS["hstu"]), log, items, config(contrastive=0.1), key=jax.random.key(0))
+    assert np.isfinite(fitted.history[-1]["contrastive"])
 
 
 def test_auxiliary_losses_say_what_they_need(log, items):
@@ -255,6 +312,18 @@ def test_adaptations_train_their_part_and_learn(adaptation, log, items):
     np.testing.assert_array_equal(fitted.params["params"]["item"]["embedding"], start["params"]["item"]["embedding"])
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), fitted.params, start)
     assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_rates_by_path(log, items):
+    network = module("gru")
+    start = network.init(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
+    fitted = fit_sequences(
+        network, log, items, config(epochs=2), key=jax.random.key(0), params=start,
+        rates=lambda path: 0.0 if "item" in path else 1.0,
+    )  # fmt: skip
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), fitted.params, start)["params"]
+    assert max(jax.tree.leaves(moved["item"])) == 0
+    assert max(jax.tree.leaves(moved["user"])) > 1e-3
 
 
 def test_context_of_users_is_read(items):

@@ -22,6 +22,9 @@ def nearest(vectors: Array, codebook: Array) -> Array:
     Returns:
       ``i32[M]``. At most a block of the ``M K`` distances exists at once.
     """
+    # What all codes have in common would cancel, and take the digits with it in which they differ.
+    centre = codebook.mean(axis=0, keepdims=True)
+    codebook, vectors = codebook - centre, vectors - centre
     # |v - c|² = |v|² - 2 (<v, c> - |c|² / 2), and |v|² is the same for all codes.
     half_square = jnp.sum(codebook**2, axis=-1) / 2
     size = min(len(vectors), max(1, scores_at_once() // len(codebook)))

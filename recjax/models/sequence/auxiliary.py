@@ -66,10 +66,16 @@ def _contrastive(module: Recommendation, config: Any, num_items: int, similar: A
         view_key, *keys = jax.random.split(key, 3)
         history, last = window.history[:, 1:], window.behaviour[:, -1:]
         views = two_views(view_key, history, config.views, **options)
+        time = window.time
         # Where events are moved, their behaviours and times mean nothing; all are taken for the last one's.
         represented: list[Any] = [
             module.apply(
-                params, Observation(view, jnp.where(view == PAD_ID, PAD_ID, last), window.context), items,
+                params,
+                Observation(
+                    view, jnp.where(view == PAD_ID, PAD_ID, last), window.context,
+                    None if time is None else jnp.broadcast_to(time[:, -1:], view.shape),
+                ),
+                items,
                 method="represent", rngs={"dropout": key},
             )
             for view, key in zip(views, keys, strict=True)

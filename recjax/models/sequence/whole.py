@@ -43,6 +43,7 @@ from recjax.models.sequence.next_item import (
     next_item_loss,
 )
 from recjax.nn import Recommendation
+from recjax.nn.history import asks_at_gap
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
 
@@ -59,7 +60,8 @@ class SequenceConfig(NextItemConfig):
       learning_rate: the peak of the learning rate.
       schedule: how it changes, a name in ``recjax.fit.learning_rates``.
       warmup_steps: updates over which it rises from 0.
-      optimizer: a name in ``recjax.fit.optimizers``, "adamw" or "adafactor".
+      optimizer: a name in ``recjax.fit.optimizers``, "adamw" or "adafactor". Item tables of big catalogues have
+        a row-wise Adam whatever its name.
       weight_decay: decoupled, on all parameters.
       l2: times the parameters, is added to the gradient: the derivative of ``l2 / 2 |params|²``.
       max_grad_norm: the largest global norm of a gradient; None does not clip.
@@ -78,7 +80,8 @@ class SequenceConfig(NextItemConfig):
       attributes: weight of the loss of telling the attributes (``items.multi_hot``) of the next
         item (:func:`recjax.models.sequence.attribute_loss`); 0 leaves it out.
       accumulate: into how many parts each batch is cut, one computed after the other, for less
-        memory and less padding: a part holds users of like length.
+        memory and less padding: a part holds users of like length. Negatives of "in_batch" and the other
+        views of a contrastive loss are those of one part. Must divide ``batch_size``.
       lengths: how many lengths parts are computed at, each compiled for itself; 1 pads all alike.
     """
 
@@ -113,9 +116,24 @@ class SequenceConfig(NextItemConfig):
             ("windows", self.windows, ("newest", "all")),
             ("objective", self.objective, ("next", "cloze")),
             ("optimizer", self.optimizer, tuple(optimizers)),
+            ("schedule", self.schedule, tuple(learning_rates)),
         ):
             if value not in choices:
                 raise ValueError(f"SequenceConfig.{name} is {value!r}; choose one of {', '.join(choices)}.")
+        if isinstance(self.target_behaviours, int):
+            raise ValueError(f"SequenceConfig.target_behaviours is {self.target_behaviours!r}; give a tuple of them.")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"SequenceConfig.accumulate is {self.accumulate}, which does not divide batch_size {self.batch_size};"
+                " choose a divisor."
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"SequenceConfig.learning_rate is {self.learning_rate}; it must be above 0.")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"SequenceConfig.max_grad_norm is {self.max_grad_norm}; it must be above 0, or None.")
+        for name in ("weight_decay", "l2", "contrastive", "attributes", "warmup_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must be at least 0.")
         for name in ("mask_share", "last_only_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"SequenceConfig.{name} is {getattr(self, name)}; it must lie in [0, 1].")
@@ -198,6 +216,7 @@ def fit_sequences(
       over the whole catalogue, Klenitskiy, Vasilev, "Turning Dross Into Gold Loss: is
       BERT4Rec really better than SASRec?", RecSys 2023.
     """
+    _check(module, sequences, items, config, context, similar)
     if config.windows == "all":
         sequences, owner = _cut(sequences, config.history_length)
         context = None if context is None else context[owner]
@@ -206,8 +225,9 @@ def fit_sequences(
     num_users = len(log.users)
     batch_size = min(config.batch_size, num_users)
     steps = config.epochs * -(-num_users // batch_size)
-    events = np.asarray(sequences.items)
-    predict = next_item_loss(module, config, events[events < items.num_items], every_position=True)
+    events, behaviours = np.asarray(sequences.items), np.asarray(sequences.behaviours)
+    targets = events[(events < items.num_items) & _is_target(config, behaviours)]
+    predict = next_item_loss(module, config, targets, every_position=True)
     auxiliary = auxiliary_losses(module, config, items, similar)
     examples = _cloze(config, items.num_items) if config.objective == "cloze" else _next(config)
 
@@ -255,6 +275,7 @@ def fit_sequences(
         gather=gather,
         ranks=log.bucket,
         accumulate=math.gcd(config.accumulate, batch_size),
+        recipe=repr(dataclasses.replace(config, epochs=1)),
         callback=None if callback is None else lambda epoch, trained: callback(epoch, expand(params, trained)),
         early_stopping=early_stopping,
         progress=progress,
@@ -262,6 +283,28 @@ def fit_sequences(
         checkpoints=checkpoints,
     )
     return dataclasses.replace(fitted, params=expand(params, fitted.params))
+
+
+def _check(
+    module: Any, sequences: Sequences, items: Any, config: SequenceConfig, context: Array | None, similar: Array | None
+) -> None:
+    """What would train something else than was meant, without an error."""
+    encoder, num_users = getattr(module, "encoder", None), len(sequences.starts) - 1
+    wanted = "cloze" if encoder is not None and asks_at_gap(encoder) else "next"
+    if encoder is not None and config.objective != wanted:
+        raise ValueError(
+            f"SequenceConfig.objective is {config.objective!r}, but the encoder {encoder!r} is for {wanted!r}: what"
+            " sees both sides (BidirectionalEncoder: name, class or functools.partial) fills gaps, others look ahead."
+        )
+    if config.objective == "cloze" and config.attributes:
+        raise ValueError(
+            f"SequenceConfig.attributes is {config.attributes}, but with 'cloze' the encoder sees the next item, whose"
+            " attributes it would tell; use 'next'."
+        )
+    if context is not None and len(context) != num_users:
+        raise ValueError(f"context has {len(context)} rows for {num_users} users; give one for each.")
+    if similar is not None and len(similar) != items.num_items:
+        raise ValueError(f"similar has {len(similar)} rows for {items.num_items} items; give one for each.")
 
 
 Examples = Callable[[Array, Observation], tuple[Observation, Array]]
@@ -349,4 +392,9 @@ def _optimizer(config: SequenceConfig, num_items: int, steps: int, rates: Rates 
     dense = dense if rates is None else path_wise(dense, rates)
     if whole or config.loss_for(num_items) == "softmax" or num_items <= WHOLE_CATALOGUE:
         return dense
+    if config.l2:
+        raise ValueError(
+            f"SequenceConfig.l2 is {config.l2}, which reads whole tables; with {num_items:,} items and a sampled loss"
+            " use weight_decay."
+        )
     return RowWise(row_adam(rate, weight_decay=config.weight_decay), dense, max_grad_norm=config.max_grad_norm)

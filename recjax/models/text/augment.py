@@ -25,6 +25,7 @@ def replace_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, sh
     >>> replace_synonyms("a great film", np.random.default_rng(0), {"film": ["movie"]})
     'a great movie'
     """
+    _check_synonyms(synonyms)
     words = text.split()
     known = [index for index, word in enumerate(words) if _synonyms(word, synonyms)]
     if not known:
@@ -68,6 +69,7 @@ def insert_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, sha
     >>> insert_synonyms("a film", np.random.default_rng(0), {"film": ["movie"]})
     'a film movie'
     """
+    _check_synonyms(synonyms)
     words = text.split()
     known = [word for word in words if _synonyms(word, synonyms)]
     if not known:
@@ -105,10 +107,7 @@ def easy_augment(
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; it must lie in [0, 1], e.g. 0.1.")
     known = synonyms or {}
-    for word, others in known.items():
-        blank = isinstance(others, str) or any(not other.strip() for other in others)
-        if blank:
-            raise ValueError(f"synonyms[{word!r}] is {others!r}; it must be a list of words, none of them blank.")
+    _check_synonyms(known)
     ways: list[Callable[[str], str]] = [
         lambda text: delete_words(text, rng, share),
         lambda text: swap_words(text, rng, share),
@@ -161,6 +160,12 @@ def back_translate(texts: Sequence[str], there: Translator, back: Translator, *,
         for index, text in zip(chosen, batch, strict=True):
             found[index] = text if text.strip() else texts[index]
     return found
+
+
+def _check_synonyms(synonyms: Synonyms) -> None:
+    for word, others in synonyms.items():
+        if isinstance(others, str) or any(not other.strip() for other in others):
+            raise ValueError(f"synonyms[{word!r}] is {others!r}; it must be a list of words, none of them blank.")
 
 
 def _synonyms(word: str, synonyms: Synonyms) -> Sequence[str]:

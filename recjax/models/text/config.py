@@ -103,7 +103,9 @@ class LanguageConfig:
         _check_choice("family", self.family, get_args(Family))
         _check_choice("activation", self.activation, get_args(Act))
         object.__setattr__(self, "num_kv_heads", self.num_kv_heads or self.num_heads)
-        for name in ("vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "feed_forward", "max_length"):
+        for name in (
+            "vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "feed_forward", "max_length", "num_types",
+        ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"LanguageConfig.{name} is {value!r}; it must be an integer of at least 1.")
@@ -123,6 +125,12 @@ class LanguageConfig:
         if self.family != "llama":
             object.__setattr__(self, "attention_bias", True)
             object.__setattr__(self, "feed_forward_bias", True)
+        for name in (
+            "dropout", "attention_dropout", "embedding_dropout", "norm_eps", "rope_theta", "initializer_range",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"LanguageConfig.{name} is {value!r}; it must be a number.")
         for name in ("dropout", "attention_dropout", "embedding_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"LanguageConfig.{name} is {getattr(self, name)}; it must lie in [0, 1).")
@@ -216,7 +224,7 @@ def from_hugging_face(values: Mapping[str, Any], where: str = "config.json") -> 
         if value is None and defaults[name] is dataclasses.MISSING:
             raise ValueError(f"{where}: the key {key!r} is missing, without which a {family} model has no shape.")
         found[name] = defaults[name] if value is None else value
-    if found["activation"] not in ACTIVATIONS:
+    if not isinstance(found["activation"], str) or found["activation"] not in ACTIVATIONS:
         key = _KEYS[family]["activation"]
         raise ValueError(f"{where}: {key} is {found['activation']!r}; supported: {', '.join(ACTIVATIONS)}.")
     found["activation"] = ACTIVATIONS[found["activation"]]

@@ -43,7 +43,8 @@ def encode(
     Texts are sorted by length and padded to few lengths, so little padding is computed and little is
     compiled; two batches are computed at a time. Texts that occur several times are encoded once. A
     text without tokens, as an empty one is to a decoder, has the vector zero; one with more tokens
-    than the tokenizer's ``max_length`` that of its beginning, special tokens kept.
+    than the tokenizer's ``max_length`` that of its beginning, special tokens kept. Of what the caller
+    has set by a ``with``, the default device and the precision of matrix products hold here.
 
     Args:
       model: with a tokenizer.
@@ -67,15 +68,14 @@ def encode(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
     check_texts(texts)
-    kept = KeptVectors(cache, model, pooling, normalize)
+    # Threads do not inherit what the caller has set by a ``with``.
+    settings: Any = jax.config
+    device, precision = settings.jax_default_device, settings.jax_default_matmul_precision
+    kept = KeptVectors(cache, model, pooling, normalize, *([precision] if precision else []))
     keys = [text_key(text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
     task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
     tokens, missing_keys = tokenizer(list(missing.values())) if missing else [], list(missing)
-
-    # Threads do not inherit what the caller has set by a ``with``.
-    settings: Any = jax.config
-    device, precision = settings.jax_default_device, settings.jax_default_matmul_precision
 
     def made(batch: tuple[list[int], np.ndarray, np.ndarray]) -> tuple[list[bytes], np.ndarray]:
         rows, ids, mask = batch

@@ -55,10 +55,15 @@ def evaluate_text(
       Nats a token; its exponential is the perplexity.
 
     Raises:
-      ValueError: the model cannot be asked; there is nothing to tell in the texts; something is not a text.
+      ValueError: the model cannot be asked; ``batch_size`` or ``mask_share`` cannot be; there is nothing
+        to tell in the texts; something is not a text.
     """
     if objective not in ("masked", "causal", "answers"):
         raise ValueError(f"objective is {objective!r}; a loss in nats a token is that of masked, causal or answers.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    if not 0 < mask_share <= 1:
+        raise ValueError(f"mask_share is {mask_share}; it must lie in (0, 1], e.g. 0.15.")
     check_objective(model, objective)
     fields = read_examples(model, texts, objective)
     known = vocabulary(model) if objective == "masked" else None

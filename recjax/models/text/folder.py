@@ -69,7 +69,10 @@ def _read_tokenizer(folder: Path, config: LanguageConfig) -> TextTokenizer | Non
     # Sentence encoders are trained on shorter texts than they have positions for.
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         if (folder / name).is_file():
-            limits.append(int(_read_json(folder / name).get(key) or config.max_length))
+            limit = _read_json(folder / name).get(key)
+            if not isinstance(limit, int | float | None):
+                raise ValueError(f"{folder / name}: {key} is {limit!r}; it must be a number.")
+            limits.append(int(limit or config.max_length))
     return read_tokenizer(folder / "tokenizer.json", min(limits))
 
 
@@ -82,6 +85,8 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
             )
         return _read_safetensors(folder / _WHOLE)
     files = _read_json(folder / _INDEX).get("weight_map", {})
+    if not isinstance(files, dict):
+        raise ValueError(f"{folder / _INDEX}: weight_map is a {type(files).__name__}; it must be an object.")
     missing = sorted(name for name in set(files.values()) if not (folder / name).is_file())
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}, which {_INDEX} names.")
@@ -98,9 +103,17 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     safetensors = require("safetensors")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file: {error}") from None
+
+
+def _tensor(file: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return file.get_tensor(name)
+    except (AttributeError, TypeError):
+        kind = file.get_slice(name).get_dtype()
+        raise ValueError(f"{path}: the tensor {name!r} is of type {kind}, which NumPy does not know.") from None
 
 
 def _write_tensors(folder: Path, tensors: dict[str, np.ndarray], shard_bytes: int) -> None:

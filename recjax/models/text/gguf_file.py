@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ _TENSORS = {
 }
 
 _DIGITS_APART = ("smollm",)
-_BYTE_LEVEL = ("gpt-2", "default", *_DIGITS_APART)
+_BYTE_LEVEL = ("gpt-2", *_DIGITS_APART)
 """What splits a text before merges, by ``tokenizer.ggml.pre``."""
 
 _CONTROL, _USER_DEFINED = 3, 4
@@ -56,7 +57,10 @@ def read_gguf(path: Path) -> tuple[LanguageConfig, dict[str, np.ndarray], TextTo
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise ValueError(f"{path} is truncated or no GGUF file: {error}") from None
-    values = {name: field.contents() for name, field in reader.fields.items()}
+    try:
+        values = {name: field.contents() for name, field in reader.fields.items()}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a value is not UTF-8 ({error}).") from None
     config = _config(values, any(tensor.name == "output.weight" for tensor in reader.tensors), path)
     tensors = {}
     for tensor in reader.tensors:
@@ -64,6 +68,11 @@ def read_gguf(path: Path) -> tuple[LanguageConfig, dict[str, np.ndarray], TextTo
         value = np.array(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
         for part, heads in (("q_proj", config.num_heads), ("k_proj", config.num_kv_heads)):
             if part in name:
+                if value.shape != (heads * config.head_dim, config.dim):
+                    raise ValueError(
+                        f"{path}: {tensor.name} has shape {value.shape}; {heads} heads of {config.head_dim} that read"
+                        f" {config.dim} numbers need {(heads * config.head_dim, config.dim)}."
+                    )
                 value = _halves_apart(value, heads)
         tensors[name] = value
     return config, tensors, _tokenizer(values, config, path)
@@ -77,31 +86,36 @@ def _config(values: dict[str, Any], untied: bool, path: Path) -> LanguageConfig:
     if scaling != "none":
         raise ValueError(f"{path}: llama.rope.scaling.type is {scaling!r}; supported: 'none'.")
 
-    def value(key: str) -> Any:
-        if key not in values:
-            raise ValueError(f"{path}: the key {key!r} is missing.")
-        return values[key]
-
+    value = functools.partial(_value, values, path)
     heads = value("llama.attention.head_count")
-    return LanguageConfig(
-        family="llama",
-        vocab_size=values.get("llama.vocab_size") or len(value("tokenizer.ggml.tokens")),
-        dim=value("llama.embedding_length"),
-        num_layers=value("llama.block_count"),
-        num_heads=heads,
-        num_kv_heads=values.get("llama.attention.head_count_kv", heads),
-        head_dim=values.get("llama.attention.key_length", 0),
-        feed_forward=value("llama.feed_forward_length"),
-        max_length=value("llama.context_length"),
-        activation="silu",
+    shape = {
+        "vocab_size": values.get("llama.vocab_size") or len(value("tokenizer.ggml.tokens")),
+        "dim": value("llama.embedding_length"),
+        "num_layers": value("llama.block_count"),
+        "num_heads": heads,
+        "num_kv_heads": values.get("llama.attention.head_count_kv", heads),
+        "head_dim": values.get("llama.attention.key_length", 0),
+        "feed_forward": value("llama.feed_forward_length"),
+        "max_length": value("llama.context_length"),
+        "activation": "silu",
         # Written as float32: six digits are those that were meant.
-        norm_eps=float(f"{value('llama.attention.layer_norm_rms_epsilon'):.6g}"),
-        rope_theta=float(values.get("llama.rope.freq_base", 10_000.0)),
-        tie_embeddings=not untied,
-        bos_id=values.get("tokenizer.ggml.bos_token_id"),
-        eos_id=values.get("tokenizer.ggml.eos_token_id"),
-        pad_id=values.get("tokenizer.ggml.padding_token_id"),
-    )
+        "norm_eps": float(f"{value('llama.attention.layer_norm_rms_epsilon'):.6g}"),
+        "rope_theta": float(values.get("llama.rope.freq_base", 10_000.0)),
+        "tie_embeddings": not untied,
+        "bos_id": values.get("tokenizer.ggml.bos_token_id"),
+        "eos_id": values.get("tokenizer.ggml.eos_token_id"),
+        "pad_id": values.get("tokenizer.ggml.padding_token_id"),
+    }
+    try:
+        return LanguageConfig("llama", **shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _value(values: dict[str, Any], path: Path, key: str) -> Any:
+    if key not in values:
+        raise ValueError(f"{path}: the key {key!r} is missing.")
+    return values[key]
 
 
 def _hugging_face(name: str, path: Path) -> str:
@@ -120,14 +134,18 @@ def _halves_apart(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def _tokenizer(values: dict[str, Any], config: LanguageConfig, path: Path) -> TextTokenizer:
     tokenizers = require("tokenizers")
-    kind, split = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", "default")
+    kind, split = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
     if kind != "gpt2":
         raise ValueError(f"{path}: tokenizer.ggml.model is {kind!r}; supported: 'gpt2' (byte-level BPE).")
     if split not in _BYTE_LEVEL:
         raise ValueError(f"{path}: tokenizer.ggml.pre is {split!r}; supported: {', '.join(map(repr, _BYTE_LEVEL))}.")
-    tokens = values["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in values["tokenizer.ggml.merges"]]
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokens = _value(values, path, "tokenizer.ggml.tokens")
+    merges = [tuple(merge.split(" ")) for merge in _value(values, path, "tokenizer.ggml.merges")]
+    try:
+        model = tokenizers.models.BPE({token: i for i, token in enumerate(tokens)}, merges)
+    except Exception as error:  # The package raises nothing more specific.
+        raise ValueError(f"{path}: tokenizer.ggml.merges does not fit tokenizer.ggml.tokens: {error}") from None
+    backend = tokenizers.Tokenizer(model)
     bytes_apart = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if split in _DIGITS_APART:
         digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)
@@ -139,7 +157,15 @@ def _tokenizer(values: dict[str, Any], config: LanguageConfig, path: Path) -> Te
     backend.add_special_tokens(whole.get(_CONTROL, []))
     backend.add_tokens(whole.get(_USER_DEFINED, []))
     around = {"bos": config.bos_id, "eos": config.eos_id}
-    added = {end: tokens[i] for end, i in around.items() if values.get(f"tokenizer.ggml.add_{end}_token")}
+    added = {}
+    for end, index in around.items():
+        if values.get(f"tokenizer.ggml.add_{end}_token"):
+            if index is None or not 0 <= index < len(tokens):
+                raise ValueError(
+                    f"{path}: tokenizer.ggml.add_{end}_token is set, but tokenizer.ggml.{end}_token_id is {index};"
+                    f" it must be one of the {len(tokens)} tokens."
+                )
+            added[end] = tokens[index]
     if added:
         backend.post_processor = tokenizers.processors.TemplateProcessing(
             single=[*([added["bos"]] if "bos" in added else []), "$A", *([added["eos"]] if "eos" in added else [])],

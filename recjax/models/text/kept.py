@@ -41,7 +41,7 @@ def fingerprint(model: LanguageModel, *options: object) -> str:
     digest.update(tokenizer.to_json().encode() if tokenizer else b"")
     for path, leaf in sorted(flatten_dict(model.params, sep="/").items()):
         digest.update(f"{path} {leaf.shape} {leaf.dtype}".encode())
-        digest.update(np.ascontiguousarray(leaf).data)
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:32]
 
 

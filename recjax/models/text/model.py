@@ -53,6 +53,11 @@ class LanguageModel:
                 f"The tokenizer has ids up to {rows - 1}, but the model has vectors of {self.config.vocab_size} tokens;"
                 " they do not belong together."
             )
+        if self.tokenizer.max_length > self.config.max_length:
+            raise ValueError(
+                f"The tokenizer keeps {self.tokenizer.max_length} tokens of a text, but the model reads"
+                f" {self.config.max_length}; give it TextTokenizer(tokenizer.backend, {self.config.max_length})."
+            )
 
     def need_tokenizer(self) -> TextTokenizer:
         """The tokenizer, for what cannot do without.
@@ -82,7 +87,7 @@ def initialize(
       **options: of :class:`Transformer`, ``dtype`` and ``remat``.
 
     Raises:
-      ValueError: the tokenizer has more tokens than the model.
+      ValueError: the tokenizer has more tokens than the model, or keeps more of a text than it reads.
     """
     module = Transformer(config, **options)
     params = jax.jit(module.init)(key, jnp.zeros((1, 1), jnp.int32))

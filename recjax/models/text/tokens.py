@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ class TextTokenizer:
     """A tokenizer that pads nothing and truncates to a length of its own.
 
     Attributes:
-      backend: a ``tokenizers.Tokenizer``; what its file says of padding and truncation is taken out.
+      backend: a ``tokenizers.Tokenizer``, which is copied; what its file says of padding and truncation is taken out.
       max_length: tokens of a text, special tokens included; of longer texts the first are kept, and
         the special tokens around them.
     """
@@ -27,6 +28,8 @@ class TextTokenizer:
     max_length: int
 
     def __post_init__(self) -> None:
+        # A copy, as the backend itself is told where to cut.
+        object.__setattr__(self, "backend", copy.deepcopy(self.backend))
         self.backend.no_padding()
         special = self.backend.num_special_tokens_to_add(is_pair=False)
         if self.max_length <= special:
@@ -112,7 +115,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, max_length: int) -> T
 
     Args:
       texts: what it is learned from.
-      vocab_size: tokens at most.
+      vocab_size: tokens at most, unless the special ones and the letters of the texts are more.
       max_length: see :class:`TextTokenizer`.
 
     References:

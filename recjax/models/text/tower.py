@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -90,14 +89,15 @@ def text_tower(model: LanguageModel, *, first: int = 0, **options: Any) -> Calla
     Args:
       model: whose shape it has; :func:`with_language` gives it its weights.
       first: layers below are not run, see :func:`with_tokens`.
-      **options: fields of :class:`TextTower`.
+      **options: fields of :class:`TextTower`; ``dtype`` and ``remat`` are the model's by default.
 
     Raises:
       ValueError: there are no such layers.
     """
     _check_first(model, first)
     config = dataclasses.replace(model.config, num_layers=model.config.num_layers - first)
-    return functools.partial(TextTower, config, **options)
+    own = {"dtype": model.module.dtype, "remat": model.module.remat}
+    return functools.partial(TextTower, config, **own | options)
 
 
 def with_tokens(
@@ -130,9 +130,7 @@ def with_tokens(
     _check_first(model, first)
     tokenizer = model.need_tokenizer()
     if max_tokens is not None:
-        # A copy: the backend itself is told where to cut.
-        shorter = {"backend": copy.deepcopy(tokenizer.backend), "max_length": min(max_tokens, tokenizer.max_length)}
-        tokenizer = dataclasses.replace(tokenizer, **shorter)
+        tokenizer = dataclasses.replace(tokenizer, max_length=min(max_tokens, tokenizer.max_length))
     tokens = tokenizer(list(texts))
     longest = max(map(len, tokens), default=0) or 1
     ids = np.full((len(tokens), longest), PAD_ID, np.int32)

@@ -244,6 +244,7 @@ class Transformer(nn.Module):
           ``[B, T, D]``.
         """
         mask = jnp.ones(hidden.shape[:2], bool) if mask is None else mask
+        hidden = hidden.astype(self.dtype)  # Kept states may have another.
         visible = mask[:, None, None, :]
         if self.config.traits.causal:
             visible = visible & _not_later(jnp.arange(mask.shape[1]), mask.shape[1])

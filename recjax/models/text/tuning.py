@@ -106,6 +106,8 @@ class TextConfig:
         for name in ("layer_decay", "mask_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"TextConfig.{name} is {getattr(self, name)}; it must lie in (0, 1].")
+        if not self.learning_rate > 0:
+            raise ValueError(f"TextConfig.learning_rate is {self.learning_rate}; it must be above 0, e.g. 5e-5.")
         if not self.temperature > 0:
             raise ValueError(f"TextConfig.temperature is {self.temperature}; it must be above 0, e.g. 0.05.")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -234,6 +236,7 @@ def fit_text(
         progress=progress,
         name=config.objective,
         checkpoints=checkpoints,
+        recipe=repr(dataclasses.replace(config, epochs=1)),
     )
     return FittedText(_learned(model, expand, fitted.params), fitted.params, fitted.history, fitted.best_epoch)
 

@@ -54,7 +54,9 @@ def fit_whitening(vectors: np.ndarray, dim: int | None = None) -> Whitening:
     covariance = (vectors - mean).T @ (vectors - mean) / max(len(vectors) - 1, 1)
     values, directions = np.linalg.eigh(covariance)
     values, directions = values[::-1], directions[:, ::-1]
-    rank = int((values > 1e-6 * values[0]).sum())
+    # What float32 vectors differ in by rounding alone is no direction.
+    rounding = (1e-6 * np.abs(vectors).max(initial=0.0)) ** 2
+    rank = int((values > max(1e-6 * values[0], rounding)).sum())
     dim = rank if dim is None else dim
     if not 1 <= dim <= rank:
         raise ValueError(f"dim is {dim}; {len(vectors)} vectors that differ in {rank} directions allow 1 to {rank}.")

@@ -44,6 +44,12 @@ def test_nearest_is_that_of_a_loop_whatever_the_block(monkeypatch, scores):
     assert nearest(jnp.asarray(data), jnp.asarray(codebook)).tolist() == wanted
 
 
+def test_what_vectors_have_in_common_costs_no_digits():
+    far = 3000 + np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
+    wanted = ((far[:, None] - far[None, :20]) ** 2).sum(-1).argmin(1)
+    np.testing.assert_array_equal(nearest(jnp.asarray(far), jnp.asarray(far[:20])), wanted)
+
+
 def test_equally_near_codes_give_the_lowest():
     assert nearest(jnp.array([[0.0, 0.0]]), jnp.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).tolist() == [1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -169,12 +170,36 @@ def test_truncated_file(folder):
         ("config.json", b'{\n"model_type": \n}', r"config\.json, line 3: not JSON"),
         ("config.json", b"[1]", r"config\.json holds a list"),
         ("tokenizer.json", b"{\n\n\xfe}", r"tokenizer\.json, line 3: not UTF-8"),
+        ("tokenizer_config.json", b'{"model_max_length": "many"}', "model_max_length is 'many'; it must be a number"),
+        ("model.safetensors.index.json", b'{"weight_map": [1]}', "weight_map is a list; it must be an object"),
         ("tokenizer.json", b"{}", r"tokenizer\.json does not describe a tokenizer"),
     ],
 )
 def test_bad_json_is_located(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
+        text.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden_act", ["silu"], r"hidden_act is \['silu'\]; supported"),
+        ("rms_norm_eps", "small", r"norm_eps is 'small'; it must be a number"),
+        ("attention_dropout", "0", r"attention_dropout is '0'; it must be a number"),
+    ],
+)
+def test_bad_values_of_a_config_are_named(folder, key, value, message):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=message):
+        text.load(folder)
+
+
+def test_a_type_that_numpy_does_not_know_is_named(folder):
+    header = json.dumps({QUERY: {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(ValueError, match=rf"{QUERY}' is of type F8_E4M3, which NumPy does not know"):
         text.load(folder)
 
 
@@ -199,6 +224,12 @@ def test_a_tokenizer_of_another_model(folder, small):
     (folder / "tokenizer.json").write_text(many.to_json(), encoding="utf-8")
     with pytest.raises(ValueError, match="but the model has vectors of 61 tokens; they do not belong together"):
         text.load(folder)
+
+
+def test_a_tokenizer_that_keeps_more_than_the_model_reads(small, tokenizer):
+    config = dataclasses.replace(small.config, max_length=8)
+    with pytest.raises(ValueError, match=r"keeps 24 tokens of a text, but the model reads 8; .*backend, 8\)"):
+        text.initialize(config, jax.random.key(0), tokenizer)
 
 
 def test_the_shortest_limit_of_a_folder_holds(folder):

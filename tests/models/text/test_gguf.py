@@ -78,11 +78,13 @@ def write(path, tensors, bpe, *, quantization=None, leave_out=(), tensor=None, *
     vocabulary = sorted(bpe.get_vocab(), key=bpe.get_vocab().get)
     merges = [" ".join(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
-    writer.add_tokenizer_pre(changes.get("pre", "smollm"))
+    if "pre" not in leave_out:
+        writer.add_tokenizer_pre(changes.get("pre", "smollm"))
     writer.add_token_list(vocabulary)
     writer.add_token_types([3 if token == "<|end|>" else 1 for token in vocabulary])
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(0)
+    if "merges" not in leave_out:
+        writer.add_token_merges([*merges, *changes.get("merges", [])])
+    writer.add_bos_token_id(changes.get("bos_id", 0))
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(changes.get("bos", False))
     for name, value in tensors.items():
@@ -161,12 +163,23 @@ def test_a_beginning_of_text_token_is_added_where_the_file_says_so(tensors, bpe,
         ({"scaling": gguf.RopeScalingType.YARN}, r"rope\.scaling\.type is 'yarn'; supported: 'none'"),
         ({"tokenizer": "llama"}, r"tokenizer\.ggml\.model is 'llama'; supported: 'gpt2'"),
         ({"pre": "qwen2"}, r"tokenizer\.ggml\.pre is 'qwen2'; supported: 'gpt-2'"),
+        ({"pre": "default"}, r"tokenizer\.ggml\.pre is 'default'; supported: 'gpt-2'"),
+        ({"leave_out": ("pre",)}, r"tokenizer\.ggml\.pre is None; supported: 'gpt-2'"),
+        ({"leave_out": ("merges",)}, r"bad\.gguf: the key 'tokenizer\.ggml\.merges' is missing"),
+        ({"merges": ["unheard of"]}, r"bad\.gguf: tokenizer\.ggml\.merges does not fit tokenizer\.ggml\.tokens"),
+        ({"bos": True, "bos_id": 9999}, r"bos_token_id is 9999; it must be one of the \d+ tokens"),
         ({"tensor": "rope_freqs.weight"}, r"no place for the tensor 'rope_freqs\.weight'"),
     ],
 )
 def test_what_is_not_supported_is_said(options, message, tensors, bpe, tmp_path):
     with pytest.raises(ValueError, match=message):
         text.load(write(tmp_path / "bad.gguf", tensors, bpe, **options))
+
+
+def test_queries_of_another_shape_are_named(tensors, bpe, tmp_path):
+    name = "model.layers.1.self_attn.q_proj.weight"
+    with pytest.raises(ValueError, match=r"blk\.1\.attn_q\.weight has shape \(8, 16\); 4 heads of 6"):
+        text.load(write(tmp_path / "bad.gguf", tensors | {name: tensors[name][:8]}, bpe))
 
 
 def test_missing_tensor(tensors, bpe, tmp_path):

@@ -174,6 +174,12 @@ def test_what_cannot_be_is_said(small, models):
     ):
         with pytest.raises(ValueError, match=message):
             text.evaluate_text(model, ["toy"], objective)
+    for options, message in (
+        ({"batch_size": -1}, "batch_size is -1; it must be at least 1"),
+        ({"mask_share": float("nan")}, r"mask_share is nan; it must lie in \(0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            text.evaluate_text(small, ["toy"], "masked", **options)
     with pytest.raises(ValueError, match="None of the 2 texts has a token to tell"):
         text.evaluate_text(small, ["", ""], "masked")
     backend = type(small.tokenizer.backend)(small.tokenizer.backend.model.__class__({"a": 0}, unk_token="a"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tokenizers
@@ -30,6 +32,12 @@ def test_truncation_keeps_the_special_tokens(tokenizer):
     assert short[0] == cls
     (empty,) = tokenizer([""])
     assert empty.tolist() == [cls, sep]
+
+
+def test_a_shorter_copy_leaves_the_first_as_it_is(tokenizer):
+    before = tokenizer(["toy " * 9])[0]
+    assert len(dataclasses.replace(tokenizer, max_length=4)(["toy " * 9])[0]) == 4
+    np.testing.assert_array_equal(tokenizer(["toy " * 9])[0], before)
 
 
 def test_a_length_without_room_for_a_word_is_refused(tokenizer):

@@ -66,6 +66,26 @@ def test_layers_above_kept_states_give_the_same_scores(models, texts, bare, name
     assert cached.states.shape == (*cached.tokens.shape, model.config.dim)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize(("kept", "computed"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_kept_states_may_have_another_dtype_than_the_network(models, texts, bare, name, kept, computed):
+    model = models[name]
+    vectors = []
+    for dtype, of_states in ((jnp.dtype(computed), jnp.dtype(kept)), (jnp.float32, jnp.float32)):
+        items = text.with_tokens(bare, model, texts, first=1, dtype=of_states)
+        tower = text.text_tower(model, first=1, dtype=dtype)()
+        params = {"params": {"language": text.slice_layers(model.params, 1, 3)["params"]}}
+        vectors.append(tower.apply(params, jnp.arange(N), items))
+    np.testing.assert_allclose(vectors[0].astype(jnp.float32), vectors[1], atol=0.05)
+
+
+def test_a_tower_computes_as_its_model_does(models):
+    model = models["bert"]
+    quick = dataclasses.replace(model, module=model.module.clone(dtype=jnp.bfloat16, remat=True))
+    assert (text.text_tower(quick)().dtype, text.text_tower(quick)().remat) == (jnp.bfloat16, True)
+    assert text.text_tower(quick, dtype=jnp.float32)().dtype == jnp.float32
+
+
 def test_max_tokens_cuts_texts_and_keeps_special_tokens(small, texts, bare):
     before = small.tokenizer([texts[-1] * 9])[0]
     items = text.with_tokens(bare, small, texts, max_tokens=5)

@@ -139,6 +139,7 @@ def test_low_rank_changes_of_smollm2_are_under_a_percent_of_it():
         ({"objective": "mlm"}, "objective is 'mlm'; choose one of masked, causal, simcse, pairs, answers"),
         ({"optimizer": "lion"}, "optimizer is 'lion'; choose one of adamw, adafactor"),
         ({"pooling": "max"}, "pooling is 'max'; choose one of mean, cls, last"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"mask_share": 0.0}, r"mask_share is 0.0; it must lie in \(0, 1\]"),
         ({"layer_decay": 1.5}, r"layer_decay is 1.5; it must lie in \(0, 1\]"),

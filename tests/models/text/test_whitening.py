@@ -37,6 +37,8 @@ def test_bad_input_is_named(vectors):
         text.fit_whitening(vectors, 7)
     with pytest.raises(ValueError, match="dim is 1; 4 vectors that differ in 0 directions"):
         text.fit_whitening(np.ones((4, 3)), 1)
+    with pytest.raises(ValueError, match="50 vectors that differ in 0 directions"):
+        text.fit_whitening(np.full((50, 3), 0.1, np.float32))
     vectors[5, 2] = np.nan
     with pytest.raises(ValueError, match="Vector 5 is not finite"):
         text.fit_whitening(vectors)
