@@ -91,7 +91,7 @@ def learn(
     """Trains on a log; ``training`` are other options than the study's, and ``name`` is that of checkpoints."""
     said = {
         "epochs": config.epochs, "batch_size": config.batch_size, "learning_rate": config.learning_rate,
-        "warmup_steps": config.warmup_steps,
+        "warmup_steps": config.warmup_steps, "lengths": 1 if config.smoke else 6,
     }  # fmt: skip
     given = SequenceConfig(
         history_length=config.history_length, windows="all", schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
