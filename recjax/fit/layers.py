@@ -31,10 +31,10 @@ def path_wise(optimizer: optax.GradientTransformation, rates: Rates) -> optax.Gr
       rates: ``path -> factor``. Variables of an adaptation count by the paths of the parameters that they change.
     """
 
-    def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
-        return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * rates(_names(path)), updates), state
+    def scaled(updates: PyTree, params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * rates(_names(path)), updates)
 
-    return optax.chain(optimizer, optax.GradientTransformation(lambda params: optax.EmptyState(), update))
+    return optax.chain(optimizer, optax.stateless(scaled))
 
 
 def layer_wise(

@@ -26,6 +26,10 @@ def replace_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, sh
     'a great movie'
     """
     _check_synonyms(synonyms)
+    return _with_synonyms(text, rng, synonyms, share)
+
+
+def _with_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, share: float) -> str:
     words = text.split()
     known = [index for index, word in enumerate(words) if _synonyms(word, synonyms)]
     if not known:
@@ -70,6 +74,10 @@ def insert_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, sha
     'a film movie'
     """
     _check_synonyms(synonyms)
+    return _with_further_synonyms(text, rng, synonyms, share)
+
+
+def _with_further_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, share: float) -> str:
     words = text.split()
     known = [word for word in words if _synonyms(word, synonyms)]
     if not known:
@@ -107,14 +115,14 @@ def easy_augment(
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; it must lie in [0, 1], e.g. 0.1.")
     known = synonyms or {}
-    _check_synonyms(known)
+    _check_synonyms(known)  # Once, as there may be many of them.
     ways: list[Callable[[str], str]] = [
         lambda text: delete_words(text, rng, share),
         lambda text: swap_words(text, rng, share),
     ]
     if known:
-        ways.append(lambda text: replace_synonyms(text, rng, known, share))
-        ways.append(lambda text: insert_synonyms(text, rng, known, share))
+        ways.append(lambda text: _with_synonyms(text, rng, known, share))
+        ways.append(lambda text: _with_further_synonyms(text, rng, known, share))
     return [ways[rng.integers(len(ways))](text) for text in texts]
 
 
