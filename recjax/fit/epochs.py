@@ -188,7 +188,7 @@ def fit_epochs(
     progress: Progress | None = None,
     name: str = "fit",
     checkpoints: Checkpoints | None = None,
-    recipe: str = "",
+    recipe: Any = None,
 ) -> Fitted:
     """Trains ``params`` by epochs.
 
@@ -222,7 +222,7 @@ def fit_epochs(
       checkpoints: where to save after each epoch. If it holds a checkpoint, training
         continues from there, to results that are bit-identical with those of training
         that was never cut short.
-      recipe: what else the training depends on; checkpoints of another recipe, key, batch size
+      recipe: the config, a dataclass with ``epochs``; checkpoints of another recipe, key, batch size
         or number of examples are refused. More epochs may be asked for than before.
 
     Returns:
@@ -246,7 +246,8 @@ def fit_epochs(
         best_params=None if early_stopping is None else jax.tree.map(jnp.copy, params),
     )
     history: list[dict[str, float]] = []
-    same = {"batch_size": batch_size, "num_examples": num_examples, "accumulate": accumulate, "recipe": recipe}
+    said = None if recipe is None else repr(dataclasses.replace(recipe, epochs=1))
+    same = {"batch_size": batch_size, "num_examples": num_examples, "accumulate": accumulate, "recipe": said}
     if checkpoints is not None and checkpoints.latest_step() is not None:
         state, metadata = checkpoints.restore(state)
         history = metadata["history"]

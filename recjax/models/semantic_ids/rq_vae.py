@@ -128,6 +128,7 @@ def fit_rq_vae(
         progress=progress,
         name="rq-vae",
         checkpoints=checkpoints,
+        recipe=config,
     )
     learned = fitted.params["autoencoder"]
     books = tuple(_codebooks(fitted.params["moving"]))

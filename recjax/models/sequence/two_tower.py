@@ -166,5 +166,5 @@ def fit_recommendation(
         progress=progress,
         name="two towers",
         checkpoints=checkpoints,
-        recipe=repr(dataclasses.replace(config, epochs=1)),
+        recipe=config,
     )

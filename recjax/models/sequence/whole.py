@@ -275,7 +275,7 @@ def fit_sequences(
         gather=gather,
         ranks=log.bucket,
         accumulate=math.gcd(config.accumulate, batch_size),
-        recipe=repr(dataclasses.replace(config, epochs=1)),
+        recipe=config,
         callback=None if callback is None else lambda epoch, trained: callback(epoch, expand(params, trained)),
         early_stopping=early_stopping,
         progress=progress,

@@ -236,7 +236,7 @@ def fit_text(
         progress=progress,
         name=config.objective,
         checkpoints=checkpoints,
-        recipe=repr(dataclasses.replace(config, epochs=1)),
+        recipe=config,
     )
     return FittedText(_learned(model, expand, fitted.params), fitted.params, fitted.history, fitted.best_epoch)
 
