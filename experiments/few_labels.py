@@ -164,7 +164,8 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
     log = data.sequences(of.train, of.dataset.num_users)
     if way == "after masked items":
         learned = fit(module(of, config, both_sides), log, objective="cloze", last_only_share=0.2)
-        fresh = network.init(jax.random.key(seed), jax.tree.map(lambda x: x[:1], of.parts[0].observation), items)
+        shown = jax.tree.map(lambda x: x[:1], of.parts[0].observation)
+        fresh = jax.jit(network.init)(jax.random.key(seed), shown, items)
         start = {"params": fresh["params"] | {"item": learned["params"]["item"]}}
         return ndcg(network, fit(network, log, start), 1)
     params = fit(network, log, **options)

@@ -70,7 +70,7 @@ class Config:
     """Validation examples, drawn at random."""
     language_model: str = "smollm2-135m"
     """A decoder in ``recjax.models.text.pretrained``, or a folder."""
-    epochs: int = 4
+    epochs: int = 3
     """Of the language model at most; one is of 128 prompts at least, so that of few shots each occurs several times."""
     batch_size: int = 16
     """Prompts of a step of the language model."""
@@ -188,8 +188,9 @@ def by_ids(of: Problem, shots: Examples, config: Config, encoder: str, seed: int
         return np.asarray(ask(params, observed(asked), jnp.asarray(asked.candidate)))
 
     known = (observed(shots), jnp.asarray(shots.candidate), jnp.asarray(shots.liked, jnp.float32))
+    params = jax.jit(network.init)(jax.random.key(seed), known[0], items)
     fitted = fit.fit_epochs(
-        loss_fn, fit.adamw(3e-3, weight_decay=0.01), network.init(jax.random.key(seed), known[0], items), known,
+        loss_fn, fit.adamw(3e-3, weight_decay=0.01), params, known,
         key=jax.random.key(seed), epochs=2 if config.smoke else 30, batch_size=min(32, len(shots)),
         callback=lambda epoch, params: {"auc": auc(of.validation.liked, score(params, of.validation))},
         early_stopping=fit.EarlyStopping("auc", 10),

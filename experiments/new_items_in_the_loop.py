@@ -213,7 +213,8 @@ def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> 
     learned = fit_sequences(module, sequences, items, training, key=jax.random.key(seed)).params
     env = world.environment(items, slice(known), config)
     q_network = nn.DotProductQ(**towers(known, config))
-    return nn.warm_start(q_network.init(jax.random.key(seed), env.spec.empty_observation((1,)), items), learned)
+    fresh = jax.jit(q_network.init)(jax.random.key(seed), env.spec.empty_observation((1,)), items)
+    return nn.warm_start(fresh, learned)
 
 
 def schedule(config: Config) -> loop.LoopConfig:

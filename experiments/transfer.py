@@ -232,7 +232,7 @@ def move_items(
     params = None if way in (SCRATCH, WITH_IDS) else learned(seed)
     if way == NEW_IDS:
         shown = jax.tree.map(lambda x: x[:1], target.parts[0].observation)
-        params = with_new_ids(params, module.init(jax.random.key(seed), shown, target.items))
+        params = with_new_ids(params, jax.jit(module.init)(jax.random.key(seed), shown, target.items))
     log = some_users(target.train, target.num_users, share, seed)
     params = train(module, target, log, seed, config, name, params=params, adaptation=PARTS.get(way))
     return ndcg(module, params, target, 1, config, None)

@@ -180,7 +180,7 @@ def dqn(
 
     def init(key: Array, spec: Spec, items: Items, hparams: DQNHyper | None = None, params: PyTree = None) -> DQNState:
         check_problem(spec, items, exclude_history, network)
-        own = network.init(key, spec.empty_observation((1,)), items)
+        own = jax.jit(network.init)(key, spec.empty_observation((1,)), items)
         if params is not None:
             own = owned(params if _alike(own, params) else warm_start(own, params))
         index = keep(network, own, items, index_every)

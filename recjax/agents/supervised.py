@@ -115,7 +115,7 @@ def supervised(
         key: Array, spec: Spec, items: Items, hparams: ExplorationHyper | None = None, params: PyTree = None
     ) -> SupervisedState:
         check_problem(spec, items, exclude_history, network)
-        params = network.init(key, spec.empty_observation((1,)), items) if params is None else owned(params)
+        params = jax.jit(network.init)(key, spec.empty_observation((1,)), items) if params is None else owned(params)
         return SupervisedState(
             params=params,
             opt_state=optimizer.init(params),

@@ -90,7 +90,7 @@ def case(request, kit):
     agent, items = MAKE[name](), kit.make_items(SPEC.num_items)
     params = None
     if name in NEEDS_PARAMS:
-        params = recommendation().init(jax.random.key(5), SPEC.empty_observation((1,)), items)
+        params = jax.jit(recommendation().init)(jax.random.key(5), SPEC.empty_observation((1,)), items)
     init = jax.jit(lambda key: agent.init(key, SPEC, items, agent.hparams, params))
     act = jax.jit(agent.act, static_argnames="explore")
     learn = jax.jit(agent.learn) if agent.learn else None

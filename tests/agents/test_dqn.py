@@ -171,7 +171,7 @@ def test_no_array_holds_every_item_of_every_user(kit):
 def test_warm_start_takes_towers_or_everything(items):
     network = nn.DotProductQ(num_items=SPEC.num_items, dim=4)
     source = nn.Recommendation(num_items=SPEC.num_items, dim=4)
-    trained = source.init(jax.random.key(7), SPEC.empty_observation((1,)), items)
+    trained = jax.jit(source.init)(jax.random.key(7), SPEC.empty_observation((1,)), items)
     agent = agents.dqn(network, optax.adam(1e-3))
     own = agent.init(jax.random.key(0), SPEC, items).params
     state = agent.init(jax.random.key(0), SPEC, items, params=trained)

@@ -21,7 +21,7 @@ def problem(kit):
     network = nn.Recommendation(num_items=SPEC.num_items, dim=6, temperature=0.5)
     history = jnp.array([[-1, -1], [-1, 3], [7, 8]], jnp.int32)
     observation = Observation(history=history, behaviour=jnp.where(history < 0, -1, 1))
-    params = network.init(jax.random.key(2), observation, items)
+    params = jax.jit(network.init)(jax.random.key(2), observation, items)
     return items, network, params, observation
 
 
@@ -71,7 +71,7 @@ def test_similarity_prior_refuses_what_it_cannot_do(problem):
     with pytest.raises(ValueError, match="prior is 'popular'"):
         agents.similarity_prior(network, params, prior="popular")
     mlp = nn.MLPQ(num_items=SPEC.num_items, dim=4)
-    agent = agents.similarity_prior(mlp, mlp.init(jax.random.key(0), observation, items))
+    agent = agents.similarity_prior(mlp, jax.jit(mlp.init)(jax.random.key(0), observation, items))
     with pytest.raises(ValueError, match="MLPQ has no item vectors"):
         slate_of(agent, items, observation)
 

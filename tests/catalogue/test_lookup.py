@@ -34,7 +34,7 @@ def names_tables(params, *names):
 @pytest.fixture
 def problem():
     module, ids, more = Reader(), jnp.array([[1, 3], [3, 6]]), jnp.array([3, 0, 3])
-    params = module.init(jax.random.key(0), ids, more)
+    params = jax.jit(module.init)(jax.random.key(0), ids, more)
     return (lambda params, ids, more: (module.apply(params, ids, more), {"sum": ids.sum()})), params, ids, more
 
 

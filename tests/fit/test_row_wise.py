@@ -42,7 +42,7 @@ def data():
 
 @pytest.fixture
 def params(data):
-    return MODEL.init(jax.random.key(1), data["pairs"])
+    return jax.jit(MODEL.init)(jax.random.key(1), data["pairs"])
 
 
 def train(optimizer, params, data, steps=4, **options):

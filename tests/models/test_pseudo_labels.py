@@ -31,7 +31,7 @@ def teacher(log):
     module = Recommendation(N, dim=4, temperature=0.5)
     history = jnp.zeros((1, 3), jnp.int32)
 
-    return module, module.init(jax.random.key(0), Observation(history, history), items), items
+    return module, jax.jit(module.init)(jax.random.key(0), Observation(history, history), items), items
 
 
 def expected(log, teacher, per_user, min_probability):

@@ -113,7 +113,7 @@ def test_parts_and_lengths_change_what_is_computed_and_not_the_result(log, items
 def test_the_loss_is_that_of_every_prefix_alone(log, items):
     """Oracle: what follows each prefix of each window, one prefix at a time. The GRU knows no padding."""
     network = module(GRUEncoder)
-    params = network.init(jax.random.key(3), _observation(jnp.array([[0]])), items)
+    params = jax.jit(network.init)(jax.random.key(3), _observation(jnp.array([[0]])), items)
     fitted = fit_sequences(
         network, log, items, config(batch_size=60, epochs=1), key=jax.random.key(0), params=params
     )  # the loss is that before the only update
@@ -296,7 +296,7 @@ def test_only_events_of_the_wanted_behaviours_are_targets(objective, items):
 def test_behaviours_can_be_left_out(items):
     network = module("gru", use_behaviour=False)
     viewed, bought = (Observation(jnp.array([[1, 2]]), jnp.full((1, 2), b)) for b in (0, 3))
-    params = network.init(jax.random.key(0), viewed, items)
+    params = jax.jit(network.init)(jax.random.key(0), viewed, items)
     assert "behaviour" not in params["params"]["user"]
     np.testing.assert_array_equal(network.apply(params, viewed, items), network.apply(params, bought, items))
 
@@ -304,7 +304,7 @@ def test_behaviours_can_be_left_out(items):
 @pytest.mark.parametrize("adaptation", [fit.only(lambda path: "item" not in path), fit.lora(2)])
 def test_adaptations_train_their_part_and_learn(adaptation, log, items):
     network = module("gru")
-    start = network.init(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
+    start = jax.jit(network.init)(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
     fitted = fit_sequences(
         network, log, items, config(epochs=8), key=jax.random.key(0), params=start, adaptation=adaptation
     )
@@ -316,7 +316,7 @@ def test_adaptations_train_their_part_and_learn(adaptation, log, items):
 
 def test_rates_by_path(log, items):
     network = module("gru")
-    start = network.init(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
+    start = jax.jit(network.init)(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
     fitted = fit_sequences(
         network, log, items, config(epochs=2), key=jax.random.key(0), params=start,
         rates=lambda path: 0.0 if "item" in path else 1.0,

@@ -45,7 +45,7 @@ def test_adaptors_make_vectors_of_about_the_norm_that_is_asked_for(name, norm):
     x = jax.random.normal(jax.random.key(0), (64, 100))
     x /= jnp.linalg.norm(x, axis=1, keepdims=True)
     module = adaptors.make(name, dim=128, initial_norm=norm)
-    made = module.apply(module.init(jax.random.key(1), x), x)
+    made = module.apply(jax.jit(module.init)(jax.random.key(1), x), x)
     assert made.shape == (64, 128)
     assert np.linalg.norm(made, axis=1).mean() == pytest.approx(norm, rel=0.15)
 
@@ -53,7 +53,7 @@ def test_adaptors_make_vectors_of_about_the_norm_that_is_asked_for(name, norm):
 def test_the_mixture_of_experts_is_its_formula():
     x = np.random.default_rng(0).normal(size=(4, V))
     module = adaptors.make("moe", dim=DIM, experts=3)
-    params = moved(module.init(jax.random.key(0), jnp.asarray(x)))
+    params = moved(jax.jit(module.init)(jax.random.key(0), jnp.asarray(x)))
     w = wide(params)
     gates = softmax(x @ w["gate"]["kernel"], axis=1)
     experts = np.einsum("bkv,kvd->bkd", x[:, None] - w["shift"], w["kernel"])
@@ -63,7 +63,7 @@ def test_the_mixture_of_experts_is_its_formula():
 def test_the_weights_of_experts_are_noisy_in_training_alone():
     x = jnp.ones((2, V))
     module = adaptors.make("moe", dim=DIM, experts=3, dropout=0.0)
-    params = moved(module.init(jax.random.key(0), x))
+    params = moved(jax.jit(module.init)(jax.random.key(0), x))
     noisy = [module.apply(params, x, rngs={"dropout": jax.random.key(k)}) for k in (1, 1, 2)]
     np.testing.assert_array_equal(noisy[0], noisy[1])
     assert not np.allclose(noisy[0], noisy[2])
@@ -94,7 +94,7 @@ def test_id_and_description_are_joined_by_the_formula(described, fusion, use_id)
 def test_residual_ids_say_nothing_before_training(described):
     described_only = ItemRepresentation(N, DIM, use_id=False)
     residual = ItemRepresentation(N, DIM, fusion="residual")
-    params = residual.init(jax.random.key(0), IDS, described)
+    params = jax.jit(residual.init)(jax.random.key(0), IDS, described)
     without = {"params": {**params["params"], "embedding": params["params"]["embedding"][:1]}}
     np.testing.assert_array_equal(
         residual.apply(params, described, method="all"), described_only.apply(without, described, method="all")
@@ -103,7 +103,7 @@ def test_residual_ids_say_nothing_before_training(described):
 
 def test_dropout_of_ids_leaves_descriptions_alone(described):
     module = ItemRepresentation(N, DIM, id_dropout=0.5)
-    params = moved(module.init(jax.random.key(0), IDS, described))
+    params = moved(jax.jit(module.init)(jax.random.key(0), IDS, described))
     alone = {"params": {**params["params"], "embedding": jnp.zeros_like(params["params"]["embedding"])}}
     text = module.apply(alone, described, method="all")
     dropped = module.apply(params, described, method="all", rngs={"dropout": jax.random.key(3)})
@@ -158,7 +158,7 @@ def test_blocks_without_items_are_not_computed():
 def test_history_and_scored_items_are_encoded_together(described, observation):
     asked = []
     module = Recommendation(N, DIM, use_id=False, text_encoder=functools.partial(Counted, asked.append))
-    params = module.init(jax.random.key(0), observation, described)
+    params = jax.jit(module.init)(jax.random.key(0), observation, described)
     positives, negatives = jnp.array([[1], [2], [3], [4]]), jnp.array([5, 6, 5])
     asked.clear()
     own, shared = module.apply(params, observation, positives, negatives, described, method="against")
@@ -171,7 +171,7 @@ def test_history_and_scored_items_are_encoded_together(described, observation):
 
 def test_an_encoder_takes_the_place_of_vectors(described, observation):
     module = Recommendation(N, DIM, use_id=False, text_encoder=functools.partial(Counted, lambda rows: None))
-    params = module.init(jax.random.key(0), observation, described)
+    params = jax.jit(module.init)(jax.random.key(0), observation, described)
     kernel = params["params"]["item"]["encoder"]["kernel"]
     frozen = dataclasses.replace(described, vectors=jnp.tanh(described.vectors @ kernel))
     item = {name: value for name, value in params["params"]["item"].items() if name != "encoder"}
@@ -188,7 +188,7 @@ def test_new_items_are_their_descriptions_and_old_ones_stay(described, observati
     few = jax.tree.map(lambda leaf: leaf[:8], described)
     small = Recommendation(8, DIM, use_id=use_id, fusion="residual")
     known = dataclasses.replace(observation, history=jnp.minimum(observation.history, 7))
-    params = moved(small.init(jax.random.key(0), known, few))
+    params = moved(jax.jit(small.init)(jax.random.key(0), known, few))
     large, grown = Recommendation(N, DIM, use_id=use_id, fusion="residual"), with_new_items(params, N)
     scores = large.apply(grown, known, described)
     np.testing.assert_allclose(scores[:, :8], small.apply(params, known, few), atol=1e-5)

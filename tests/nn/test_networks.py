@@ -135,7 +135,7 @@ class Popularity(nn.Module):
 
 def test_own_modules_need_nothing_but_call(key, observation, items):
     items = items.replace(popularity=jnp.arange(N, dtype=jnp.float32))
-    params = Popularity().init(key, observation, items)
+    params = jax.jit(Popularity().init)(key, observation, items)
     queries, index = catalogue_scores(Popularity(), params, observation, items)
     assert catalogue.argmax(queries, index).tolist() == [N - 1, 0, 0, 0]
     assert catalogue.top_k(queries, index, 2, block_size=4)[1].tolist() == [[N - 1, N - 2], [0, 1], [0, 1], [0, 1]]

@@ -117,7 +117,7 @@ def test_user_vector_is_affine_in_the_encoded_history(key, observation):
 def test_without_a_projection_a_user_is_the_encoded_history(key, observation):
     module = UserRepresentation(DIM, use_behaviour=False, project=False)
     vectors = jax.random.normal(key, (*observation.history.shape, DIM))
-    params = module.init(key, observation, vectors)
+    params = jax.jit(module.init)(key, observation, vectors)
     assert set(params["params"]) <= {"cold_start", "context"}
     user = module.apply(params, dataclasses.replace(observation, context=None), vectors)
     encoded = MeanEncoder().apply({}, vectors, observation.history != PAD_ID)

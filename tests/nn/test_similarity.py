@@ -27,7 +27,7 @@ def test_similarity_module_divides_by_its_temperature(key):
     expected = sklearn_cosine(np.asarray(x, np.float64), np.asarray(y, np.float64)) / 0.25
     fixed, learned = Similarity(0.25), Similarity(0.25, learned=True)
     np.testing.assert_allclose(fixed.apply({}, x, y), expected, rtol=1e-5, atol=1e-6)
-    params = learned.init(key, x, y)
+    params = jax.jit(learned.init)(key, x, y)
     np.testing.assert_allclose(learned.apply(params, x, y), expected, rtol=1e-5, atol=1e-6)
     gradient = jax.grad(lambda params: learned.apply(params, x, y).sum())(params)
     np.testing.assert_allclose(gradient["params"]["log_scale"], expected.sum(), rtol=1e-4)

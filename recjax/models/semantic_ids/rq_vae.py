@@ -106,7 +106,7 @@ def fit_rq_vae(
     check_codebooks(batch_size, config.levels, config.codebook_size)
     autoencoder = Autoencoder(vectors.shape[1], config.latent, config.hidden)
     init_key, batch_key, start_key, fit_key = jax.random.split(key, 4)
-    variables = autoencoder.init(init_key, vectors[:1])
+    variables = jax.jit(autoencoder.init)(init_key, vectors[:1])
     first = vectors[jax.random.permutation(batch_key, len(vectors))[:batch_size]]
     latents = jnp.asarray(autoencoder.apply(variables, first, method="encode"))
     codebooks = jnp.stack(learn_codebooks(start_key, latents, config.levels, config.codebook_size))

@@ -154,7 +154,7 @@ def fit_recommendation(
     return fit_epochs(
         loss_fn,
         optimizer,
-        module.init(init_key, observation, items),
+        jax.jit(module.init)(init_key, observation, items),
         data,
         key=fit_key,
         epochs=config.epochs,

@@ -259,7 +259,7 @@ def fit_sequences(
     init_key, fit_key = jax.random.split(key)
     if params is None:
         window, *_ = gather(log, jnp.arange(1))
-        params = module.init(init_key, each_event(lambda events: events[:, 1:], window), items)
+        params = jax.jit(module.init)(init_key, each_event(lambda events: events[:, 1:], window), items)
     variables = params
     if adaptation is not None:
         log, variables = dataclasses.replace(log, base=params), adaptation.init(init_key, params)

@@ -94,7 +94,7 @@ def test_latents_decide_where_there_is_an_autoencoder():
 
     ids, _ = ids_of([10.0, 10.0])
     double = Autoencoder(dim=1, latent=1, hidden=())
-    params = double.init(jax.random.key(0), jnp.zeros((1, 1)))
+    params = jax.jit(double.init)(jax.random.key(0), jnp.zeros((1, 1)))
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, 2.0 if leaf.ndim == 2 else 0.0), params)
     ids = ids.replace(autoencoder=double, params=params)
     found = with_free_codes(ids, jnp.array([[5.0], [5.4]]))

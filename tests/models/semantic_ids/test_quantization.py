@@ -152,7 +152,7 @@ SMALL = RQVAEConfig(levels=2, codebook_size=4, latent=3, hidden=(8,), epochs=4, 
 def test_the_loss_by_hand():
     """The parts in NumPy; the gradient of what moves is the difference from the moving average."""
     autoencoder, data = Autoencoder(D, SMALL.latent, SMALL.hidden), vectors(n=40)
-    variables = autoencoder.init(jax.random.key(0), data)
+    variables = jax.jit(autoencoder.init)(jax.random.key(0), data)
     moving = {"total": 10.0 * vectors(5, 2 * 4, 3).reshape(2, 4, 3), "use": jnp.full((2, 4), 10.0)}
     params = {"autoencoder": variables, "moving": moving}
     loss_fn = rq_vae_loss(autoencoder, SMALL)

@@ -63,7 +63,7 @@ def trained(log, ring_ids):
 @pytest.fixture(scope="module")
 def untrained(ring_ids):
     """Sharper than at the start, so that items differ."""
-    params = network(ring_ids).init(jax.random.key(1), observe([0]), ring_ids)
+    params = jax.jit(network(ring_ids).init)(jax.random.key(1), observe([0]), ring_ids)
     return jax.tree.map(lambda leaf: 2 * leaf, params)
 
 
@@ -145,7 +145,7 @@ def test_equal_probabilities_give_the_lowest_item():
     codes = np.array([[2, 1], [0, 3], [0, 0], [2, 0], [1, 1], [0, 2]])
     ids = SemanticIds(jnp.asarray(codes, jnp.int32), (jnp.zeros((3, 1)), jnp.zeros((4, 1))))
     retriever = network(ids)
-    zeros = jax.tree.map(jnp.zeros_like, retriever.init(jax.random.key(0), observe([0]), ids))
+    zeros = jax.tree.map(jnp.zeros_like, jax.jit(retriever.init)(jax.random.key(0), observe([0]), ids))
     scores, items = beam_search(retriever, zeros, observe([0], []), ids, prefix_tree(ids), 4, beam=3)
     assert items.tolist() == [[0, 1, 2, 3]] * 2
     np.testing.assert_allclose(scores, -np.log(12), rtol=1e-6)
@@ -231,7 +231,7 @@ def test_the_loss_is_the_mean_over_targets_that_are_items(untrained, ring_ids):
 
 def test_an_encoder_that_is_asked_at_a_gap(ring_ids):
     retriever = GenerativeRetriever(ring_ids.level_sizes, dim=8, encoder="bidirectional")
-    params = retriever.init(jax.random.key(0), HISTORIES, ring_ids)
+    params = jax.jit(retriever.init)(jax.random.key(0), HISTORIES, ring_ids)
     users = retriever.apply(params, HISTORIES, ring_ids, method="represent")
     assert users.shape == (USERS, 8)
     assert float(jnp.abs(users[0] - users[1]).max()) > 1e-3

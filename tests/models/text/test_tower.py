@@ -37,7 +37,7 @@ def network(model, first=0, **options):
 
 
 def with_weights(module, model, items, first=0):
-    return text.with_language(module.init(jax.random.key(1), OBSERVATION, items), model, first=first)
+    return text.with_language(jax.jit(module.init)(jax.random.key(1), OBSERVATION, items), model, first=first)
 
 
 @pytest.mark.parametrize(("name", "pooling"), [("bert", "mean"), ("gpt2", "last"), ("llama", "last")])
@@ -129,7 +129,7 @@ def test_bad_input_is_named(small, texts, bare):
     with pytest.raises(ValueError, match=r"TextTower reads items\.tokens, which is None; make it by text\.with_tokens"):
         module.init(jax.random.key(0), OBSERVATION, bare)
     items = text.with_tokens(bare, small, texts)
-    params = module.init(jax.random.key(0), OBSERVATION, items)
+    params = jax.jit(module.init)(jax.random.key(0), OBSERVATION, items)
     with pytest.raises(
         ValueError, match=r"other shapes than the model's layers from 1 on; .*text_tower\(model, first=1\)"
     ):
@@ -145,7 +145,7 @@ def test_bad_input_is_named(small, texts, bare):
 def test_td_errors_train_the_language_model(small, texts, bare):
     items = text.with_tokens(bare, small, texts, first=1)
     network = nn.DotProductQ(N, dim=6, use_id=False, text_encoder=text.text_tower(small, first=1))
-    params = text.with_language(network.init(jax.random.key(1), OBSERVATION, items), small, first=1)
+    params = text.with_language(jax.jit(network.init)(jax.random.key(1), OBSERVATION, items), small, first=1)
     agent = agents.dqn(network, optax.adam(1e-3), target_period=4, index_every=2, exclude_history=False)
     state = agent.init(jax.random.key(0), Spec(num_items=N, slate_size=2, history_length=4), items, params=params)
     slots, users = jnp.ones((2, 2)), jnp.zeros(2, bool)
