@@ -5,8 +5,9 @@
 
 A share of the items is cold: all their events are taken out of the training log. First a SASRec learns to recommend
 from the vectors that a language model makes of titles and genres, as they are. From there it goes on in three ways,
-by the same batches, loss, number of epochs and learning rate of the recommender: the language model stays frozen; its
-upper layers get low-rank changes; or they are trained whole. What the lower layers make of the texts is computed once.
+by the same batches, loss, number of epochs and learning rate of the recommender: the language model stays frozen, and
+so do its vectors; its upper layers get low-rank changes; or they are trained whole. What the lower layers make of the
+texts is computed once.
 Beside these stands the same in the same steps with random weights in the place of the pretrained ones. Nothing is
 chosen by the test items: the last event of each user, a cold one ranked among the cold items and a warm one among the
 others.
@@ -47,7 +48,7 @@ from _runs import mean_and_spread, paired_text, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit
+from recjax import data, fit, nn
 from recjax.data import Dataset
 from recjax.models import text
 from recjax.types import Items, PyTree
@@ -76,7 +77,7 @@ class Config(StudyConfig):
     """Between layers."""
     epochs: int = 40
     """Of the training before, from vectors that stay as they are."""
-    further: int = 8
+    further: int = 5
     """Epochs of each of the ways from there."""
     batch_size: int = 512
     """Windows of a batch; the more, the fewer times each item is encoded."""
@@ -96,15 +97,10 @@ def in_language(path: tuple[str, ...]) -> bool:
     return "language" in path
 
 
-def adaptation(way: str, config: Config) -> fit.Adaptation | None:
-    """What is trained: all but the language model, and of this what the way says."""
-    others = fit.only(lambda path: not in_language(path))
-    if way == "frozen":
-        return others
-    if way == "whole":
-        return None
+def low_rank(config: Config) -> fit.Adaptation:
+    """The recommender is trained, and of the language model low-rank changes of its matrices."""
     matrices = fit.lora(config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=text.in_layers)
-    return fit.chain(matrices, others)
+    return fit.chain(matrices, fit.only(lambda path: not in_language(path)))
 
 
 def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
@@ -132,7 +128,7 @@ def compared(
     trained_along = of_texts(of.num_warm, text_encoder=tower)
     shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
     shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
-    start = trained_along.init(jax.random.key(seed), shown, of.warm(items))
+    start = jax.jit(trained_along.init)(jax.random.key(seed), shown, of.warm(items))
     start = text.with_language(start, model, first=first)
 
     def measure(params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
@@ -140,26 +136,41 @@ def compared(
         return {part: named(rank(of, module, params, items, part)) for part in PARTS}
 
     as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
-    module = of_texts(of.num_warm)
-    learned = learn(module, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config).params
+    fixed = of_texts(of.num_warm)
+    learned = learn(fixed, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config).params
     rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
 
     def rates(path: tuple[str, ...]) -> float:
         return config.whole_rate if in_language(path) else 1.0
 
+    fixed_start = (fixed, as_they_are, learned)
+    along_start = (trained_along, items, start)
+    how: dict[str, tuple[tuple[nn.Recommendation, Items, PyTree], dict[str, Any]]] = {
+        "frozen": (fixed_start, {}),
+        "low rank": (along_start, {"adaptation": low_rank(config)}),
+        "whole": (along_start, {"rates": rates}),
+    }
+    # One part of a batch, or its items would be encoded for each of the parts.
+    further = {
+        "epochs": config.further, "loss": "sampled_softmax", "sampler": "in_batch", "lengths": 1, "accumulate": 1,
+    }  # fmt: skip
     for way in ways:
-        further = {"epochs": config.further, "loss": "sampled_softmax", "sampler": "in_batch", "lengths": 1}
+        (module, known, params), options = how[way]
         ends: list[float] = []
         fitted = learn(
-            trained_along, of.train, of.warm(items), start_name + way, seed, config, further, params=start,
-            adaptation=adaptation(way, config), rates=rates if way == "whole" else None,
-            callback=lambda epoch, params: ends.append(time.perf_counter()),  # noqa: B023
+            module, of.train, of.warm(known), start_name + way, seed, config, further, params=params,
+            callback=lambda epoch, params: ends.append(time.perf_counter()), **options,  # noqa: B023
         )  # fmt: skip
-        rows[way] = measure(fitted.params, items, text_encoder=tower)
+        rows[way] = measure(fitted.params, known, **({} if way == "frozen" else {"text_encoder": tower}))
         rows[way]["seconds_per_epoch"] = float(np.median(np.diff(ends))) if len(ends) > 1 else None
-        rows[way]["trained"] = num_trained(way, start, config) - num_trained("frozen", start, config)
+        trained = jax.eval_shape(low_rank(config).init, jax.random.key(0), start) if way == "low rank" else params
+        rows[way]["trained"] = num_numbers(trained) - num_numbers(learned)
     return rows
+
+
+def num_numbers(params: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def made_by(tower: text.TextTower, params: PyTree, items: Items) -> jax.Array:
@@ -174,12 +185,6 @@ def with_encoder(learned: PyTree, start: PyTree) -> PyTree:
     """What was learned of fixed vectors, with the language model in their place."""
     item = learned["params"]["item"] | {"encoder": start["params"]["item"]["encoder"]}
     return {"params": learned["params"] | {"item": item}}
-
-
-def num_trained(way: str, params: PyTree, config: Config) -> int:
-    adapted = adaptation(way, config)
-    trained = params if adapted is None else jax.eval_shape(adapted.init, jax.random.key(0), params)
-    return sum(leaf.size for leaf in jax.tree.leaves(trained))
 
 
 def show(results: list[dict[str, Any]]) -> None:

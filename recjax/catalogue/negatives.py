@@ -246,6 +246,36 @@ def mixed(key: Array, positives: Array, num_uniform: int, distribution: Populari
     return Negatives(ids, jnp.logaddexp(from_batch, math.log(num_uniform / num_items / len(ids))))
 
 
+def merged(drawn: Negatives, num_items: int) -> Negatives:
+    """Each drawn item once, as likely as all of its draws: the same estimate from fewer scores.
+
+    A sum ``Σⱼ f(idⱼ) / (M qⱼ)`` over draws stays what it is, so this is for losses that weigh scores so,
+    :func:`recjax.catalogue.losses.sampled_softmax`, and pays where there are more draws than items: every position of
+    many histories as negatives of one another.
+
+    >>> drawn = Negatives(jnp.array([2, 0, 2, 2]), jnp.log(jnp.array([0.75, 0.25, 0.75, 0.75])))
+    >>> once = merged(drawn, 2)
+    >>> once.ids.tolist(), (1 / (3 * jnp.exp(once.logq)))[:2].round(3).tolist()
+    ([0, 2, -1], [1.0, 1.0])
+
+    Args:
+      drawn: ``M`` of them, which a batch shares.
+      num_items: how many different ones there can be.
+
+    Returns:
+      ``M' = min(M, num_items + 1)`` of them, in the order of their ids, ``PAD_ID`` where there are fewer.
+
+    Raises:
+      ValueError: ``drawn`` are each example's own.
+    """
+    if drawn.ids.ndim != 1:
+        raise ValueError(f"drawn.ids must have shape [M], shared by a batch; got {drawn.ids.shape}.")
+    size = min(len(drawn.ids), num_items + 1)  # One more for the lack of an item.
+    ids, first, counts = jnp.unique(drawn.ids, size=size, fill_value=PAD_ID, return_index=True, return_counts=True)
+    draws = jnp.maximum(counts, 1).astype(jnp.float32)
+    return Negatives(ids, drawn.logq[first] - jnp.log(draws * (size / len(drawn.ids))))
+
+
 def _draws_of_batch(positives: Array, logq_of_items: Array) -> tuple[Array, Array, Array]:
     """Ids ``i32[B]``, their log-probabilities (0 for padding), and how many are other examples' than one's own."""
     if positives.ndim != 1 or len(positives) < 2 or not jnp.issubdtype(positives.dtype, jnp.integer):

@@ -13,7 +13,8 @@ import pytest
 from jax import lax
 from scipy import stats
 
-from recjax.catalogue import negatives
+from recjax.catalogue import accidental_hits, negatives
+from recjax.catalogue.losses import sampled_softmax
 from recjax.types import PAD_ID
 
 FULL = 2**32
@@ -191,6 +192,37 @@ SAMPLERS = {
     "in_batch": lambda key, distribution: negatives.in_batch(BATCH, distribution),
     "mixed": lambda key, distribution: negatives.mixed(key, BATCH, 3, distribution),
 }
+
+
+@pytest.mark.parametrize("num_items", [6, 40])
+def test_merged_draws_give_the_same_loss_and_gradient(key, num_items):
+    """In float64 NumPy, over every draw; where items are many there is nothing to spare, but nothing wrong either."""
+    positives = jnp.array([3, 0, 0, 5, PAD_ID, 3, 3, 1, 99])
+    drawn = negatives.in_batch(positives, negatives.popularity_distribution(np.arange(1.0, num_items + 1), smoothing=0))
+    once = negatives.merged(drawn, num_items)
+    assert len(once.ids) == min(len(positives), num_items + 1)
+    assert sorted(set(once.ids.tolist()) - {PAD_ID}) == [0, 1, 3, 5]
+    scores = jax.random.normal(key, (len(positives), num_items))
+
+    def losses(scores, drawn):
+        own = jnp.take_along_axis(scores, jnp.clip(positives, 0, num_items - 1)[:, None], axis=1)[:, 0]
+        hits = accidental_hits(positives, drawn.ids)
+        return sampled_softmax(own, scores[:, jnp.maximum(drawn.ids, 0)], logq=drawn.logq, hits=hits)
+
+    for user, positive in enumerate(np.asarray(positives)):
+        s = np.asarray(scores[user], np.float64)
+        ids = [i for i in np.asarray(drawn.ids) if i not in (PAD_ID, positive)]
+        q = dict(zip(np.asarray(drawn.ids).tolist(), np.exp(np.asarray(drawn.logq, np.float64)), strict=True))
+        own = s[np.clip(positive, 0, num_items - 1)]
+        wanted = np.log(1 + sum(np.exp(s[i] - own) / (len(positives) * q[i]) for i in ids))
+        np.testing.assert_allclose(losses(scores, once)[user], wanted, rtol=1e-5)
+    slopes = [jax.grad(lambda scores, drawn: losses(scores, drawn).sum())(scores, each) for each in (drawn, once)]
+    np.testing.assert_allclose(*slopes, atol=1e-6)
+
+
+def test_draws_of_each_example_are_not_merged(key):
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        negatives.merged(negatives.uniform(key, (2, 3), 9), 9)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

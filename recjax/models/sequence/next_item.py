@@ -81,6 +81,8 @@ def next_item_loss(
     def sampled(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
         observation, target, items = batch
         drawn = draw(key, target.reshape(-1))
+        if name == "sampled_softmax" and len(drawn.ids) > module.num_items:
+            drawn = negatives.merged(drawn, module.num_items)
         logits: Any = module.apply(
             params, observation, target[..., None], drawn.ids, items,
             method="against", rngs={"dropout": jax.random.fold_in(key, 0)}, **options,
