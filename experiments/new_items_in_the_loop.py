@@ -295,28 +295,30 @@ def result(
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    """One table a metric, policies by round; and what texts have over the controls at the start of rounds."""
-    moments = [(row["round"], row["when"]) for row in results[0]["rows"]["texts"]]
+    """One table a metric, policies by round; and what texts have over the controls."""
     known, block = results[0]["known"], results[0]["block"]
+    rounds = sorted({row["round"] for row in results[0]["rows"]["texts"]})
+    policies = tuple(results[0]["rows"])
     for metric, heading in METRICS.items():
         title = f"{results[0]['data']}, {known:,} items known, {block:,} released in a round: {heading}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("policy")
-        for number, when in moments:
-            table.add_column(f"{number} {when}", justify="right")
-        policies = tuple(results[0]["rows"])
-        for policy in policies:
-            if metric in results[0]["rows"][policy][0]:
-                table.add_row(policy, *(interval_text(each) for each in by_moment(results, policy, metric)))
-        for control in policies[2:]:
-            pairs = zip(by_moment(results, "texts", metric), by_moment(results, control, metric), strict=True)
-            table.add_row(f"texts less {control}", *(difference_text(own, other) for own, other in pairs))
-        Console(width=max(100, 22 + 16 * len(moments))).print(table)
+        table = Table("policy", "", title=title, title_justify="left")
+        for number in rounds:
+            table.add_column(f"round {number}", justify="right")
+        for when in ("start", "end"):
+            for policy in policies:
+                if metric in results[0]["rows"][policy][0]:
+                    table.add_row(policy, when, *map(interval_text, by_round(results, policy, metric, when)))
+            for control in policies[2:]:
+                own, other = (by_round(results, policy, metric, when) for policy in ("texts", control))
+                table.add_row(f"texts less {control}", when, *map(difference_text, own, other))
+            table.add_section()
+        Console(width=max(100, 40 + 17 * len(rounds))).print(table)
 
 
-def by_moment(results: list[dict[str, Any]], policy: str, metric: str) -> list[list[float]]:
-    """One number a seed, for each start and end of a round."""
-    return [list(column) for column in zip(*([row[metric] for row in r["rows"][policy]] for r in results), strict=True)]
+def by_round(results: list[dict[str, Any]], policy: str, metric: str, when: str) -> list[list[float]]:
+    """One number a seed, for each round."""
+    found = ([row[metric] for row in each["rows"][policy] if row["when"] == when] for each in results)
+    return [list(column) for column in zip(*found, strict=True)]
 
 
 def interval_text(values: list[float]) -> str:
