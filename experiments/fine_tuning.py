@@ -188,28 +188,27 @@ def with_encoder(learned: PyTree, start: PyTree) -> PyTree:
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    """One row a way, seeds together."""
+    """One row a way, seeds together; cold items first."""
     first = results[0]
     table = Table(title=f"{first['data']}: a language model of {first['language']:,} numbers", title_justify="left")
-    table.add_column("language model")
-    for heading in ("trained of it", "s an epoch", *(f"{part} {metric}" for part in PARTS for metric in METRICS)):
-        table.add_column(heading, justify="right")
+    table.add_column("items")
+    table.add_column("language model", no_wrap=True)
+    for heading in ("trained of it", "s an epoch", *METRICS, "NDCG@10 less whole"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for part in PARTS:
-        table.add_column(f"{part} NDCG@10 less whole", justify="right")
-    for name in first["rows"]:
-        found = [each["rows"][name] for each in results]
-        seconds = [row["seconds_per_epoch"] for row in found if row.get("seconds_per_epoch") is not None]
-        trained = found[0].get("trained", 0)
-        cells = [
-            f"{trained:,} ({trained / first['language']:.2%})" if trained else "–",
-            f"{np.median(seconds):.1f}" if seconds else "–",
-            *(mean_and_spread([row[part][metric] for row in found]) for part in PARTS for metric in METRICS),
-        ]
-        for part in PARTS:
+        for name in first["rows"]:
+            found = [each["rows"][name] for each in results]
+            seconds = [row["seconds_per_epoch"] for row in found if row.get("seconds_per_epoch") is not None]
+            trained = found[0].get("trained", 0)
             own, whole = ([each["rows"][way][part]["NDCG@10"] for each in results] for way in (name, WAYS[-1]))
-            cells.append("" if name == WAYS[-1] else paired_text(own, whole))
-        table.add_row(name, *cells)
-    Console(width=180).print(table)
+            table.add_row(
+                part, name, f"{trained:,} ({trained / first['language']:.2%})" if trained else "–",
+                f"{np.median(seconds):.1f}" if seconds else "–",
+                *(mean_and_spread([row[part][metric] for row in found]) for metric in METRICS),
+                "" if name == WAYS[-1] else paired_text(own, whole),
+            )  # fmt: skip
+        table.add_section()
+    Console(width=140).print(table)
 
 
 def main(config: Config) -> None:
