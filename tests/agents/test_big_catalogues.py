@@ -114,7 +114,8 @@ def test_the_policy_and_the_target_read_the_kept_vectors():
     silent = state.target_index.replace(vectors=jnp.zeros_like(index.vectors))
     silenced = dataclasses.replace(state, target_index=silent)
     sample = random_sample(0)
-    (_, before), (_, after) = (agent.learn(jax.random.key(0), s, sample) for s in (state, silenced))
+    step = jax.jit(agent.learn)
+    (_, before), (_, after) = (step(jax.random.key(0), s, sample) for s in (state, silenced))
     assert before["td_error"] != after["td_error"]
 
 
@@ -124,8 +125,8 @@ def test_sampled_loss_estimates_the_whole_softmax():
     whole = agents.supervised(network, optax.sgd(0.0))
     sampled = agents.supervised(network, optax.sgd(0.0), negatives=20_000)
     state = whole.init(jax.random.key(0), SPEC, items)
-    _, expected = whole.learn(jax.random.key(0), state, sample)
-    _, found = sampled.learn(jax.random.key(0), state, sample)
+    _, expected = jax.jit(whole.learn)(jax.random.key(0), state, sample)
+    _, found = jax.jit(sampled.learn)(jax.random.key(0), state, sample)
     assert expected["clicks"] > 2
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.02)
 
@@ -151,10 +152,11 @@ def test_seeds_keep_an_index_each():
     init = lambda key: agent.init(key, SPEC, make_items())  # noqa: E731
     axes = seed_axes(jax.eval_shape(init, jax.random.key(0)))
     keys = jax.random.split(jax.random.key(0), 2)
-    states = jax.vmap(init, out_axes=axes)(keys)
+    states = jax.jit(jax.vmap(init, out_axes=axes))(keys)
     sample = random_sample(0)
     learn = lambda state: agent.learn(jax.random.key(0), state, sample)[0]  # noqa: E731
-    found = jax.vmap(learn, in_axes=(axes,), out_axes=axes)(states)
+    found = jax.jit(jax.vmap(learn, in_axes=(axes,), out_axes=axes))(states)
+    init, learn = jax.jit(init), jax.jit(learn)
     for seed in range(2):
         expected = learn(init(keys[seed]))
         np.testing.assert_allclose(found.index.vectors[seed], expected.index.vectors, rtol=1e-3, atol=1e-5)

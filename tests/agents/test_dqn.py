@@ -231,8 +231,8 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
     alone = agents.dqn(network, optax.sgd(rate))
     joint = agents.dqn(network, optax.sgd(rate), supervised=model, supervised_weight=weight)
     start = alone.init(jax.random.key(0), SPEC, items)
-    by_td, _ = alone.learn(jax.random.key(1), start, sample)
-    by_both, metrics = joint.learn(jax.random.key(1), joint.init(jax.random.key(0), SPEC, items), sample)
+    by_td, _ = jax.jit(alone.learn)(jax.random.key(1), start, sample)
+    by_both, metrics = jax.jit(joint.learn)(jax.random.key(1), joint.init(jax.random.key(0), SPEC, items), sample)
 
     step = jax.tree.map(lambda x: x[:, 0], sample.steps)
     clicked = np.asarray(step.response.click) * np.asarray(sample.valid)[:, None]
@@ -242,7 +242,7 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
         return -(jnp.take_along_axis(log_probs, step.slate, axis=-1) * clicked).sum() / clicked.sum()
 
     towers = {name: start.params["params"][name] for name in ("user", "item")}
-    value, slope = jax.value_and_grad(cross_entropy)(towers)
+    value, slope = jax.jit(jax.value_and_grad(cross_entropy))(towers)
     assert float(metrics["supervised_loss"]) == pytest.approx(float(value), rel=1e-5)
     for name in towers:
         expected = jax.tree.map(lambda p, g: p - rate * weight * g, by_td.params["params"][name], slope[name])

@@ -60,7 +60,7 @@ def test_every_encoder_learns_the_ring(name, log, items):
         from recjax.types import Observation
 
         time = jnp.array([[0, 0, 0, 100, 200], [0, 0, 100, 200, 300]])
-        scores = network.apply(fitted.params, Observation(history, jnp.zeros_like(history), time=time), items)
+        scores = jax.jit(network.apply)(fitted.params, Observation(history, jnp.zeros_like(history), time=time), items)
     else:
         scores = TwoTower(fitted.params, items, network).scores(history)
     assert scores.argmax(-1).tolist() == [6, 1]
@@ -91,7 +91,9 @@ def test_all_windows_teach_what_the_newest_do_not_hold(items):
             network, log, items, config(epochs=30, windows=windows), key=jax.random.key(0), context=context
         )
         history = jnp.array([[2, 3, 4]])
-        scores = network.apply(fitted.params, Observation(history, jnp.zeros_like(history), jnp.ones((1, 1))), items)
+        scores = jax.jit(network.apply)(
+            fitted.params, Observation(history, jnp.zeros_like(history), jnp.ones((1, 1))), items
+        )
         assert (int(scores.argmax()) == 5) == learned
 
 
@@ -123,7 +125,7 @@ def test_the_loss_is_that_of_every_prefix_alone(log, items):
         first = 0 if len(window) <= L else 1  # a window that is full has no cold start
         for position in range(first, len(window)):
             prefix = jnp.array([[PAD_ID] * (L - position) + window[:position]])
-            logits = network.apply(params, _observation(prefix), items)
+            logits = jax.jit(network.apply)(params, _observation(prefix), items)
             losses.append(-jax.nn.log_softmax(logits)[0, window[position]])
     assert fitted.history[0]["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
@@ -285,7 +287,7 @@ def test_only_events_of_the_wanted_behaviours_are_targets(objective, items):
     options = config(epochs=15, objective=objective, target_behaviours=(Behaviour.PURCHASE,))
     fitted = fit_sequences(module(encoder), log, items, options, key=jax.random.key(0))
     history, behaviours = data.last_histories(log, L)
-    logits = module(encoder).apply(fitted.params, Observation(history, behaviours), items)
+    logits = jax.jit(module(encoder).apply)(fitted.params, Observation(history, behaviours), items)
     chance = jax.nn.softmax(logits)[:, N // 2 :].sum(-1)
     assert float(chance.mean()) > 0.9
     wanted = config(target_behaviours=(Behaviour.CART,))
@@ -298,7 +300,8 @@ def test_behaviours_can_be_left_out(items):
     viewed, bought = (Observation(jnp.array([[1, 2]]), jnp.full((1, 2), b)) for b in (0, 3))
     params = jax.jit(network.init)(jax.random.key(0), viewed, items)
     assert "behaviour" not in params["params"]["user"]
-    np.testing.assert_array_equal(network.apply(params, viewed, items), network.apply(params, bought, items))
+    scores = jax.jit(network.apply)
+    np.testing.assert_array_equal(scores(params, viewed, items), scores(params, bought, items))
 
 
 @pytest.mark.parametrize("adaptation", [fit.only(lambda path: "item" not in path), fit.lora(2)])
@@ -333,4 +336,4 @@ def test_context_of_users_is_read(items):
     context = jax.nn.one_hot(jnp.arange(40) % 2, 2)
     fitted = fit_sequences(module("gru"), log, items, config(epochs=30), key=jax.random.key(0), context=context)
     nobody = Observation(jnp.full((2, 3), PAD_ID), jnp.full((2, 3), PAD_ID), context=jnp.eye(2))
-    assert module("gru").apply(fitted.params, nobody, items).argmax(-1).tolist() == [0, 1]
+    assert jax.jit(module("gru").apply)(fitted.params, nobody, items).argmax(-1).tolist() == [0, 1]

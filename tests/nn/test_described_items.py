@@ -164,7 +164,7 @@ def test_history_and_scored_items_are_encoded_together(described, observation):
     own, shared = module.apply(params, observation, positives, negatives, described, method="against")
     jax.effects_barrier()
     assert len(asked) == 1
-    scores = module.apply(params, observation, described)
+    scores = jax.jit(module.apply)(params, observation, described)
     np.testing.assert_allclose(own, jnp.take_along_axis(scores, positives, 1), atol=1e-5)
     np.testing.assert_allclose(shared, scores[:, negatives], atol=1e-5)
 
@@ -177,8 +177,8 @@ def test_an_encoder_takes_the_place_of_vectors(described, observation):
     item = {name: value for name, value in params["params"]["item"].items() if name != "encoder"}
     plain = {"params": {**params["params"], "item": item}}
     np.testing.assert_allclose(
-        module.apply(params, observation, described),
-        Recommendation(N, DIM, use_id=False).apply(plain, observation, frozen),
+        jax.jit(module.apply)(params, observation, described),
+        jax.jit(Recommendation(N, DIM, use_id=False).apply)(plain, observation, frozen),
         atol=1e-5,
     )
 
@@ -190,8 +190,8 @@ def test_new_items_are_their_descriptions_and_old_ones_stay(described, observati
     known = dataclasses.replace(observation, history=jnp.minimum(observation.history, 7))
     params = moved(jax.jit(small.init)(jax.random.key(0), known, few))
     large, grown = Recommendation(N, DIM, use_id=use_id, fusion="residual"), with_new_items(params, N)
-    scores = large.apply(grown, known, described)
-    np.testing.assert_allclose(scores[:, :8], small.apply(params, known, few), atol=1e-5)
+    scores = jax.jit(large.apply)(grown, known, described)
+    np.testing.assert_allclose(scores[:, :8], jax.jit(small.apply)(params, known, few), atol=1e-5)
     described_only = params["params"]["item"]["adapt"]["Dense_0"]
     expected = described.vectors[8:] @ described_only["kernel"] + jnp.tile(described_only["bias"], (N - 8, 1))
     np.testing.assert_allclose(

@@ -75,7 +75,7 @@ def test_kept_states_may_have_another_dtype_than_the_network(models, texts, bare
         items = text.with_tokens(bare, model, texts, first=1, dtype=of_states)
         tower = text.text_tower(model, first=1, dtype=dtype)()
         params = {"params": {"language": text.slice_layers(model.params, 1, 3)["params"]}}
-        vectors.append(tower.apply(params, jnp.arange(N), items))
+        vectors.append(jax.jit(tower.apply)(params, jnp.arange(N), items))
     np.testing.assert_allclose(vectors[0].astype(jnp.float32), vectors[1], atol=0.05)
 
 
