@@ -4,12 +4,14 @@
     python experiments/new_users.py --smoke        # a generated log and a tiny random language model, seconds
 
 A share of the users is new: the model is trained without them. It knows items by what a pretrained language model
-makes of their titles and genres, so a sentence has a place among items: it is read like one, as the oldest event of a
+makes of their titles and genres, so a sentence has a place among items. It is read like one, as the oldest event of a
+history; or it stands for items, the most popular of those whose texts are nearest to it, which are read as the
 history. Of every new user the first events are known and the one after them is asked for, the whole catalogue ranked
 without the items of those. The sentence names the two most frequent genres of the known events, which stands for
 what people would say of themselves.
 
-Rows: popularity; nothing; the sentence; the newest few clicks; both; and, as a control, the sentence of another user.
+Rows: popularity; nothing; the sentence in both ways; the newest few clicks; both; and, as a control, the sentence of
+another user.
 Prints one table, mean and half the range over seeds. Every seed writes one JSON file below ``--out``, and its training
 its checkpoints below ``--work``; a study that was killed and is started again goes on from there.
 """
@@ -30,11 +32,14 @@ from _runs import mean_and_spread, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, nn
+from recjax import catalogue, data, nn
 from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
 from recjax.models import Popularity, popularity, text
 from recjax.types import PAD_ID, Behaviour, Items, Observation
+
+NEAREST = 50
+"""Items whose texts are nearest to a sentence, of which the most popular stand for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +96,15 @@ def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
     return Problem(log.take(~np.isin(log.user, drawn)), known.astype(np.int32), targets.astype(np.int32), sentences)
 
 
+def examples_of(sentences: np.ndarray, texts: np.ndarray, popularity: np.ndarray, length: int) -> np.ndarray:
+    """Items that stand for sentences, ``i32[U, length]``, the most popular last, the first place empty."""
+    cosines = catalogue.normalize(jnp.asarray(sentences)) @ catalogue.normalize(jnp.asarray(texts)).T
+    nearest = np.argsort(-np.asarray(cosines), axis=1, kind="stable")[:, :NEAREST]
+    order = np.argsort(popularity[nearest], axis=1, kind="stable")
+    chosen = np.take_along_axis(nearest, order, axis=1)[:, 1 - length :]
+    return np.pad(chosen.astype(np.int32), ((0, 0), (1, 0)), constant_values=PAD_ID)
+
+
 def histories(of: Problem, num_items: int, clicks: int, told: np.ndarray | None) -> np.ndarray:
     """What is shown of new users, ``i32[U, known + 1]``: item ``num_items + s`` is sentence ``s``."""
     users, known = of.known.shape
@@ -113,12 +127,13 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
     module = sasrec(num_items, config, **TEXTS_ALONE)
     params = learn(module, of.train, known_items, config.data, seed, config).params
 
+    said, counts = read(of.sentences), np.asarray(items.popularity)
     # Sentences stand behind the items, and no list contains them.
     users = len(of.targets)
     with_sentences = Items(
         popularity=jnp.concatenate([items.popularity, jnp.zeros(users)]),
         is_new=jnp.concatenate([items.is_new, jnp.zeros(users, bool)]),
-        vectors=jnp.concatenate([known_items.vectors, jnp.asarray(white(read(of.sentences)))]),
+        vectors=jnp.concatenate([known_items.vectors, jnp.asarray(white(said))]),
     )
     module = sasrec(num_items + users, config, **TEXTS_ALONE)
     index = jax.jit(functools.partial(module.apply, method="item_index"))(params, with_sentences)
@@ -131,7 +146,9 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
     )
 
     def measure(score: Any, clicks: int, told: np.ndarray | None) -> dict[str, float]:
-        shown = histories(of, num_items, clicks, told)
+        return measured(score, histories(of, num_items, clicks, told))
+
+    def measured(score: Any, shown: np.ndarray) -> dict[str, float]:
         behaviour = np.where(shown == PAD_ID, PAD_ID, int(Behaviour.CLICK)).astype(np.int32)
         observation = Observation(jnp.asarray(shown), jnp.asarray(behaviour))
         seen = jnp.asarray(of.known)
@@ -141,8 +158,9 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
     others = np.random.default_rng(seed).permutation(users)
     popular = jax.tree_util.Partial(by_popularity, popularity(of.train, num_items + users))
     rows = {"popularity": measure(popular, 0, None), "nothing": measure(score, 0, None)}
-    rows["a sentence"] = measure(score, 0, own)
-    rows["the sentence of another user"] = measure(score, 0, others)
+    for name, told in (("a sentence", own), ("the sentence of another user", others)):
+        rows[name] = measure(score, 0, told)
+        rows[f"{name}, as items near it"] = measured(score, examples_of(said[told], vectors, counts, config.known + 1))
     for clicks in config.clicks:
         name = f"{clicks} click{'s' if clicks > 1 else ''}"
         rows[name] = measure(score, clicks, None)
