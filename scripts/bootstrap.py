@@ -45,8 +45,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STAMP = "recjax-bootstrap.json"
 PROMPT = "recjax"
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
-# Tests and smoke runs are mostly compilation, and what they compile runs for seconds.
-QUICK_TO_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 EXTRAS = {"test": {"test"}, "pytest": {"test"}, "docs": {"docs"}}
 
 
@@ -257,7 +255,8 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "MPLBACKEND": "Agg",
-        "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE]).strip(),
+        # Tests and smoke runs are mostly compilation, and what they compile runs for seconds.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip(),
     }
     # Compilation keeps one core busy, so a complete run uses all of them; files of tests stay whole for their fixtures.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
