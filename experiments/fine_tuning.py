@@ -162,9 +162,10 @@ def compared(
             module, of.train, of.warm(known), start_name + way, seed, config, further, params=params,
             callback=lambda epoch, params: ends.append(time.perf_counter()), **options,  # noqa: B023
         )  # fmt: skip
-        rows[way] = measure(fitted.params, known, **({} if way == "frozen" else {"text_encoder": tower}))
+        rows[way] = measure(fitted.params, known, text_encoder=module.text_encoder)
         rows[way]["seconds_per_epoch"] = float(np.median(np.diff(ends))) if len(ends) > 1 else None
-        trained = jax.eval_shape(low_rank(config).init, jax.random.key(0), start) if way == "low rank" else params
+        adapted = options.get("adaptation")
+        trained = params if adapted is None else jax.eval_shape(adapted.init, jax.random.key(0), params)
         rows[way]["trained"] = num_numbers(trained) - num_numbers(learned)
     return rows
 

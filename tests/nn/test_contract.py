@@ -29,7 +29,7 @@ class Case:
         self.name = name
         self.network = NETWORKS[name](num_items=N, dim=DIM, encoder=encoder, text_vocabulary=VOCABULARY)
         self.init = jax.jit(self.network.init)
-        self.params = jax.jit(self.init)(jax.random.key(0), observation, items)
+        self.params = self.init(jax.random.key(0), observation, items)
         self.items, self.observation = items, observation
         self.outputs = jax.jit(self._outputs)
         self.result = self.outputs(self.params, observation, items)

@@ -81,6 +81,7 @@ def next_item_loss(
     def sampled(params: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
         observation, target, items = batch
         drawn = draw(key, target.reshape(-1))
+        # Its draws are weighed by logq; those of the other losses count one by one.
         if name == "sampled_softmax" and len(drawn.ids) > module.num_items:
             drawn = negatives.merged(drawn, module.num_items)
         logits: Any = module.apply(
