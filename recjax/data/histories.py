@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -59,8 +62,8 @@ def sequences(interactions: Interactions, num_users: int) -> Sequences:
     starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=num_users))])
     return Sequences(
         items=jnp.asarray(interactions.item[order]),
-        behaviours=jnp.asarray(interactions.behaviour[order], jnp.int32),
-        starts=jnp.asarray(starts, jnp.int32),
+        behaviours=jnp.asarray(interactions.behaviour[order].astype(np.int32)),
+        starts=jnp.asarray(starts.astype(np.int32)),
         times=_seconds(interactions, order),
     )
 
@@ -71,7 +74,7 @@ def _seconds(interactions: Interactions, order: np.ndarray) -> Array | None:
     seconds = interactions.time[order] - interactions.time.min()
     if seconds.max() > np.iinfo(np.int32).max:
         raise ValueError(f"The log spans {seconds.max()} seconds, over 68 years; check its times.")
-    return jnp.asarray(seconds, jnp.int32)
+    return jnp.asarray(seconds.astype(np.int32))
 
 
 def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array, Array]:
@@ -94,6 +97,7 @@ def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array,
     return _before(sequences, sequences.starts[user], positions, length)
 
 
+@partial(jax.jit, static_argnames="length")
 def last_histories(sequences: Sequences, length: int, users: Array | None = None) -> tuple[Array, Array]:
     """The newest ``length`` events of users.
 
@@ -113,6 +117,7 @@ def last_histories(sequences: Sequences, length: int, users: Array | None = None
     return _before(sequences, *_bounds(sequences, users), length)
 
 
+@partial(jax.jit, static_argnames="length")
 def last_times(sequences: Sequences, length: int, users: Array | None = None) -> Array:
     """When the events of :func:`last_histories` were: ``i32[U, L]``, 0 where there is none.
 

@@ -107,9 +107,14 @@ def evaluate(
     for start in range(0, num_users, size):
         # The last batch is filled up by repeating the last user, so that all have one shape.
         rows = np.minimum(np.arange(start, start + size), num_users - 1)
-        batch = jax.tree.map(lambda leaf: leaf[rows], (histories, held_out, seen))  # noqa: B023
+        batch = _rows((histories, held_out, seen), rows)
         ranks.append(np.asarray(rank(*batch, rows, candidates, popularity)))
     return _summarise(np.concatenate(ranks)[:num_users], protocol)
+
+
+@jax.jit
+def _rows(tree: PyTree, rows: Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None = None) -> str:

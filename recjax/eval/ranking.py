@@ -23,7 +23,9 @@ missing slots would have scored, 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 
 from recjax.types import Array
@@ -152,6 +154,11 @@ def ranking_metrics(ranks: Array, ks: Sequence[int]) -> dict[str, Array]:
       ``f32[...]`` for each of ``hit_rate@k``, ``recall@k``, ``precision@k``, ``ndcg@k``,
       ``map@k``, ``mrr@k``, and ``mrr`` without a cutoff.
     """
+    return _at_all(ranks, tuple(map(_checked, ks)))
+
+
+@partial(jax.jit, static_argnums=1)
+def _at_all(ranks: Array, ks: tuple[int, ...]) -> dict[str, Array]:
     at_k = {
         "hit_rate": hit_rate,
         "recall": recall,

@@ -239,11 +239,11 @@ def fit_epochs(
         num_examples = jax.tree.leaves(data)[0].shape[0]
     batches = shuffled(num_examples, batch_size) if ranks is None else shuffled_in_order(ranks, batch_size)
     run_epoch = make_epoch(loss_fn, optimizer, batches, gather=gather, accumulate=accumulate)
-    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
+    params = _copied(params)
     state = FitState(
         train=TrainState.create(params, optimizer),
         key=key,
-        best_params=None if early_stopping is None else jax.tree.map(jnp.copy, params),
+        best_params=None if early_stopping is None else _copied(params),
     )
     history: list[dict[str, float]] = []
     said = None if recipe is None else repr(dataclasses.replace(recipe, epochs=1))
@@ -265,7 +265,7 @@ def fit_epochs(
             row |= callback(len(history) + 1, train.params) or {}
         history.append({name: float(value) for name, value in row.items()})
         if early_stopping is not None and early_stopping.best_epoch(history) == len(history):
-            state = dataclasses.replace(state, best_params=jax.tree.map(jnp.copy, train.params))
+            state = dataclasses.replace(state, best_params=_copied(train.params))
         if checkpoints is not None:
             checkpoints.save(len(history), state, {"history": history, "training": same})
         task.update(num_examples, **history[-1])
@@ -273,6 +273,11 @@ def fit_epochs(
     if early_stopping is None:
         return Fitted(state.train.params, history, len(history))
     return Fitted(state.best_params, history, early_stopping.best_epoch(history))
+
+
+@jax.jit
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _bits(key: Array) -> list[int]:

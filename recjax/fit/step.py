@@ -35,7 +35,7 @@ class TrainState:
     @classmethod
     def create(cls, params: PyTree, optimizer: Optimizer) -> TrainState:
         """The state before the first update."""
-        return cls(params=params, opt_state=optimizer.init(params), step=jnp.zeros((), jnp.int32))
+        return cls(params=params, opt_state=jax.jit(optimizer.init)(params), step=jnp.zeros((), jnp.int32))
 
 
 Update = Callable[[TrainState, PyTree, Array], tuple[TrainState, dict[str, Array]]]

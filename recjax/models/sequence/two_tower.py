@@ -150,7 +150,7 @@ def fit_recommendation(
 
     init_key, fit_key = jax.random.split(key)
     data = jax.tree.map(jnp.asarray, (sequences, positions, items))
-    observation, _, items = gather(data, jnp.arange(1))
+    observation, _, items = jax.jit(gather)(data, jnp.arange(1))
     return fit_epochs(
         loss_fn,
         optimizer,

@@ -258,7 +258,7 @@ def fit_sequences(
 
     init_key, fit_key = jax.random.split(key)
     if params is None:
-        window, *_ = gather(log, jnp.arange(1))
+        window, *_ = jax.jit(gather)(log, jnp.arange(1))
         params = jax.jit(module.init)(init_key, each_event(lambda events: events[:, 1:], window), items)
     variables = params
     if adaptation is not None:
