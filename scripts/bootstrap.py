@@ -255,8 +255,7 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "MPLBACKEND": "Agg",
-        # Tests and smoke runs are mostly compilation, and what they compile runs for seconds.
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip(),
+        "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *quick_to_compile(environment)]).strip(),
     }
     # Compilation keeps one core busy, so a complete run uses all of them; files of tests stay whole for their fixtures.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -272,6 +271,14 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
     os.chdir(ROOT)
     workers = ["-n", "auto", "--dist", "loadfile"] if complete else []
     become([environment.program("python"), "-m", "pytest", *workers, *arguments], variables)
+
+
+def quick_to_compile(environment: Environment) -> list[str]:
+    """Options of XLA for tests and smoke runs, which are mostly compilation, and run for seconds what they compile."""
+    # Worth a quarter of the time. JAX 0.12, which needs Python 3.12, crashes without these emitters.
+    has_old_jax = python_version(environment.interpreter).startswith("3.11.")
+    without_emitters = ["--xla_cpu_use_fusion_emitters=false"] if has_old_jax else []
+    return ["--xla_backend_optimization_level=0", *without_emitters]
 
 
 def run_step(name: str, command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
