@@ -46,6 +46,8 @@ class Config:
     rank: int = 8
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the arithmetic; parameters are float32."""
+    remat: bool = False
+    """Compute layers again in the backward pass, for less memory; the arithmetic of that is not counted."""
     seconds: float = 10.0
     """For each measurement."""
     peer_python: str | None = None
@@ -54,7 +56,7 @@ class Config:
 
 def read(name: str, config: Config) -> text.LanguageModel:
     if not config.smoke:
-        return text.load(name, dtype=DTYPES[config.dtype])
+        return text.load(name, dtype=DTYPES[config.dtype], remat=config.remat)
     tokenizer = text.train_wordpiece(["the toy story", "the third man"], vocab_size=40, max_length=config.tokens)
     shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16, "max_length": config.tokens}
     family = "bert" if name == "minilm" else "llama"

@@ -2,7 +2,8 @@
 
     python experiments/semantic_ids.py --data ml-100k                            # ALS vectors, 3 seeds
     python experiments/semantic_ids.py --data amazon-beauty --vectors sasrec     # those of the SASRec beside it
-    python experiments/semantic_ids.py --data ml-100k --vectors titles.npy       # your own, one row an item
+    python experiments/semantic_ids.py --data ml-100k --vectors texts            # of titles and genres by MiniLM
+    python experiments/semantic_ids.py --data ml-100k --vectors mine.npy         # your own, one row an item
     python experiments/semantic_ids.py --smoke                                   # a generated log, seconds
 
 Item vectors become ids by residual k-means and by an RQ-VAE; items of the same codes are told apart by one
@@ -38,6 +39,7 @@ from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Sequences
 from recjax.eval import Protocol, evaluate, positions, ranking_metrics
 from recjax.fit import Checkpoints, EarlyStopping, Progress
+from recjax.models import text
 from recjax.models.collaborative import als
 from recjax.models.semantic_ids import (
     GenerativeRetriever,
@@ -63,7 +65,7 @@ class Config:
     data: str = "ml-100k"
     """Named data set."""
     vectors: str = "als"
-    """What ids are made of: "als" factors, "sasrec" vectors, "features" (multi-hot), or a .npy file f32[N, D]."""
+    """What ids are made of: "als" factors, "sasrec" vectors, "texts" (MiniLM), "features" (genres) or a .npy file."""
     models: tuple[str, ...] = MODELS
     """What to train."""
     levels: int = 3
@@ -162,9 +164,12 @@ def item_vectors(of: Problem, seed: int, config: Config) -> np.ndarray:
         module = sasrec(of, config)
         params, _ = train(of, module, of.items, sasrec_rank(of, module), "sasrec", seed, config)
         return np.asarray(module.apply(params, of.items, method="item_index").vectors)
+    if config.vectors == "texts":
+        texts = data.item_texts(of.dataset)
+        return text.encode(text.load("minilm"), texts, pooling="mean", cache=config.work / "vectors")
     if config.vectors == "features":
         if of.dataset.multi_hot is None:
-            raise SystemExit(f"{of.dataset.name} has no features; use --vectors als, sasrec or a .npy file.")
+            raise SystemExit(f"{of.dataset.name} has no features; use --vectors als, sasrec, texts or a .npy file.")
         return np.asarray(of.dataset.multi_hot, np.float32)
     found = np.load(config.vectors)
     if len(found) != of.dataset.num_items:
@@ -291,19 +296,19 @@ def show(results: list[dict[str, Any]]) -> None:
     title = f"{results[0]['data']}, ids of {vectors} vectors, test items"
     table = Table(title=title, caption=results[0]["protocol"], title_justify="left", caption_justify="left")
     table.add_column("model")
-    for heading in ("codes used", "perplexity", "colliding", "after", *METRICS, "epochs"):
+    for heading in ("codes used, %", "perplexity", "colliding", "after", *METRICS, "epochs"):
         table.add_column(heading, justify="right")
     for model in dict.fromkeys(result["model"] for result in results):
         found = [result for result in results if result["model"] == model]
         use = ["–"] * 4
         if found[0]["codes"]:
             before = [result["codes"]["before"] for result in found]
-            use = [" / ".join(f"{x:.2f}" for x in np.mean([each["used"] for each in before], axis=0))]
+            use = [" / ".join(f"{100 * x:.0f}" for x in np.mean([each["used"] for each in before], axis=0))]
             use += [" / ".join(f"{x:.0f}" for x in np.mean([each["perplexity"] for each in before], axis=0))]
             use += [f"{np.mean([each['colliding'] for each in before]):.3f}"]
             use += [f"{np.mean([result['codes']['after']['colliding'] for result in found]):.3f}"]
         cells = [mean_and_spread([result["test"][metric] for result in found]) for metric in METRICS]
-        table.add_row(model, *use, *cells, ", ".join(str(result["epochs"]) for result in found))
+        table.add_row(model, *use, *cells, f"{np.mean([result['epochs'] for result in found]):.0f}")
     Console(width=160).print(table)
 
 
