@@ -152,7 +152,8 @@ def show(results: list[dict[str, Any]]) -> None:
     for name in first["rows"]:
         found = [each["rows"][name] for each in results]
         cells = [mean_and_spread([row[part][metric] for row in found]) for part in PARTS for metric in METRICS]
-        table.add_row(name, *cells, difference([row["warm"]["NDCG@10 less first"] for row in found]))
+        less = "" if name == reference else difference([row["warm"]["NDCG@10 less first"] for row in found])
+        table.add_row(name, *cells, less)
     Console(width=160).print(table)
 
 
