@@ -103,12 +103,12 @@ def evaluate(
     # A function that is no pytree may close over arrays that change, so its trace is not kept.
     own_trace = jax.tree.leaves(score_fn) == [score_fn]
     rank = jax.jit(partial(_rank_batch, score_fn, protocol)) if own_trace else partial(_rank_jitted, score_fn, protocol)
+    everyone = jax.tree.map(jnp.asarray, (histories, held_out, seen))
     ranks = []
     for start in range(0, num_users, size):
         # The last batch is filled up by repeating the last user, so that all have one shape.
         rows = np.minimum(np.arange(start, start + size), num_users - 1)
-        batch = _rows((histories, held_out, seen), rows)
-        ranks.append(np.asarray(rank(*batch, rows, candidates, popularity)))
+        ranks.append(np.asarray(rank(*_rows(everyone, rows), rows, candidates, popularity)))
     return _summarise(np.concatenate(ranks)[:num_users], protocol)
 
 

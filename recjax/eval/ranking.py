@@ -154,7 +154,7 @@ def ranking_metrics(ranks: Array, ks: Sequence[int]) -> dict[str, Array]:
       ``f32[...]`` for each of ``hit_rate@k``, ``recall@k``, ``precision@k``, ``ndcg@k``,
       ``map@k``, ``mrr@k``, and ``mrr`` without a cutoff.
     """
-    return _at_all(ranks, tuple(map(_checked, ks)))
+    return _at_all(ranks, tuple(ks))
 
 
 @partial(jax.jit, static_argnums=1)
