@@ -98,8 +98,8 @@ def problem(dataset: Dataset, seed: int, config: Config) -> Problem:
 
 def examples_of(sentences: np.ndarray, texts: np.ndarray, popularity: np.ndarray, length: int) -> np.ndarray:
     """Items that stand for sentences, ``i32[U, length]``, the most popular last, the first place empty."""
-    cosines = catalogue.normalize(jnp.asarray(sentences)) @ catalogue.normalize(jnp.asarray(texts)).T
-    nearest = np.argsort(-np.asarray(cosines), axis=1, kind="stable")[:, :NEAREST]
+    index = catalogue.ItemIndex.cosine(jnp.asarray(texts))
+    nearest = np.asarray(catalogue.top_k(jnp.asarray(sentences), index, min(NEAREST, len(texts)))[1])
     order = np.argsort(popularity[nearest], axis=1, kind="stable")
     chosen = np.take_along_axis(nearest, order, axis=1)[:, 1 - length :]
     return np.pad(chosen.astype(np.int32), ((0, 0), (1, 0)), constant_values=PAD_ID)
