@@ -25,8 +25,7 @@ import numpy as np
 import tyro
 from _measure import show
 
-from recjax import data
-from recjax.models import text
+from recjax import data, language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +46,12 @@ def sentences(config: Config) -> list[str]:
     return data.item_texts(data.load("ml-1m"))[: config.texts]
 
 
-def tiny(texts: list[str]) -> text.LanguageModel:
-    tokenizer = text.train_wordpiece(texts, vocab_size=100, max_length=32)
+def tiny(texts: list[str]) -> language.LanguageModel:
+    tokenizer = language.train_wordpiece(texts, vocab_size=100, max_length=32)
     shape = {"dim": 8, "num_layers": 1, "num_heads": 2, "feed_forward": 8}
-    return text.initialize(text.LanguageConfig("bert", 100, max_length=32, **shape), jax.random.key(0), tokenizer)
+    return language.initialize(
+        language.LanguageConfig("bert", 100, max_length=32, **shape), jax.random.key(0), tokenizer
+    )
 
 
 @contextlib.contextmanager
@@ -86,8 +87,8 @@ def main(config: Config) -> None:
         if config.smoke:
             model = tiny(texts)
         else:
-            path = stack.enter_context(text.pretrained.make("minilm"))
-            model = text.load(path)
+            path = stack.enter_context(language.pretrained.make("minilm"))
+            model = language.load(path)
         contenders: dict[str, Callable[[], float]] = {
             "recjax, lengths sorted into few shapes": lambda: _seconds(model, texts, config.batch),
         }
@@ -118,9 +119,9 @@ def main(config: Config) -> None:
     )
 
 
-def _seconds(model: text.LanguageModel, texts: list[str], batch: int) -> float:
+def _seconds(model: language.LanguageModel, texts: list[str], batch: int) -> float:
     start = time.perf_counter()
-    text.encode(model, texts, batch_size=batch)
+    language.encode(model, texts, batch_size=batch)
     return time.perf_counter() - start
 
 

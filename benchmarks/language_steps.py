@@ -26,8 +26,7 @@ import jax.numpy as jnp
 import tyro
 from _measure import clock, measure, milliseconds, show, temporary_megabytes
 
-from recjax import fit
-from recjax.models import text
+from recjax import fit, language
 
 WORK = ("encode", "low rank", "whole")
 PASSES = {"encode": 1, "low rank": 2, "whole": 3}
@@ -40,7 +39,7 @@ class Config:
     smoke: bool = False
     """Tiny random models, to see that it works."""
     models: tuple[str, ...] = ("minilm", "smollm2-135m")
-    """Names in ``recjax.models.text.pretrained``."""
+    """Names in ``recjax.language.pretrained``."""
     texts: int = 32
     tokens: int = 32
     rank: int = 8
@@ -54,13 +53,13 @@ class Config:
     """Interpreter of an environment with PyTorch, transformers and peft; without it the peer is left out."""
 
 
-def read(name: str, config: Config) -> text.LanguageModel:
+def read(name: str, config: Config) -> language.LanguageModel:
     if not config.smoke:
-        return text.load(name, dtype=DTYPES[config.dtype], remat=config.remat)
-    tokenizer = text.train_wordpiece(["the toy story", "the third man"], vocab_size=40, max_length=config.tokens)
+        return language.load(name, dtype=DTYPES[config.dtype], remat=config.remat)
+    tokenizer = language.train_wordpiece(["the toy story", "the third man"], vocab_size=40, max_length=config.tokens)
     shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16, "max_length": config.tokens}
     family = "bert" if name == "minilm" else "llama"
-    return text.initialize(text.LanguageConfig(family, vocab_size=40, **shape), jax.random.key(0), tokenizer)
+    return language.initialize(language.LanguageConfig(family, vocab_size=40, **shape), jax.random.key(0), tokenizer)
 
 
 def matrix_product(size: int, dtype: str) -> tuple[Callable[[], Any], float | None]:
@@ -70,7 +69,7 @@ def matrix_product(size: int, dtype: str) -> tuple[Callable[[], Any], float | No
     return lambda: product(one, one).block_until_ready(), None
 
 
-def gigaflop(model: text.LanguageModel, config: Config) -> float:
+def gigaflop(model: language.LanguageModel, config: Config) -> float:
     """Of a forward pass: matrices of layers, attention, and the head of next tokens, which "encode" is without."""
     shape = model.config
     matrices = sum(leaf.size for leaf in jax.tree.leaves(model.params["params"]["layers"]) if leaf.ndim > 2)
@@ -78,7 +77,7 @@ def gigaflop(model: text.LanguageModel, config: Config) -> float:
     return 2 * config.texts * config.tokens * (matrices + attention) / 1e9
 
 
-def head_gigaflop(model: text.LanguageModel, config: Config) -> float:
+def head_gigaflop(model: language.LanguageModel, config: Config) -> float:
     return 2 * config.texts * (config.tokens - 1) * model.config.dim * model.config.vocab_size / 1e9
 
 
@@ -88,15 +87,15 @@ def ours(name: str, work: str, config: Config) -> tuple[Callable[[], Any], float
     ids = jax.random.randint(jax.random.key(0), (config.texts, config.tokens), 5, model.config.vocab_size)
     there = jnp.ones_like(ids, bool)
     if work == "encode":
-        encode = jax.jit(lambda params: text.pooled(model.module, params, ids, there, "mean"))
+        encode = jax.jit(lambda params: language.pooled(model.module, params, ids, there, "mean"))
         compiled = encode.lower(model.params).compile()
         return lambda: compiled(model.params).block_until_ready(), temporary_megabytes(compiled)
 
     causal = model.config.traits.causal
-    training = text.TextConfig("causal" if causal else "pairs")
+    training = language.TextConfig("causal" if causal else "pairs")
     fields = ids[None] if causal else ids.reshape(2, config.texts // 2, config.tokens)
     adaptation = adapted(work, config)
-    loss, optimizer = text.text_loss(model, training), fit.adamw(5e-5)
+    loss, optimizer = language.text_loss(model, training), fit.adamw(5e-5)
 
     def loss_fn(variables: Any, base: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         params = variables if adaptation is None else adaptation.expand(base, variables)
@@ -121,24 +120,24 @@ def adapted(work: str, config: Config) -> fit.Adaptation | None:
     if work == "whole":
         return None
     return fit.lora(
-        config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel", stacked=text.in_layers
+        config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel", stacked=language.in_layers
     )
 
 
-def num_trained(model: text.LanguageModel, work: str, config: Config) -> int:
+def num_trained(model: language.LanguageModel, work: str, config: Config) -> int:
     adaptation = adapted(work, config)
     if adaptation is None:
         return model.num_params
     return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(adaptation.init, jax.random.key(0), model.params)))
 
 
-def peer(model: text.LanguageModel, config: Config) -> dict[str, float]:
+def peer(model: language.LanguageModel, config: Config) -> dict[str, float]:
     """Seconds of PyTorch, by work."""
     if config.peer_python is None:
         return {}
     script = Path(__file__).with_name("_torch_language_steps.py")
     with tempfile.TemporaryDirectory() as folder:
-        text.save(model, Path(folder, "model"))
+        language.save(model, Path(folder, "model"))
         numbers = map(str, (config.texts, config.tokens, config.rank, config.seconds))
         command = [config.peer_python, str(script), str(Path(folder, "model")), config.dtype, *numbers]
         lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()

@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from recjax import data
+from recjax import data, language
 from recjax.data import Dataset, Interactions
 from recjax.eval import Interval
-from recjax.models import text
 
 HISTORY = 10
 """Rated items that are known of a user."""
@@ -74,7 +73,7 @@ class Problem:
 
     def prompts(self, of: Examples) -> list[str]:
         return [
-            text.preference_prompt(
+            language.preference_prompt(
                 [self.titles[item] for item in history[high]], [self.titles[item] for item in history[~high]],
                 self.titles[candidate],
             )

@@ -14,11 +14,10 @@ import numpy as np
 import polars as pl
 from _runs import kept, recipe_hash, stated
 
-from recjax import data, nn
+from recjax import data, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Evaluation, Protocol, evaluate
 from recjax.fit import Checkpoints, Fitted, Progress
-from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import PAD_ID, Items, PyTree
 
@@ -61,7 +60,7 @@ class StudyConfig:
     """A small generated log: checks that the script runs."""
 
 
-Language = Callable[[], text.LanguageModel]
+Language = Callable[[], language.LanguageModel]
 """Reads the language model of a study, once, and only where there is something to train."""
 
 
@@ -70,10 +69,12 @@ def each_seed(
 ) -> list[dict[str, Any]]:
     """What every seed of a study finds, kept below ``out``."""
     dataset = ring() if config.smoke else data.with_enough_events(data.load(config.data), per_item=5)
-    language = functools.cache(lambda: tiny(data.item_texts(dataset)) if config.smoke else text.load(config.language))
+    get_model = functools.cache(
+        lambda: tiny(data.item_texts(dataset)) if config.smoke else language.load(config.language)
+    )
     name = f"{config.data}-{recipe_hash(stated(config))}"
     return [
-        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, language, config))
+        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, get_model, config))
         for seed in range(config.seeds)
     ]
 
@@ -191,9 +192,9 @@ def ring() -> Dataset:
     )
 
 
-def tiny(texts: list[str]) -> text.LanguageModel:
+def tiny(texts: list[str]) -> language.LanguageModel:
     """A random language model with a tokenizer of its own."""
-    tokenizer = text.train_wordpiece(texts, vocab_size=80, max_length=16)
+    tokenizer = language.train_wordpiece(texts, vocab_size=80, max_length=16)
     shape = {"dim": 16, "num_layers": 3, "num_heads": 2, "feed_forward": 16}
-    config = text.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
-    return text.initialize(config, jax.random.key(0), tokenizer)
+    config = language.LanguageConfig("bert", vocab_size=80, max_length=16, **shape)
+    return language.initialize(config, jax.random.key(0), tokenizer)

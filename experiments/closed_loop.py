@@ -17,7 +17,7 @@ import optax
 import tyro
 from rich.console import Console
 
-from recjax import agents, data, envs, loop, nn, rewards
+from recjax import agents, data, envs, loop, nn, rewards, study
 from recjax.eval import paired_difference
 from recjax.fit import Progress
 from recjax.models import TwoTowerConfig, fit_recommendation
@@ -57,7 +57,7 @@ def logged_users(config: Config, key: jax.Array) -> tuple[envs.Environment, data
 def synthetic_users(config: Config, key: jax.Array) -> tuple[envs.Environment, data.Interactions]:
     """Random users over a random catalogue, and a log collected by showing random slates."""
     env = envs.synthetic(num_items=100, slate_size=config.slate_size, history_length=config.history_length, key=key)
-    return env, loop.collect_log(env, users=100, steps=20, key=key).interactions
+    return env, study.collect_log(env, users=100, steps=20, key=key).interactions
 
 
 def main(config: Config) -> dict[str, loop.Result]:

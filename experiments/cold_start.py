@@ -36,10 +36,9 @@ from _runs import mean_and_spread, paired_text, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, nn
+from recjax import data, language, nn
 from recjax.data import Dataset
 from recjax.eval import bootstrap_interval
-from recjax.models import text
 from recjax.types import Items
 
 
@@ -86,18 +85,18 @@ class Config(StudyConfig):
     """Where checkpoints and vectors of texts go."""
 
 
-def described(of: Problem, row: Row, seed: int, language: Language, config: Config) -> Items:
+def described(of: Problem, row: Row, seed: int, get_model: Language, config: Config) -> Items:
     """All items with what a row knows of them."""
     items = of.items
     if row.genres:
         items = dataclasses.replace(items, multi_hot=jnp.asarray(genres_and_years(of.dataset)))
     if not row.vectors:
         return items
-    vectors = text.encode(language(), data.item_texts(of.dataset), cache=config.work / "vectors")
+    vectors = language.encode(get_model(), data.item_texts(of.dataset), cache=config.work / "vectors")
     if row.vectors == "random":
         vectors = np.random.default_rng(seed).normal(size=vectors.shape).astype(np.float32)
     # The map is fitted to warm items: new ones come later.
-    white = text.fit_whitening(vectors[: of.num_warm], config.text_dim)
+    white = language.fit_whitening(vectors[: of.num_warm], config.text_dim)
     return dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
 
 
@@ -112,13 +111,13 @@ def genres_and_years(dataset: Dataset) -> np.ndarray:
     return np.concatenate([dataset.multi_hot, np.eye(span.max() + 1, dtype=np.float32)[span] * known[:, None]], axis=1)
 
 
-def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
     of = problem(dataset, seed, config.cold_share, config.history_length)
     rows: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     for name in config.rows:
-        items = described(of, ROWS[name], seed, language, config)
+        items = described(of, ROWS[name], seed, get_model, config)
         warm, module = (
             sasrec(count, config, adaptor=config.adaptor, **ROWS[name].options)
             for count in (of.num_warm, dataset.num_items)

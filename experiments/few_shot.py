@@ -39,8 +39,7 @@ from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from recjax import data, fit, nn
-from recjax.models import text
+from recjax import data, fit, language, nn
 from recjax.types import Array, Behaviour, Items, Observation, PyTree
 
 ANSWERS = (" Yes", " No")
@@ -69,7 +68,7 @@ class Config:
     validation: int = 100
     """Validation examples, drawn at random."""
     language_model: str = "smollm2-135m"
-    """A decoder in ``recjax.models.text.pretrained``, or a folder."""
+    """A decoder in ``recjax.language.pretrained``, or a folder."""
     epochs: int = 3
     """Of the language model at most; one is of 128 prompts at least, so that of few shots each occurs several times."""
     batch_size: int = 16
@@ -112,15 +111,15 @@ class Learned:
 
 
 @functools.cache
-def language_model(name: str, smoke: bool) -> text.LanguageModel:
+def language_model(name: str, smoke: bool) -> language.LanguageModel:
     if not smoke:
-        return text.load(name)
-    tokenizer = text.train_wordpiece(
-        [text.PREFERENCE, "Yes No film 0 1 2 3 4 5 6 7 8 9"], vocab_size=120, max_length=96
+        return language.load(name)
+    tokenizer = language.train_wordpiece(
+        [language.PREFERENCE, "Yes No film 0 1 2 3 4 5 6 7 8 9"], vocab_size=120, max_length=96
     )
     shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16, "vocab_size": 120, "max_length": 96}
     family = "bert" if name == "minilm" else "llama"
-    return text.initialize(text.LanguageConfig(family, **shape), jax.random.key(0), tokenizer)
+    return language.initialize(language.LanguageConfig(family, **shape), jax.random.key(0), tokenizer)
 
 
 def by_likes_of_the_user(of: Problem) -> Learned:
@@ -138,7 +137,7 @@ def by_likes_of_the_item(of: Problem, shots: Examples) -> Learned:
 
 def by_text(of: Problem, shots: Examples, config: Config) -> Learned:
     """Logistic regression on the sums of vectors of what was liked and what was not, the candidate's, and cosines."""
-    vectors = text.encode(language_model("minilm", config.smoke), of.titles, normalize=True)
+    vectors = language.encode(language_model("minilm", config.smoke), of.titles, normalize=True)
 
     def features(asked: Examples) -> np.ndarray:
         seen, candidate = vectors[asked.history], vectors[asked.candidate]
@@ -199,23 +198,24 @@ def by_ids(of: Problem, shots: Examples, config: Config, encoder: str, seed: int
     return Learned(functools.partial(score, fitted.params), trained, fitted.best_epoch)
 
 
-def answered(of: Problem, model: text.LanguageModel, asked: Examples) -> np.ndarray:
+def answered(of: Problem, model: language.LanguageModel, asked: Examples) -> np.ndarray:
     """``f32[n]``, the log-probability of the first answer among both."""
-    return text.score_answers(model, of.prompts(asked), ANSWERS, normalize=True, batch_size=16)[:, 0]
+    return language.score_answers(model, of.prompts(asked), ANSWERS, normalize=True, batch_size=16)[:, 0]
 
 
 def by_low_rank(of: Problem, shots: Examples, config: Config, seed: int, work: Path, progress: fit.Progress) -> Learned:
     """The language model with low-rank changes that make it answer the shots right."""
     pairs = list(zip(of.prompts(shots), np.where(shots.liked, *ANSWERS).tolist(), strict=True))
     rounds = max(1, 128 // len(shots))  # Few shots several times an epoch, as validation costs more than they do.
-    training = text.TextConfig(
+    training = language.TextConfig(
         "answers", epochs=config.epochs, batch_size=min(config.batch_size, len(pairs)),
         learning_rate=config.learning_rate, warmup_steps=4, weight_decay=0.0, lengths=1 if config.smoke else 3,
     )  # fmt: skip
-    fitted = text.fit_text(
+    fitted = language.fit_text(
         language_model(config.language_model, config.smoke), pairs * rounds, training, key=jax.random.key(seed),
         adaptation=fit.lora(
-            config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel", stacked=text.in_layers
+            config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel",
+            stacked=language.in_layers,
         ),
         callback=lambda epoch, now: {"auc": auc(of.validation.liked, answered(of, now, of.validation))},
         early_stopping=fit.EarlyStopping("auc", config.epochs), checkpoints=fit.Checkpoints(work, keep=1),
@@ -255,7 +255,12 @@ def main(config: Config) -> None:
 def run(of: Problem, way: str, shots: int, seed: int, config: Config, progress: fit.Progress) -> dict[str, Any]:
     """One training, or what was kept of it."""
     others = {"low-rank": (), "zero-shot": OF_LANGUAGE_MODELS[1:]}.get(way, OF_LANGUAGE_MODELS)
-    said = {"way": way, "shots": shots, "config": stated(config, "shots", "ways", *others), "prompt": text.PREFERENCE}
+    said = {
+        "way": way,
+        "shots": shots,
+        "config": stated(config, "shots", "ways", *others),
+        "prompt": language.PREFERENCE,
+    }
     name = f"{config.data}-{way.replace(' ', '_')}-{shots}-{recipe_hash(said)}-{seed}"
 
     def result() -> dict[str, Any]:

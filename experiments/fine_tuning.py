@@ -48,9 +48,8 @@ from _runs import mean_and_spread, paired_text, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit, nn
+from recjax import data, fit, language, nn
 from recjax.data import Dataset
-from recjax.models import text
 from recjax.types import Items, PyTree
 
 WAYS = ("frozen", "low rank", "whole")
@@ -99,17 +98,19 @@ def in_language(path: tuple[str, ...]) -> bool:
 
 def low_rank(config: Config) -> fit.Adaptation:
     """The recommender is trained, and of the language model low-rank changes of its matrices."""
-    matrices = fit.lora(config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=text.in_layers)
+    matrices = fit.lora(
+        config.rank, lambda path: in_language(path) and path[-1] == "kernel", stacked=language.in_layers
+    )
     return fit.chain(matrices, fit.only(lambda path: not in_language(path)))
 
 
-def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
-    of, model = problem(dataset, seed, config.cold_share, config.history_length), language()
+    of, model = problem(dataset, seed, config.cold_share, config.history_length), get_model()
     rows: dict[str, Any] = {}
     for start, ways in STARTS.items():
         if start == SCRATCH:
-            model = text.initialize(model.config, jax.random.key(seed), model.tokenizer)
+            model = language.initialize(model.config, jax.random.key(seed), model.tokenizer)
         found = compared(of, model, ways, start, seed, config)
         rows |= {start + way: row for way, row in found.items()}
     return {
@@ -118,18 +119,20 @@ def result(dataset: Dataset, seed: int, language: Language, config: Config) -> d
 
 
 def compared(
-    of: Problem, model: text.LanguageModel, ways: tuple[str, ...], start_name: str, seed: int, config: Config
+    of: Problem, model: language.LanguageModel, ways: tuple[str, ...], start_name: str, seed: int, config: Config
 ) -> dict[str, Any]:
     """A row before, and one for each way from there."""
     first = model.config.num_layers - config.layers
-    items = text.with_tokens(of.items, model, data.item_texts(of.dataset), first=first, max_tokens=config.max_tokens)
+    items = language.with_tokens(
+        of.items, model, data.item_texts(of.dataset), first=first, max_tokens=config.max_tokens
+    )
     of_texts = functools.partial(sasrec, config=config, **TEXTS_ALONE)
-    tower = text.text_tower(model, first=first)
+    tower = language.text_tower(model, first=first)
     trained_along = of_texts(of.num_warm, text_encoder=tower)
     shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
     shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
     start = jax.jit(trained_along.init)(jax.random.key(seed), shown, of.warm(items))
-    start = text.with_language(start, model, first=first)
+    start = language.with_language(start, model, first=first)
 
     def measure(params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
         module = of_texts(of.dataset.num_items, **options)
@@ -174,7 +177,7 @@ def num_numbers(params: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def made_by(tower: text.TextTower, params: PyTree, items: Items) -> jax.Array:
+def made_by(tower: language.TextTower, params: PyTree, items: Items) -> jax.Array:
     """What the tower makes of all items, ``[N, H]``, in blocks."""
     variables = {"params": params["params"]["item"]["encoder"]}
     return jax.lax.map(

@@ -31,7 +31,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from recjax.models import text
+from recjax import language
 
 ODD = [
     "", " ", "\n\t", "a", "I", ".", "?!", "2001", "3.14159", "naïve café Ångström", "七人の侍", "千と千尋の神隠し",
@@ -99,11 +99,11 @@ def furthest(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @functools.partial(jax.jit, static_argnames="module")
-def read(module: text.Transformer, params: Any, ids: Any) -> Any:
+def read(module: language.Transformer, params: Any, ids: Any) -> Any:
     return module.apply(params, module.apply(params, ids), method="logits")
 
 
-def logits(model: text.LanguageModel, ids: Sequence[int]) -> np.ndarray:
+def logits(model: language.LanguageModel, ids: Sequence[int]) -> np.ndarray:
     """``f32[T, V]`` of one text; a decoder does not see what fills it up to a length that others have too."""
     filled = np.zeros((1, -(-len(ids) // 16) * 16), np.int32)
     filled[0, : len(ids)] = ids
@@ -146,11 +146,11 @@ def named_lists(answers: dict[str, Any]) -> dict[str, Any]:
 
 def minilm(config: Config) -> Iterator[Check]:
     texts = [*descriptions(), *ODD]
-    with text.pretrained.make("minilm") as path:
-        model = text.load(path)
+    with language.pretrained.make("minilm") as path:
+        model = language.load(path)
         theirs = peer(config, "minilm", path=str(path), texts=texts)
     yield Check(f"MiniLM: texts of {len(texts)} with other tokens", unlike(model.tokenizer(texts), theirs["ids"]), 0)
-    vectors = text.encode(model, texts, normalize=True)
+    vectors = language.encode(model, texts, normalize=True)
     yield Check("MiniLM: normalised vectors", furthest(vectors, theirs["vectors"]), 1e-5)
     length = np.abs(np.linalg.norm(vectors, axis=1) - 1).max()
     yield Check("MiniLM: lengths of normalised vectors", float(length), 1e-5)
@@ -158,8 +158,8 @@ def minilm(config: Config) -> Iterator[Check]:
 
 def smollm(config: Config) -> Iterator[Check]:
     texts = [*PROMPTS, *(odd for odd in ODD if odd and len(odd) < 100)]
-    with text.pretrained.make("smollm2-135m") as path:
-        model = text.load(path)
+    with language.pretrained.make("smollm2-135m") as path:
+        model = language.load(path)
         theirs = peer(config, "smollm2", path=str(path), texts=texts, prompts=PROMPTS, num_tokens=NUM_TOKENS)
     yield Check(f"SmolLM2: texts of {len(texts)} with other tokens", unlike(model.tokenizer(texts), theirs["ids"]), 0)
     prompts = model.tokenizer(PROMPTS)
@@ -169,7 +169,7 @@ def smollm(config: Config) -> Iterator[Check]:
     span = f"{theirs['logits'].min():.0f} to {theirs['logits'].max():.0f}"
     what = f"SmolLM2: logits of {len(ours)} tokens, {ours.shape[1]:,} each ({span})"
     yield Check(what, furthest(ours, theirs["logits"]), 1e-3)
-    continued = text.generate(model, prompts, NUM_TOKENS)
+    continued = language.generate(model, prompts, NUM_TOKENS)
     name = f"SmolLM2: prompts of {len(PROMPTS)} with another continuation, {NUM_TOKENS} tokens"
     yield Check(name, unlike(continued, theirs["continued"]), 0)
 
@@ -177,26 +177,26 @@ def smollm(config: Config) -> Iterator[Check]:
 def themselves() -> Iterator[Check]:
     """Tiny models: padded, sorted and through files, beside each text alone."""
     texts = [odd for odd in ODD if len(odd) < 100]
-    tokenizer = text.train_wordpiece(texts, vocab_size=300, max_length=48)
+    tokenizer = language.train_wordpiece(texts, vocab_size=300, max_length=48)
     shape = {"dim": 16, "num_layers": 2, "num_heads": 2, "feed_forward": 32, "initializer_range": 0.3}
     for family in ("bert", "gpt2", "llama"):
-        config = text.LanguageConfig(family, vocab_size=300, max_length=48, **shape)
-        made = text.initialize(config, jax.random.key(0), tokenizer)
+        config = language.LanguageConfig(family, vocab_size=300, max_length=48, **shape)
+        made = language.initialize(config, jax.random.key(0), tokenizer)
         with tempfile.TemporaryDirectory() as folder:
-            text.save(made, Path(folder, "model"), shard_bytes=20_000)
-            model = text.load(Path(folder, "model"))
+            language.save(made, Path(folder, "model"), shard_bytes=20_000)
+            model = language.load(Path(folder, "model"))
         ids = tokenizer(texts)
         yield Check(f"{family}: texts of {len(texts)} with other tokens", unlike(model.tokenizer(texts), ids), 0)
         alone = jax.jit(lambda ids, made=made: made.module.apply(made.params, ids[None])[0].mean(axis=0))
         some = sorted(range(len(texts)), key=lambda i: len(ids[i]))[:: len(texts) // 4]
         vectors = np.stack([alone(ids[i]) for i in some])
-        yield Check(f"{family}: vectors", furthest(text.encode(model, texts)[some], vectors), 1e-5)
+        yield Check(f"{family}: vectors", furthest(language.encode(model, texts)[some], vectors), 1e-5)
         if config.traits.causal:
             prompt = [int(token) for token in ids[9][:4]]
             continued = list(prompt)
             for _ in range(5):
                 continued.append(int(logits(made, continued)[-1].argmax()))
-            found = text.generate(model, [prompt], 5)
+            found = language.generate(model, [prompt], 5)
             yield Check(f"{family}: prompts of 1 with another continuation", unlike(found, [continued[4:]]), 0)
 
 

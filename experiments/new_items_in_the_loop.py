@@ -42,11 +42,10 @@ from _runs import kept, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import agents, catalogue, data, envs, fit, loop, nn, rewards
+from recjax import agents, catalogue, data, envs, fit, language, loop, nn, rewards
 from recjax.data import Dataset
 from recjax.envs import Environment, Preference
 from recjax.eval import mean_interval, paired_difference
-from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Array, Items, Observation, PyTree
 
@@ -181,7 +180,7 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
     noise = rng.normal(size=texts.shape).astype(np.float32)
     # The map is fitted to known items: the others come later.
     white = {
-        name: text.fit_whitening(vectors[:known], config.text_dim)(vectors)
+        name: language.fit_whitening(vectors[:known], config.text_dim)(vectors)
         for name, vectors in (("texts", texts[order]), ("random vectors", noise))
     }
     tastes = dataclasses.replace(
@@ -342,8 +341,8 @@ def main(config: Config) -> None:
     @functools.cache
     def vectors() -> np.ndarray:
         """Made once, and only where a seed is still to be played."""
-        model = tiny(described) if config.smoke else text.load(config.language)
-        return text.encode(model, described, cache=config.work / "vectors")
+        model = tiny(described) if config.smoke else language.load(config.language)
+        return language.encode(model, described, cache=config.work / "vectors")
 
     name = f"{config.data}-{recipe_hash(stated(config))}"
     show([

@@ -32,10 +32,10 @@ from _runs import mean_and_spread, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import catalogue, data, nn
+from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
-from recjax.models import Popularity, popularity, text
+from recjax.models import Popularity, popularity
 from recjax.types import PAD_ID, Behaviour, Items, Observation
 
 NEAREST = 50
@@ -116,13 +116,13 @@ def histories(of: Problem, num_items: int, clicks: int, told: np.ndarray | None)
     return shown
 
 
-def result(dataset: Dataset, seed: int, language: Language, config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of new users found, ready for JSON."""
     of, num_items = problem(dataset, seed, config), dataset.num_items
     items = data.item_features(dataset, of.train).without_features()
-    read = functools.partial(text.encode, language(), cache=config.work / "vectors")
+    read = functools.partial(language.encode, get_model(), cache=config.work / "vectors")
     vectors = read(data.item_texts(dataset))
-    white = text.fit_whitening(vectors, config.text_dim)
+    white = language.fit_whitening(vectors, config.text_dim)
     known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
     module = sasrec(num_items, config, **TEXTS_ALONE)
     params = learn(module, of.train, known_items, config.data, seed, config).params

@@ -35,11 +35,10 @@ from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import catalogue, data, nn
+from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, NextItems, Sequences
 from recjax.eval import Protocol, evaluate, positions, ranking_metrics
 from recjax.fit import Checkpoints, EarlyStopping, Progress
-from recjax.models import text
 from recjax.models.collaborative import als
 from recjax.models.semantic_ids import (
     GenerativeRetriever,
@@ -166,7 +165,7 @@ def item_vectors(of: Problem, seed: int, config: Config) -> np.ndarray:
         return np.asarray(module.apply(params, of.items, method="item_index").vectors)
     if config.vectors == "texts":
         texts = data.item_texts(of.dataset)
-        return text.encode(text.load("minilm"), texts, pooling="mean", cache=config.work / "vectors")
+        return language.encode(language.load("minilm"), texts, pooling="mean", cache=config.work / "vectors")
     if config.vectors == "features":
         if of.dataset.multi_hot is None:
             raise SystemExit(f"{of.dataset.name} has no features; use --vectors als, sasrec, texts or a .npy file.")

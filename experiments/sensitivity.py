@@ -35,7 +35,7 @@ from rich.table import Table
 
 from recjax import agents, data, envs
 from recjax.catalogue import BlockScorer, ItemIndex, top_k
-from recjax.envs import dynamics
+from recjax.envs.choice import dynamics
 from recjax.eval import mean_interval
 
 METRICS = {"clicks": "per slate", "conversion": "per click", "satisfaction": "per click", "length": "slates"}

@@ -29,8 +29,7 @@ from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import data, fit
-from recjax.models import text
+from recjax import data, fit, language
 
 OBJECTIVES = {"minilm": ("masked", "simcse", "pairs"), "smollm2-135m": ("causal",)}
 COMPARED = 32
@@ -40,7 +39,7 @@ COMPARED = 32
 @dataclasses.dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("minilm", "smollm2-135m")
-    """Names in ``recjax.models.text.pretrained``."""
+    """Names in ``recjax.language.pretrained``."""
     objectives: tuple[str, ...] = ("masked", "simcse", "pairs", "causal")
     """Those of them that a model can learn by."""
     ways: tuple[str, ...] = ("frozen", "low-rank", "whole", "from scratch")
@@ -80,15 +79,17 @@ def catalogue(config: Config) -> list[tuple[str, str]]:
     return list(zip(dataset.titles, genres, strict=True))
 
 
-def load(config: Config, name: str, way: str, seed: int, texts: Sequence[str]) -> text.LanguageModel:
+def load(config: Config, name: str, way: str, seed: int, texts: Sequence[str]) -> language.LanguageModel:
     if config.smoke:
-        tokenizer = text.train_wordpiece(texts, vocab_size=60, max_length=16)
+        tokenizer = language.train_wordpiece(texts, vocab_size=60, max_length=16)
         shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16, "vocab_size": 60, "max_length": 16}
         family, dropout = ("bert", 0.1) if name == "minilm" else ("llama", 0.0)
-        return text.initialize(text.LanguageConfig(family, dropout=dropout, **shape), jax.random.key(seed), tokenizer)
-    model = text.with_head(text.load(name), jax.random.key(seed))
+        return language.initialize(
+            language.LanguageConfig(family, dropout=dropout, **shape), jax.random.key(seed), tokenizer
+        )
+    model = language.with_head(language.load(name), jax.random.key(seed))
     if way == "from scratch":
-        return text.initialize(model.config, jax.random.key(seed), model.tokenizer)
+        return language.initialize(model.config, jax.random.key(seed), model.tokenizer)
     return model
 
 
@@ -96,7 +97,7 @@ def adaptation(config: Config, objective: str, way: str) -> fit.Adaptation | Non
     """None trains everything."""
     head = fit.only(lambda path: "head" in path)
     low_rank = fit.lora(
-        config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel", stacked=text.in_layers
+        config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel", stacked=language.in_layers
     )
     if way in ("whole", "from scratch"):
         return None
@@ -105,15 +106,15 @@ def adaptation(config: Config, objective: str, way: str) -> fit.Adaptation | Non
     return low_rank
 
 
-def held_out(model: text.LanguageModel, training: text.TextConfig, texts: Sequence[Any], seed: int) -> float:
+def held_out(model: language.LanguageModel, training: language.TextConfig, texts: Sequence[Any], seed: int) -> float:
     if training.objective in ("masked", "causal"):
-        return text.evaluate_text(model, texts, training.objective, key=jax.random.key(seed))
+        return language.evaluate_text(model, texts, training.objective, key=jax.random.key(seed))
     sides = list(zip(*texts, strict=True)) if training.objective == "pairs" else [texts]
     tokens = [model.tokenizer(list(one)) for one in sides]
     longest = max(len(ids) for side in tokens for ids in side)
     mask = np.array([[np.arange(longest) < len(ids) for ids in side] for side in tokens])
     ids = np.array([[np.pad(ids, (0, longest - len(ids))) for ids in side] for side in tokens])
-    loss = jax.jit(text.text_loss(model, training))
+    loss = jax.jit(language.text_loss(model, training))
     found = []
     for start in range(0, len(texts) - COMPARED + 1, COMPARED):
         part = slice(start, start + COMPARED)
@@ -132,7 +133,7 @@ def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[s
     texts = items if objective == "pairs" else joined
     cut = max(COMPARED, len(texts) // 10)
     train, test = texts[cut:], texts[:cut]
-    training = text.TextConfig(
+    training = language.TextConfig(
         objective,
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -145,7 +146,7 @@ def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[s
     if way == "frozen" and objective != "masked":
         return found | {"trained": 0, "after": found["before"]}
     with fit.Progress(enabled=not config.smoke) as progress:
-        fitted = text.fit_text(
+        fitted = language.fit_text(
             model, train, training, key=jax.random.key(seed), adaptation=adaptation(config, objective, way),
             checkpoints=fit.Checkpoints(config.work / name, keep=1), progress=progress,
         )  # fmt: skip

@@ -39,11 +39,10 @@ from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
 from rich.console import Console
 from rich.table import Table
 
-from recjax import catalogue, data, fit, nn
+from recjax import catalogue, data, fit, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping
-from recjax.models import text
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
 
@@ -323,9 +322,9 @@ def domains(config: Config) -> tuple[Domain, Domain]:
 def read(datasets: list[Dataset], config: Config) -> list[np.ndarray]:
     """Vectors of the texts of each data set, all of them whitened by one map, which no label has to do with."""
     texts = [data.item_texts(dataset) for dataset in datasets]
-    model = tiny(texts[0]) if config.smoke else text.load(LANGUAGE)
-    vectors = [text.encode(model, each, cache=config.work / "vectors") for each in texts]
-    white = text.fit_whitening(np.concatenate(vectors), config.text_dim)
+    model = tiny(texts[0]) if config.smoke else language.load(LANGUAGE)
+    vectors = [language.encode(model, each, cache=config.work / "vectors") for each in texts]
+    white = language.fit_whitening(np.concatenate(vectors), config.text_dim)
     return [white(each) for each in vectors]
 
 

@@ -92,7 +92,7 @@ class Items:
       numeric: ``f32[N, F]``, standardised numbers (year, price), or None.
       text: ``i32[N, W]`` word ids of the title, padded with ``PAD_ID``, or None.
       vectors: ``f32[N, V]`` what a pretrained model makes of each item, such as
-        :func:`recjax.models.text.encode` of its description, or None.
+        :func:`recjax.language.encode` of its description, or None.
       tokens: ``i32[N, T]`` tokens of a language model, padded with ``PAD_ID``, or None.
       states: ``[N, T, H]`` what the lower layers of that model make of the tokens, where only
         those above are trained, or None.

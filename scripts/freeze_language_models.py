@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Freezes what PyTorch says of tiny language models into tests/models/text/frozen/.
+"""Freezes what PyTorch says of tiny language models into tests/language/frozen/.
 
 usage: freeze_language_models.py      (in an environment with transformers and torch, recjax is not needed)
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-FROZEN = Path(__file__).resolve().parents[1] / "tests" / "models" / "text" / "frozen"
+FROZEN = Path(__file__).resolve().parents[1] / "tests" / "language" / "frozen"
 
 VOCABULARY, DIM, LAYERS, WIDE, LENGTH = 61, 16, 3, 40, 24
 

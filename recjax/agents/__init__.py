@@ -21,8 +21,17 @@ Every agent is registered: ``agents.agents.make("random")``.
 
 from recjax.agents import td
 from recjax.agents.base import Agent, agents, register
-from recjax.agents.baselines import FixedState, fixed_policy, neighbours, popularity, random
-from recjax.agents.dqn import DQNHyper, DQNState, dqn
+from recjax.agents.baselines import (
+    FixedState,
+    SupervisedState,
+    fixed_policy,
+    neighbours,
+    popularity,
+    random,
+    similarity_prior,
+    supervised,
+    supervised_greedy,
+)
 from recjax.agents.exploration import (
     ExplorationHyper,
     boltzmann,
@@ -31,8 +40,7 @@ from recjax.agents.exploration import (
     fill_uniformly,
     greedy,
 )
-from recjax.agents.supervised import SupervisedState, similarity_prior, supervised, supervised_greedy
-from recjax.agents.tabular import TabularHyper, TabularState, last_item, q_learning
+from recjax.agents.value import DQNHyper, DQNState, TabularHyper, TabularState, dqn, last_item, q_learning
 
 __all__ = [
     "Agent",

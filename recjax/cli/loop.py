@@ -15,7 +15,8 @@ from rich.console import Console
 
 from recjax import report
 from recjax.fit import Progress
-from recjax.loop import Interrupted, Prepared, StudyConfig, run_study
+from recjax.loop import Interrupted
+from recjax.study import Prepared, StudyConfig, run_study
 
 CONFIG, CHECKPOINTS, TENSORBOARD, PROFILE = "config.json", "checkpoints", "tensorboard", "profile"
 

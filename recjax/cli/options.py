@@ -10,7 +10,7 @@ import tyro
 
 from recjax.cli.loop import CONFIG, Run, RunOptions, Study, loop
 from recjax.envs import Declared
-from recjax.loop import StudyConfig
+from recjax.study import StudyConfig
 
 registry = tyro.constructors.ConstructorRegistry()
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from recjax import report
 from recjax.cli.loop import CHECKPOINTS, CONFIG
-from recjax.loop import Recommender, StudyConfig
+from recjax.study import Recommender, StudyConfig
 
 
 def recommend(run: Path, user: str, policy: str = "dqn", k: int = 10, plugins: tuple[str, ...] = ()) -> None:

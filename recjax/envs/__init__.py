@@ -14,11 +14,11 @@ share; the loop maps them over users and seeds. What a user *likes* is fitted to
 """
 
 from recjax.envs.base import Environment, environments, register
-from recjax.envs.declared import Declared, Description, as_arrays, describe
-from recjax.envs.logged import logged
+from recjax.envs.choice.declared import Declared, Description, as_arrays, describe
 from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
 from recjax.envs.probes import PROBES, q_values
-from recjax.envs.synthetic import synthetic
+from recjax.envs.sims.logged import logged
+from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
     "PROBES",

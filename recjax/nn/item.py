@@ -44,7 +44,7 @@ class ItemRepresentation(nn.Module):
       adaptor: what becomes of pretrained vectors (``items.vectors``, or what ``text_encoder`` makes): a name
         in ``recjax.nn.adaptors``, or a function that makes a module.
       text_encoder: a function that makes a module ``(rows i32[M], items) -> [M, V]``, such as a language model
-        that is trained along (:class:`recjax.models.text.TextTower`); it takes the place of ``items.vectors``.
+        that is trained along (:class:`recjax.language.TextTower`); it takes the place of ``items.vectors``.
         However often items occur in a batch, it is asked for each once.
       fusion: how id and description are joined, see above.
       id_dropout: share of items whose id is left out where a ``dropout`` key is given, so that

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recjax.envs import Declared, describe, dynamics
-from recjax.envs.declared import as_arrays
+from recjax.envs import Declared, describe
+from recjax.envs.choice import dynamics
+from recjax.envs.choice.declared import as_arrays
 from recjax.types import PAD_ID, Behaviour, Observation
 
 FACTORS = dynamics.ItemFactors(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.envs import Declared, Preference, dynamics, fit_preference, logged
+from recjax.envs import Declared, Preference, fit_preference, logged
+from recjax.envs.choice import dynamics
 from recjax.types import PAD_ID, Behaviour
 
 

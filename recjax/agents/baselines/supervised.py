@@ -1,0 +1,218 @@
+"""Policies from supervised learning: fixed, retrained on the loop's own data, and with a prior."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import lax
+
+from recjax.agents.base import Agent, register
+from recjax.agents.baselines.fixed import fixed_policy
+from recjax.agents.clicks import click_loss
+from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
+from recjax.agents.kept import at_hand, keep, refreshed
+from recjax.agents.scores import check_problem, owned
+from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, LiveIndex, as_scorer, live_index
+from recjax.catalogue.negatives import uniform
+from recjax.fit import Optimizer, descend
+from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
+from recjax.types import Array, Items, Observation, PyTree, Sample, Spec, shared
+
+
+@struct.dataclass
+class SupervisedState:
+    """Everything that the retrained recommender carries from update to update.
+
+    Attributes:
+      params: variables of the network.
+      opt_state: state of the optimiser.
+      hparams: :class:`~recjax.agents.ExplorationHyper`.
+      spec: static shape of the problem.
+      index: item vectors that are kept, or None when they are made anew.
+      step: ``i32[]`` updates done.
+      items: features of the catalogue.
+    """
+
+    params: PyTree
+    opt_state: optax.OptState
+    hparams: ExplorationHyper
+    spec: Spec = struct.field(pytree_node=False)
+    index: LiveIndex | None
+    step: Array = shared()
+    items: Items = shared()
+
+
+@register("greedy")
+def supervised_greedy(network: Any, params: PyTree = None, *, exclude_history: bool = True) -> Agent:
+    """The best items of a supervised recommender that stays as it was trained.
+
+    Args:
+      network: a Flax module ``(observation, items) -> f32[B, N]``, such as
+        :class:`recjax.nn.Recommendation`.
+      params: its variables; ``init(..., params=...)`` replaces them.
+      exclude_history: never show an item of the observed history.
+    """
+
+    def rate(params: PyTree, observation: Observation, items: Items) -> tuple[PyTree, Catalogue]:
+        return catalogue_scores(network, params[0], observation, items, params[1])
+
+    return fixed_policy(rate, params, exclude_history=exclude_history, network=network, prepare=_with_index(network))
+
+
+@register("supervised")
+def supervised(
+    network: Any,
+    optimizer: Optimizer,
+    *,
+    negatives: int | None = None,
+    index_every: int | None = None,
+    exploration: str = "epsilon_greedy",
+    exclude_history: bool = True,
+    epsilon: float | tuple[float, float, int] = (0.3, 0.05, 1000),
+    temperature: float = 0.1,
+) -> Agent:
+    """A recommender retrained on the clicks that it and its exploration bring about.
+
+    The loss is the cross-entropy of a softmax over the whole catalogue, or an unbiased estimate
+    of its normaliser from uniform negatives (:func:`recjax.catalogue.sampled_softmax`), averaged
+    over the clicked slots of the first step of each window. Clicks alone count as positive; what was
+    shown and not clicked is one of the other classes, no more. It explores like
+    :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
+
+    Args:
+      network: a Flax module ``(observation, items) -> f32[B, N]`` of logits, such as
+        :class:`recjax.nn.Recommendation`.
+      optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``negatives``.
+      negatives: how many uniform negatives the users of a batch share; None for the whole
+        catalogue. The network then needs the method ``against`` of
+        :class:`recjax.nn.Recommendation`.
+      index_every: updates between full refreshes of kept item vectors, see
+        :func:`recjax.agents.dqn`; None makes them anew whenever they are needed.
+      exploration: a name in ``explorations``.
+      exclude_history: never show an item of the observed history.
+      epsilon: default ε, a constant or ``(start, end, steps)``, linear in updates.
+      temperature: default temperature of Boltzmann exploration, in units of logits.
+
+    Returns:
+      The agent; ``init(..., params=...)`` takes variables of the network. ``learn`` reports
+      ``loss``, ``clicks`` (how many slots it learned from) and the two numbers of a kept index.
+
+    Raises:
+      ValueError: an argument outside its range.
+    """
+    for name, value in (("negatives", negatives), ("index_every", index_every)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
+    defaults = ExplorationHyper(**exploration_fields(epsilon, temperature))
+
+    def init(
+        key: Array, spec: Spec, items: Items, hparams: ExplorationHyper | None = None, params: PyTree = None
+    ) -> SupervisedState:
+        check_problem(spec, items, exclude_history, network)
+        params = jax.jit(network.init)(key, spec.empty_observation((1,)), items) if params is None else owned(params)
+        return SupervisedState(
+            params=params,
+            opt_state=optimizer.init(params),
+            hparams=jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if hparams is None else hparams),
+            step=jnp.zeros((), jnp.int32),
+            items=owned(items),
+            spec=spec,
+            index=keep(network, params, items, index_every),
+        )
+
+    def scores(state: SupervisedState, observation: Observation) -> tuple[PyTree, Catalogue]:
+        return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
+
+    def learn(key: Array, state: SupervisedState, sample: Sample) -> tuple[SupervisedState, dict[str, Array]]:
+        drawn = None if negatives is None else uniform(key, (negatives,), state.items.num_items)
+
+        def loss_fn(params: PyTree) -> tuple[Array, Array]:
+            return click_loss(network, params, sample, state.items, drawn)
+
+        done = descend(loss_fn, optimizer, state.params, state.opt_state)
+        read = sample.steps.observation.history[:, 0], jnp.maximum(sample.steps.slate[:, 0], 0)
+        touched = *read, *(() if drawn is None else (drawn.ids,))
+        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, *touched)
+        state = dataclasses.replace(
+            state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
+        )
+        return state, {"loss": done.loss, "clicks": done.aux} | of_index
+
+    act = act_on_scores(scores, exploration, exclude_history)
+    return Agent(init, act, learn, scores, hparams=defaults)
+
+
+@register("similarity_prior")
+def similarity_prior(
+    network: Any,
+    params: PyTree = None,
+    *,
+    prior: str | Callable[[Observation, Items], Array] = "policy",
+    exclude_history: bool = True,
+) -> Agent:
+    """The items that maximise similarity times a policy prior, ``argmax_i s(u, i) · P(u, i)``.
+
+    ``s(u, i) = (1 + cos(u, i)) / 2`` in [0, 1] for the user and item vectors of the network:
+    a cosine may be negative, and the product of a negative number and a probability would
+    prefer the items that the prior holds least likely. ``P`` is
+
+    * ``"policy"``: the softmax of the network's own logits. Both factors then rise with the
+      cosine, so the order is that of the network alone; the others differ.
+    * ``"popularity"``: the item's share of the training log.
+    * a function ``(observation, items) -> f32[B, N]`` of probabilities, such as the policy
+      of another network.
+
+    Args:
+      network: a :class:`recjax.nn.Recommendation`, or any Flax module whose
+        ``catalogue(observation, items)`` returns queries and an
+        :class:`~recjax.catalogue.ItemIndex`.
+      params: its variables; ``init(..., params=...)`` replaces them.
+      prior: ``P``.
+      exclude_history: never show an item of the observed history.
+
+    Raises:
+      ValueError: a prior that is none of the above; at ``act``, a network without item
+        vectors.
+    """
+    if not callable(prior) and prior not in ("policy", "popularity"):
+        raise ValueError(f"prior is {prior!r}; use 'policy', 'popularity' or a function of (observation, items).")
+    tiny = float(jnp.finfo(jnp.float32).tiny)
+
+    def rate(params: PyTree, observation: Observation, items: Items) -> tuple[PyTree, BlockScorer]:
+        queries, index = catalogue_scores(network, params[0], observation, items, params[1])
+        if not isinstance(index, ItemIndex):
+            raise ValueError(f"{type(network).__name__} has no item vectors; use a two-tower network.")
+        vectors, logits = normalize(index.vectors), as_scorer(index)
+        given = prior(observation, items) if callable(prior) else None
+
+        def log_prior(queries: Array, given: Array | None, start: Array | int, size: int) -> Array:
+            if prior == "policy":  # The normaliser of the softmax is the same for all items of a user.
+                return logits.score_block(queries, start, size)
+            weights = items.popularity[None] if given is None else given
+            return jnp.log(jnp.maximum(lax.dynamic_slice_in_dim(weights, start, size, axis=-1), tiny))
+
+        def score_block(user_queries_given: PyTree, start: Array | int, size: int) -> Array:
+            user, queries, given = user_queries_given
+            cosine = user @ lax.dynamic_slice_in_dim(vectors, start, size).T
+            return jnp.log(jnp.maximum((1 + cosine) / 2, tiny)) + log_prior(queries, given, start, size)
+
+        return (normalize(queries), queries, given), BlockScorer(score_block, index.num_items)
+
+    return fixed_policy(rate, params, exclude_history=exclude_history, network=network, prepare=_with_index(network))
+
+
+def _with_index(network: Any) -> Callable[[PyTree, Items], tuple[PyTree, ItemIndex | None]]:
+    """Parameters that stay as they are, and the item vectors they make, if they make any."""
+
+    def prepare(params: PyTree, items: Items) -> tuple[PyTree, ItemIndex | None]:
+        if not has_item_vectors(network):
+            return params, None
+        return params, live_index(item_vectors(network, params, items), items.num_items).items
+
+    return prepare

@@ -1,0 +1,6 @@
+"""Agents that learn the value of showing an item: deep and tabular Q-learning."""
+
+from recjax.agents.value.dqn import DQNHyper, DQNState, dqn
+from recjax.agents.value.tabular import TabularHyper, TabularState, last_item, q_learning
+
+__all__ = ["DQNHyper", "DQNState", "TabularHyper", "TabularState", "dqn", "last_item", "q_learning"]

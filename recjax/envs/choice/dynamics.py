@@ -1,0 +1,198 @@
+"""How one simulated user answers a slate: choice, conversion, satisfaction, boredom, leaving.
+
+Let ``l_j`` be the preference logit of the item in slot ``j``, ``z_j`` its unit topic vector and
+``m`` the user's memory of consumed topics. With the names of :class:`~recjax.envs.Declared`:
+
+* boredom ``b_j = max(0, <m, z_j>)``, in [0, 1];
+* attraction ``a_j = l_j - boredom_weight * b_j``;
+* choice: one softmax over ``choice_scale * a_j + j * log(position_discount)`` of the slots and
+  ``no_click_logit``, so a slate gets at most one click;
+* satisfaction with the clicked item ``y = sigmoid(a_j)``; the click converts with probability
+  ``conversion_rate * y``;
+* slow satisfaction ``s``: a click moves it to ``s + satisfaction_rate * (y - s)``, no click to
+  ``s * (1 - no_click_decay)``;
+* memory ``m <- memory_decay * m + (1 - memory_decay) * z_j``, without the last term if nothing
+  was clicked;
+* the user leaves with probability ``leave_base + leave_slope * (1 - s)``.
+
+So the same topic again pleases less each time, and a while of other topics brings it back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recjax.envs.choice.declared import Declared
+from recjax.types import PAD_ID, Array, Behaviour, Observation, Response
+
+
+@struct.dataclass
+class ItemFactors:
+    """What the dynamics know of every item. Policies never see it.
+
+    Attributes:
+      vectors: ``f32[N, T]`` preference factors.
+      bias: ``f32[N]`` logit with which an average user likes the item.
+      topics: ``f32[N, T]`` unit vectors (or zero) that boredom compares.
+    """
+
+    vectors: Array
+    bias: Array
+    topics: Array
+
+
+@struct.dataclass
+class User:
+    """The state of one user. Only ``observation`` is for policies.
+
+    Attributes:
+      user: ``i32[]`` row of the user in the log, ``PAD_ID`` for one who was drawn afresh.
+      vector: ``f32[T]`` preference factors.
+      bias: ``f32[]`` logit with which the user likes an average item.
+      observation: histories as the platform has logged them.
+      memory: ``f32[T]`` decaying mean of the topics consumed in this session, norm at most 1.
+      satisfaction: ``f32[]`` slow satisfaction with the platform, in [0, 1].
+      steps: ``i32[]`` slates seen in this session.
+    """
+
+    user: Array
+    vector: Array
+    bias: Array
+    observation: Observation
+    memory: Array
+    satisfaction: Array
+    steps: Array
+
+
+@jax.jit
+def topics(vectors: Array) -> Array:
+    """Unit topic vectors ``f32[N, T]`` of items with factors ``vectors``.
+
+    The mean item is taken out first: what all items share tells no two of them apart. An item
+    that is the mean item has no topic, hence a zero vector, and never bores.
+    """
+    centred = vectors - jnp.mean(vectors, axis=0, keepdims=True)
+    norm = jnp.linalg.norm(centred, axis=-1, keepdims=True)
+    return centred / jnp.where(norm > 0, norm, 1.0)
+
+
+def arrive(user: Array, vector: Array, bias: Array, observation: Observation, declared: Declared) -> User:
+    """A user at the start of a session: rested (nothing in memory) and as satisfied as declared."""
+    return User(
+        user=user,
+        vector=vector,
+        bias=bias,
+        observation=observation,
+        memory=jnp.zeros_like(vector),
+        satisfaction=jnp.asarray(declared.initial_satisfaction, jnp.float32),
+        steps=jnp.zeros((), jnp.int32),
+    )
+
+
+def preference_logits(user: User, slate: Array, factors: ItemFactors) -> Array:
+    """``f32[K]``: the logits with which ``user`` likes the items of ``slate``, boredom aside."""
+    return factors.vectors[slate] @ user.vector + factors.bias[slate] + user.bias
+
+
+def boredom(user: User, slate: Array, factors: ItemFactors) -> Array:
+    """``f32[K]`` in [0, 1]: how much of each item's topic the user has just had."""
+    return jnp.maximum(factors.topics[slate] @ user.memory, 0.0)
+
+
+def choice_logits(attraction: Array, shown: Array, declared: Declared) -> Array:
+    """Logits ``f32[K + 1]`` of the user's choice: one a slot, and last the one of no click.
+
+    Args:
+      attraction: ``f32[K]``.
+      shown: ``bool[K]``, False for slots that hold no item and so cannot be clicked.
+      declared: the declared parameters.
+    """
+    position = jnp.arange(attraction.shape[-1]) * jnp.log(declared.position_discount)
+    slots = jnp.where(shown, declared.choice_scale * attraction + position, -jnp.inf)
+    return jnp.append(slots, declared.no_click_logit)
+
+
+def pick(logits: Array, uniform: Array) -> Array:
+    """Index drawn from the softmax of ``logits`` over their last axis, by inverting its distribution function.
+
+    One uniform number a draw, where Gumbel noise needs one a logit: random bits are most of what a step costs.
+
+    Args:
+      logits: ``f32[..., M]``; a logit of minus infinity is never picked.
+      uniform: ``f32[...]`` in [0, 1).
+    """
+    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
+    # Rounding may leave the total short of 1, so the uniform number is a share of the total.
+    return jnp.sum(cumulative <= uniform[..., None] * cumulative[..., -1:], axis=-1)
+
+
+def append(observation: Observation, item: Array, behaviour: Array, happened: Array) -> Observation:
+    """``observation`` with one event more at the end of its history, where it ``happened``."""
+
+    def push(row: Array, value: Array) -> Array:
+        return jnp.where(happened, jnp.concatenate([row[1:], value[None].astype(row.dtype)]), row)
+
+    return dataclasses.replace(
+        observation, history=push(observation.history, item), behaviour=push(observation.behaviour, behaviour)
+    )
+
+
+def step(
+    key: Array, user: User, slate: Array, declared: Declared, factors: ItemFactors
+) -> tuple[Observation, User, Response, Array, Array, dict[str, Array]]:
+    """One user answers one slate.
+
+    Args:
+      key: PRNG key.
+      user: state before the slate.
+      slate: ``i32[K]`` item ids. A slot with an id outside the catalogue (``PAD_ID``) shows nothing.
+      declared: declared parameters.
+      factors: what the dynamics know of the items.
+
+    Returns:
+      ``(observation, user, response, terminated, truncated, info)`` as in
+      :class:`~recjax.envs.Environment`. ``info`` has ``user_satisfaction`` (slow satisfaction after
+      the slate) and ``boredom`` (its mean over the slate before the choice).
+    """
+    choice_u, conversion_u, leave_u = jax.random.uniform(key, (3,))
+    shown = (slate >= 0) & (slate < factors.bias.shape[0])
+    bored = boredom(user, slate, factors)
+    attraction = preference_logits(user, slate, factors) - declared.boredom_weight * bored
+
+    choice = pick(choice_logits(attraction, shown, declared), choice_u)
+    click = jnp.arange(slate.shape[0]) == choice
+    clicked = jnp.any(click)
+    pleasure = jnp.where(click, jax.nn.sigmoid(attraction), 0.0)
+    conversion = conversion_u < declared.conversion_rate * pleasure
+    response = Response(
+        click=click.astype(jnp.float32), conversion=conversion.astype(jnp.float32), satisfaction=pleasure
+    )
+
+    item = jnp.where(clicked, slate[jnp.minimum(choice, slate.shape[0] - 1)], PAD_ID)
+    consumed = jnp.where(clicked, factors.topics[item], 0.0)
+    satisfaction = jnp.where(
+        clicked,
+        user.satisfaction + declared.satisfaction_rate * (jnp.sum(pleasure) - user.satisfaction),
+        user.satisfaction * (1.0 - declared.no_click_decay),
+    )
+    behaviour = jnp.where(jnp.any(conversion), int(Behaviour.PURCHASE), int(Behaviour.CLICK))
+    after = dataclasses.replace(
+        user,
+        observation=append(user.observation, item, behaviour, clicked),
+        memory=declared.memory_decay * user.memory + (1.0 - declared.memory_decay) * consumed,
+        satisfaction=satisfaction,
+        steps=user.steps + 1,
+    )
+    terminated = leave_u < leave_probability(satisfaction, declared)
+    truncated = (after.steps >= declared.max_steps) & ~terminated
+    info = {"user_satisfaction": satisfaction, "boredom": jnp.mean(jnp.where(shown, bored, 0.0))}
+    return after.observation, after, response, terminated, truncated, info
+
+
+def leave_probability(satisfaction: Array, declared: Declared) -> Array:
+    """Probability of leaving after a step with slow satisfaction ``satisfaction``."""
+    return jnp.minimum(declared.leave_base + declared.leave_slope * (1.0 - satisfaction), 1.0)

@@ -1,0 +1,106 @@
+"""A simulator of the users of a log: their fitted tastes, their last items, declared responses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recjax.data import Dataset, Interactions, item_features, last_histories, sequences
+from recjax.envs.base import Environment, register
+from recjax.envs.choice.declared import Declared
+from recjax.envs.preference import Preference, fit_preference
+from recjax.envs.sims.population import Params, environment
+from recjax.types import Array, Observation, Spec
+
+
+@struct.dataclass
+class Population:
+    """The users of a log, one row each.
+
+    Attributes:
+      vectors: ``f32[U, T]`` preference factors.
+      bias: ``f32[U]`` logits.
+      observations: what the platform has logged of them, with leading ``[U]``.
+    """
+
+    vectors: Array
+    bias: Array
+    observations: Observation
+
+
+@register("logged")
+def logged(
+    dataset: Dataset,
+    *,
+    preference: Preference | None = None,
+    declared: Declared | None = None,
+    train: Interactions | None = None,
+    slate_size: int = 5,
+    history_length: int = 20,
+    key: Array | None = None,
+) -> Environment:
+    """Users of a log, drawn uniformly, who answer slates of the log's items.
+
+    A log of ratings has no slates and no impressions. What a user likes is therefore fitted
+    to all its interactions, and the rest of the response is declared. For pairs that the log
+    does not contain, the fit extrapolates from ratings of items that users chose to see.
+
+    An arriving user's history is the end of their part of ``train``, whether the items were
+    liked or not, since that is what next-item models are trained on; clicks made in the
+    simulator follow it.
+
+    Args:
+      dataset: the log.
+      preference: who likes what; fitted to the log by :func:`recjax.envs.fit_preference` if None.
+      declared: declared parameters of the response; the defaults of ``Declared`` if None.
+      train: the part of the log that policies may know. Histories, popularity and which items are
+        known come from it alone; the whole log if None.
+      slate_size: slots of a slate.
+      history_length: positions of a history.
+      key: PRNG key of the fit; ``jax.random.key(0)`` by default.
+
+    Returns:
+      The environment. ``Observation.context`` holds the data set's user features, where it has any.
+
+    Raises:
+      ValueError: the preference was fitted to other users or items, or the log cannot be fitted.
+    """
+    train = dataset.interactions if train is None else train
+    if preference is None:
+        preference, _ = fit_preference(dataset, key=key)
+    fitted = len(preference.user_bias), len(preference.item_bias)
+    if fitted != (dataset.num_users, dataset.num_items):
+        raise ValueError(
+            f"The preference is of {fitted[0]} users and {fitted[1]} items, but {dataset.name} has"
+            f" {dataset.num_users} users and {dataset.num_items} items; fit it to this data set."
+        )
+    history, behaviour = last_histories(sequences(train, dataset.num_users), history_length)
+    context = None if dataset.context is None else jnp.asarray(dataset.context, jnp.float32)
+    return environment(
+        Spec(
+            num_items=dataset.num_items,
+            slate_size=slate_size,
+            history_length=history_length,
+            context_size=0 if context is None else context.shape[1],
+        ),
+        item_features(dataset, train),
+        Declared() if declared is None else declared,
+        preference.item_vectors,
+        preference.item_bias,
+        Population(
+            vectors=preference.user_vectors,
+            bias=preference.user_bias,
+            observations=Observation(
+                history=jnp.asarray(history, jnp.int32), behaviour=jnp.asarray(behaviour, jnp.int32), context=context
+            ),
+        ),
+        _draw,
+    )
+
+
+def _draw(key: Array, params: Params) -> tuple[Array, Array, Array, Observation]:
+    population = params.population
+    user = jax.random.randint(key, (), 0, len(population.bias))
+    observation = jax.tree.map(lambda leaf: leaf[user], population.observations)
+    return user, population.vectors[user], population.bias[user], observation

@@ -1,0 +1,65 @@
+"""Environments whose users share the declared dynamics and differ in who arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import struct
+
+from recjax.envs.base import Environment
+from recjax.envs.choice import dynamics
+from recjax.envs.choice.declared import Declared, as_arrays
+from recjax.types import Array, Items, Observation, PyTree, Response, Spec
+
+
+@struct.dataclass
+class Params:
+    """What all users of a simulator share.
+
+    Attributes:
+      declared: the declared parameters.
+      factors: what the dynamics know of the items.
+      population: whatever ``reset`` draws users from.
+    """
+
+    declared: Declared
+    factors: dynamics.ItemFactors
+    population: PyTree
+
+
+def environment(
+    spec: Spec,
+    items: Items,
+    declared: Declared,
+    item_vectors: Array,
+    item_bias: Array,
+    population: PyTree,
+    draw: Callable[[Array, Params], tuple[Array, Array, Array, Observation]],
+) -> Environment:
+    """An environment with the declared dynamics.
+
+    Args:
+      spec: static shapes.
+      items: what the platform knows of the items.
+      declared: declared parameters, checked here.
+      item_vectors: ``f32[N, T]`` preference factors of the items.
+      item_bias: ``f32[N]`` logits.
+      population: pytree that ``draw`` reads.
+      draw: ``(key, params) -> (user id, vector, bias, observation)`` of a user who arrives. It
+        runs at every step for every user, since a compiled loop cannot skip it, so it must not
+        touch the whole catalogue.
+    """
+    factors = dynamics.ItemFactors(vectors=item_vectors, bias=item_bias, topics=dynamics.topics(item_vectors))
+    params = Params(declared=as_arrays(declared), factors=factors, population=population)
+
+    def reset(key: Array, params: Params) -> tuple[Observation, dynamics.User]:
+        user = dynamics.arrive(*draw(key, params), params.declared)
+        return user.observation, user
+
+    def step(
+        key: Array, state: dynamics.User, slate: Array, params: Params
+    ) -> tuple[Observation, dynamics.User, Response, Array, Array, dict[str, Any]]:
+        return dynamics.step(key, state, slate, params.declared, params.factors)
+
+    return Environment(spec=spec, params=params, items=items, reset=reset, step=step)

@@ -1,0 +1,190 @@
+"""The policies that a study compares, by name.
+
+A policy is an agent with the parameters and hyper-parameters it starts from. Its factory
+gets a :class:`PolicyContext`, so a policy of one's own is a function and a registration:
+
+>>> from recjax import agents
+>>> from recjax.study import Policy, policies
+>>> @policies.register("never_seen")
+... def never_seen(context):
+...     return Policy(agents.random(exclude_history=True))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from recjax import agents
+from recjax.agents import Agent
+from recjax.catalogue import row_adam
+from recjax.fit import Optimizer, RowWise, adamw
+from recjax.models.collaborative import ItemKNN
+from recjax.models.sequence import WHOLE_CATALOGUE
+from recjax.nn import Recommendation, has_item_vectors, q_networks
+from recjax.registry import Registry
+from recjax.study.config import StudyConfig
+from recjax.types import Array, Items, Observation, PyTree
+
+policies: Registry = Registry("policy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """An agent and what it starts from.
+
+    Attributes:
+      agent: the agent; policies that share one (the same object) share a compiled program.
+      params: parameters that warm-start it.
+      hparams: hyper-parameters that replace its defaults.
+    """
+
+    agent: Agent
+    params: PyTree = None
+    hparams: PyTree = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyContext:
+    """What a policy may be built from.
+
+    Attributes:
+      config: the study.
+      recommendation: the supervised model.
+      params: its parameters, trained on the log.
+      neighbours: item neighbours counted on the log.
+    """
+
+    config: StudyConfig
+    recommendation: Recommendation
+    params: PyTree
+    neighbours: ItemKNN
+
+    @functools.cached_property
+    def dqn(self) -> Agent:
+        """One agent for every discount, so that they share a compiled program."""
+        return self.make_dqn()
+
+    def make_dqn(self, **options: Any) -> Agent:
+        """DQN as the study configures it, with further options of :func:`recjax.agents.dqn`."""
+        learn, model = self.config.learn, self.recommendation
+        network = q_networks.make(
+            self.config.network.q_network,
+            num_items=model.num_items,
+            dim=model.dim,
+            encoder=model.encoder,
+            text_vocabulary=model.text_vocabulary,
+            item_norm=model.item_norm,
+        )
+        return agents.dqn(
+            network,
+            self.optimizer(max_grad_norm=10.0),
+            index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
+            double=learn.double,
+            n_step=learn.n_step,
+            target_period=learn.target_period,
+            loss=learn.loss,
+            discount=learn.discount,
+            **self.exploration,
+            **options,
+        )
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether learning policies update only the item rows that they read."""
+        chosen = self.config.learn.row_wise
+        return self.recommendation.num_items > WHOLE_CATALOGUE if chosen is None else chosen
+
+    def optimizer(self, max_grad_norm: float | None = None) -> Optimizer:
+        """What every learning policy learns by."""
+        rate = self.config.learn.learning_rate
+        if self.row_wise:
+            return RowWise(row_adam(rate), optax.adam(rate), max_grad_norm=max_grad_norm)
+        return adamw(rate, max_grad_norm=max_grad_norm)
+
+    @property
+    def exploration(self) -> dict[str, Any]:
+        """How every learning policy explores."""
+        learn = self.config.learn
+        return {
+            "exploration": learn.exploration,
+            "epsilon": (learn.epsilon_start, learn.epsilon_end, learn.epsilon_steps),
+            "temperature": learn.boltzmann_temperature,
+        }
+
+
+def make_policy(name: str, context: PolicyContext) -> Policy:
+    """The policy of that name; an agent that was registered without one is made with its defaults.
+
+    Raises:
+      ValueError: neither a policy nor an agent has that name.
+    """
+    if name not in policies and name in agents.agents:
+        return Policy(agents.agents.make(name))
+    return policies.make(name, context)
+
+
+@policies.register("random")
+def _random(context: PolicyContext) -> Policy:
+    return Policy(agents.random())
+
+
+@policies.register("popularity")
+def _popularity(context: PolicyContext) -> Policy:
+    return Policy(agents.popularity())
+
+
+@policies.register("neighbours")
+def _neighbours(context: PolicyContext) -> Policy:
+    return Policy(agents.neighbours(context.neighbours), params=context.neighbours)
+
+
+@policies.register("greedy")
+def _greedy(context: PolicyContext) -> Policy:
+    return Policy(agents.supervised_greedy(context.recommendation), params=context.params)
+
+
+@policies.register("supervised")
+def _supervised(context: PolicyContext) -> Policy:
+    learn = context.config.learn
+    sampled = {"negatives": learn.negatives, "index_every": learn.index_every} if context.row_wise else {}
+    agent = agents.supervised(context.recommendation, context.optimizer(), **sampled, **context.exploration)
+    return Policy(agent, params=context.params)
+
+
+@policies.register("similarity_prior")
+def _similarity_prior(context: PolicyContext) -> Policy:
+    """Similarity of the two towers times the policy of the item neighbours."""
+
+    def neighbours_policy(observation: Observation, items: Items) -> Array:
+        scores = context.neighbours.scores(observation.history) + 1e-6
+        return scores / jnp.sum(scores, axis=-1, keepdims=True)
+
+    return Policy(agents.similarity_prior(context.recommendation, prior=neighbours_policy), params=context.params)
+
+
+@policies.register("dqn")
+def _dqn(context: PolicyContext) -> Policy:
+    return Policy(context.dqn, params=context.params)
+
+
+@policies.register("myopic")
+def _myopic(context: PolicyContext) -> Policy:
+    """The same DQN with a discount of 0: it learns what a slate earns, and nothing beyond."""
+    return Policy(context.dqn, params=context.params, hparams=context.dqn.hparams.replace(discount=0.0))
+
+
+@policies.register("joint")
+def _joint(context: PolicyContext) -> Policy:
+    """The same DQN whose towers also learn to predict clicks."""
+    learn = context.config.learn
+    agent = context.make_dqn(
+        supervised=context.recommendation,
+        supervised_weight=learn.supervised_weight,
+        supervised_negatives=learn.negatives if context.row_wise else None,
+    )
+    return Policy(agent, params=context.params)

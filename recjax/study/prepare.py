@@ -1,0 +1,233 @@
+"""From a log to everything a study's loop needs: represented items and users, and simulated ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from recjax import data, envs
+from recjax.data import Dataset, Split
+from recjax.envs import Environment, Preference
+from recjax.eval import Protocol, evaluate
+from recjax.fit import Checkpoints, Progress
+from recjax.models.collaborative import als, item_knn, popularity, user_knn
+from recjax.models.sequence import fit_recommendation
+from recjax.nn import Recommendation, scorer
+from recjax.study.collect import collect_log
+from recjax.study.config import StudyConfig
+from recjax.study.policies import PolicyContext
+from recjax.types import Array, Items, PyTree, Spec
+
+COLLECT_USERS, COLLECT_STEPS = 1000, 100
+"""Size of the log that is collected from environments that come without one."""
+
+FACTORS = 8
+"""Width of the fitted preference."""
+
+DENSE_SCORES = 2**25
+"""Scores of collaborative filtering that are held at once: 128 MB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What the loop of a study starts from.
+
+    Attributes:
+      dataset: the log.
+      env: the simulated users.
+      policies: what policies are built from.
+      ranking: ``protocol`` and ``models``, metrics of each on held-out next items.
+      simulator: ``text``, ``fit`` and ``declared``, for the report.
+    """
+
+    dataset: Dataset
+    env: Environment
+    policies: PolicyContext
+    ranking: dict[str, Any]
+    simulator: dict[str, Any]
+
+
+def prepare(
+    config: StudyConfig, *, directory: Path | None = None, resume: bool = False, progress: Progress | None = None
+) -> Prepared:
+    """Loads the log, fits the simulator and trains the supervised model.
+
+    Args:
+      config: the study.
+      directory: where what was fitted is kept; None keeps nothing.
+      resume: takes what an earlier call has kept in ``directory`` instead of fitting anew.
+      progress: where to show progress.
+    """
+    simulate_key, collect_key, train_key = jax.random.split(jax.random.key(config.seed), 3)
+    stages = _Stages(directory, resume)
+    if config.env == "logged":
+        dataset = data.load(config.data, data_dir=config.data_dir)
+        # Users are represented by their histories alone, so that policies serve anyone who has one.
+        dataset = dataclasses.replace(dataset, context_names=(), context=None)
+        split = data.leave_one_out(dataset.interactions)
+        env, simulator = _logged(config, dataset, split, simulate_key, stages)
+    else:
+        env, simulator = _environment(config, simulate_key)
+        dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
+        split = data.leave_one_out(dataset.interactions)
+    model = build_recommendation(config, env.spec.num_items, data.title_vocabulary(dataset))
+    params, ranking = _represent(config, dataset, split, env.items, model, train_key, stages, progress)
+    neighbours = item_knn(split.train, env.spec.num_items)
+    context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
+    return Prepared(dataset, env, context, ranking, simulator)
+
+
+def build_recommendation(config: StudyConfig, num_items: int, vocabulary: Any) -> Recommendation:
+    """The supervised model of a study, untrained."""
+    return Recommendation(
+        num_items=num_items,
+        dim=config.network.dim,
+        encoder=config.network.encoder,
+        text_vocabulary=len(vocabulary),
+        temperature=config.network.temperature,
+    )
+
+
+class _Stages:
+    """What was fitted in an earlier attempt at the same study."""
+
+    def __init__(self, directory: Path | None, resume: bool) -> None:
+        self._directory, self._resume = directory, resume
+
+    def once(self, name: str, like: PyTree, compute: Any) -> tuple[PyTree, dict[str, Any]]:
+        """``compute() -> (tree, metadata)``, or what it returned last time."""
+        if self._directory is None:
+            return compute()
+        checkpoints = Checkpoints(self._directory / name)
+        if self._resume and checkpoints.latest_step() is not None:
+            return checkpoints.restore(like)
+        tree, metadata = compute()
+        checkpoints.clear()
+        checkpoints.save(0, tree, metadata)
+        return tree, metadata
+
+
+def _logged(
+    config: StudyConfig, dataset: Dataset, split: Split, key: Array, stages: _Stages
+) -> tuple[Environment, dict[str, Any]]:
+    def fit() -> tuple[Preference, dict[str, Any]]:
+        preference, report = envs.fit_preference(dataset, factors=FACTORS, key=key)
+        return preference, {
+            "log_likelihood": {
+                "item + user bias": report.baseline_log_likelihood,
+                "fitted preference": report.log_likelihood,
+            },
+            "caption": f"A rating of at least {report.threshold:g} counts as liked ({report.like_rate:.1%} do). "
+            f"Mean over {report.num_held_out:,} interactions held out at random; the simulator is then fitted to all "
+            f"{report.num_interactions:,}. Calibration error {report.calibration_error:.3f}.",
+        }
+
+    users, n = dataset.num_users, dataset.num_items
+    shapes = {"user_vectors": (users, FACTORS), "user_bias": (users,), "item_vectors": (n, FACTORS), "item_bias": (n,)}
+    like = jax.eval_shape(lambda: Preference(**{name: jnp.zeros(shape) for name, shape in shapes.items()}))
+    preference, fitted = stages.once("simulate", like, fit)
+    env = envs.environments.make(
+        "logged",
+        dataset,
+        preference=preference,
+        declared=config.declared,
+        train=split.train,
+        slate_size=config.slate_size,
+        history_length=config.history_length,
+    )
+    text = (
+        f"{dataset.name} has ratings but neither slates nor impressions. What users like is fitted to its ratings by a "
+        "model of user ids and item ids, another class than the policies, which see histories only. How users choose "
+        "within a slate, buy, tire of repetition, recover and leave is declared. Policies see what a platform would "
+        "log, never a user's state."
+    )
+    return env, {"text": text, "fit": fitted, "declared": _declared(config)}
+
+
+def _environment(config: StudyConfig, key: Array) -> tuple[Environment, dict[str, Any]]:
+    options: dict[str, Any] = {"slate_size": config.slate_size, "history_length": config.history_length}
+    if config.env == "synthetic":
+        options |= {"num_items": config.items, "declared": config.declared, "key": key}
+        env = envs.environments.make("synthetic", **options)
+        text = (
+            f"{config.items:,} items and users without end, drawn at random; no data. The log that models are trained "
+            f"on was collected by showing random slates to {COLLECT_USERS:,} users."
+        )
+        return env, {"text": text, "fit": None, "declared": _declared(config)}
+    env = envs.environments.make(config.env)
+    return env, {"text": f"The environment {config.env!r}, as it was registered.", "fit": None, "declared": []}
+
+
+def _declared(config: StudyConfig) -> list[dict[str, Any]]:
+    return [row._asdict() for row in envs.describe(config.declared)]
+
+
+def _represent(
+    config: StudyConfig,
+    dataset: Dataset,
+    split: Split,
+    items: Items,
+    model: Recommendation,
+    key: Array,
+    stages: _Stages,
+    progress: Progress | None,
+) -> tuple[PyTree, dict[str, Any]]:
+    """Trains the supervised model and ranks it beside collaborative filtering."""
+
+    def fit() -> tuple[PyTree, dict[str, Any]]:
+        train = data.sequences(split.train, dataset.num_users)
+        fitted = fit_recommendation(model, train, items, config.training, key=key, progress=progress)
+        return fitted.params, rank(config, dataset, split, items, model, fitted.params)
+
+    blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))
+    like = jax.eval_shape(lambda: model.init(key, blank, items))
+    return stages.once("represent", like, fit)
+
+
+def rank(
+    config: StudyConfig, dataset: Dataset, split: Split, items: Items, model: Recommendation, params: PyTree
+) -> dict[str, Any]:
+    """Full ranking of held-out next items, beside collaborative filtering, under one protocol."""
+    length = config.history_length
+    protocol = Protocol(split=split.protocol, history_length=length, ks=(10, 20))
+    known = data.concatenate(split.train, split.validation)
+    task = data.next_items(known, split.test, dataset.num_users, length)
+    others = {
+        "popularity": popularity(split.train, items.num_items),
+        "item kNN": item_knn(split.train, items.num_items),
+        "user kNN": user_knn(split.train, items.num_items),
+        "matrix factorisation (ALS)": als(split.train, items.num_items),
+    }
+    # These score a batch of users densely.
+    users = max(1, min(256, DENSE_SCORES // items.num_items))
+    evaluations = {
+        name: evaluate(
+            jax.tree_util.Partial(type(other).scores, other),
+            task.observation.history,
+            task.targets,
+            protocol,
+            seen=task.seen,
+            batch_size=users,
+        )
+        for name, other in others.items()
+    }
+    two_towers = scorer(model, params, items)
+    evaluations["two towers"] = evaluate(two_towers, task.observation, task.targets, protocol, seen=task.seen)
+    columns = {
+        "HR@10": "hit_rate@10",
+        "NDCG@10": "ndcg@10",
+        "MRR": "mrr",
+        "Recall@10": "recall@10",
+        "Recall@20": "recall@20",
+    }
+    return {
+        "protocol": f"{protocol} | users: {evaluations['two towers'].num_users}",
+        "models": {
+            name: {column: evaluation.metrics[metric] for column, metric in columns.items()}
+            for name, evaluation in evaluations.items()
+        },
+    }

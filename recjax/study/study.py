@@ -1,0 +1,230 @@
+"""The study that ``recjax loop`` runs: prepare, close the loop for every policy, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import recjax
+from recjax.agents import Agent
+from recjax.eval import metrics as metric_definitions
+from recjax.eval import paired_difference
+from recjax.fit import Checkpoints, Progress
+from recjax.loop.program import Program
+from recjax.loop.run import Result, run_program
+from recjax.rewards import parse as parse_reward
+from recjax.study.config import StudyConfig
+from recjax.study.policies import Policy, make_policy
+from recjax.study.prepare import Prepared, prepare
+from recjax.types import PyTree, seed_axes
+
+SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
+
+Recorder = Callable[[str], Callable[[str, dict[str, Any]], None]]
+"""``policy name -> on_record`` of :func:`recjax.loop.run_program`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study that has run.
+
+    Attributes:
+      results: plain data, as ``metrics.json`` holds it.
+      prepared: what the loop started from.
+      runs: the loop of each policy.
+    """
+
+    results: dict[str, Any]
+    prepared: Prepared
+    runs: dict[str, Result]
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_prepared: Callable[[Prepared], None] | None = None,
+    recorder: Recorder | None = None,
+) -> Study:
+    """Runs every policy of a study in the same closed loop.
+
+    All policies get the same keys: they meet the same arriving users and the same chance,
+    as far as their slates do not lead them apart, so their differences are paired by seed.
+
+    Args:
+      config: the study.
+      directory: where checkpoints go; None keeps none.
+      resume: continues what is in ``directory``; finished stages and policies are not run again.
+      progress: where to show progress.
+      on_prepared: called once the log is represented and the simulator fitted.
+      recorder: gives, for a policy's name, a function that is called with each row of metrics.
+
+    Raises:
+      ValueError: the configuration names something that does not exist.
+      Interrupted: on Ctrl-C, after the current chunk was finished and saved.
+    """
+    if not config.agent:
+        raise ValueError("A study needs at least one policy; agent is empty.")
+    reward = parse_reward(config.reward)
+    root = None if directory is None else Path(directory)
+    clock = _Clock()
+    with clock("prepare"):
+        prepared = prepare(config, directory=root, resume=resume, progress=progress)
+    policies = {name: make_policy(name, prepared.policies) for name in dict.fromkeys(config.agent)}
+    if on_prepared:
+        on_prepared(prepared)
+    programs: list[Program] = []
+    runs: dict[str, Result] = {}
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    for name, policy in policies.items():
+        with clock(f"loop/{name}"):
+            runs[name] = run_program(
+                _program_for(policy, prepared, config, reward, programs),
+                key,
+                hparams=policy.hparams,
+                params=policy.params,
+                devices=config.devices,
+                directory=None if root is None else root / name,
+                resume=resume,
+                progress=progress,
+                name=name,
+                on_record=recorder(name) if recorder else None,
+            )
+    return Study(_results(config, prepared, runs, clock.seconds), prepared, runs)
+
+
+def restore_policy(config: StudyConfig, prepared: Prepared, name: str, directory: str | Path) -> tuple[Agent, PyTree]:
+    """The agent of a study that has run, and its state of the first seed.
+
+    Args:
+      config: the study's configuration.
+      prepared: as :func:`recjax.study.prepare` returns for it.
+      name: the policy.
+      directory: where the study kept its checkpoints.
+
+    Raises:
+      ValueError: the study has no checkpoint of that policy.
+    """
+    checkpoints = Checkpoints(Path(directory) / name)
+    if checkpoints.latest_step() is None:
+        raise ValueError(f"There is no checkpoint of the policy {name!r} in {directory}; it holds {_saved(directory)}.")
+    policy = make_policy(name, prepared.policies)
+    program = Program(prepared.env, policy.agent, config, parse_reward(config.reward))
+    like = jax.eval_shape(lambda: program.init(jax.random.key(0), hparams=policy.hparams, params=policy.params))
+    state, _ = checkpoints.restore(like)
+    axes = seed_axes(state.agent)
+    first = jax.tree.map(
+        lambda axis, leaf: leaf if axis is None else jax.tree.map(lambda x: x[0], leaf),
+        axes, state.agent, is_leaf=lambda axis: axis is None,
+    )  # fmt: skip
+    return policy.agent, first
+
+
+def _saved(directory: str | Path) -> str:
+    names = sorted(p.name for p in Path(directory).glob("*") if Checkpoints(p).latest_step() is not None)
+    return ", ".join(names) or "none"
+
+
+def _program_for(
+    policy: Policy, prepared: Prepared, config: StudyConfig, reward: Any, programs: list[Program]
+) -> Program:
+    """The compiled program of the policy's agent; one that exists already serves again."""
+    for program in programs:
+        if program.agent is policy.agent:
+            return program
+    programs.append(Program(prepared.env, policy.agent, config, reward))
+    return programs[-1]
+
+
+def _results(
+    config: StudyConfig, prepared: Prepared, runs: dict[str, Result], seconds: dict[str, float]
+) -> dict[str, Any]:
+    policies = {
+        name: {
+            "evaluated_at": run.evaluated_at,
+            "evaluations": run.evaluations,
+            "online_at": run.online_at,
+            "online": run.online,
+            "seconds": run.seconds,
+            "user_steps_per_second": config.steps * config.users * config.seeds / run.seconds if run.seconds else 0.0,
+        }
+        for name, run in runs.items()
+    }
+    measured = next(iter(runs.values())).evaluations
+    return {
+        "recjax": recjax.__version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "config": dataclasses.asdict(config),
+        "data": prepared.dataset.describe(),
+        "ranking": prepared.ranking,
+        "simulator": prepared.simulator,
+        "policies": policies,
+        "long_term_value": _long_term_value(runs),
+        "definitions": {name: dataclasses.asdict(metric_definitions[name]) for name in measured},
+        "hardware": _hardware(),
+        "software": {"python": platform.python_version()} | {name: metadata.version(name) for name in SOFTWARE},
+        "seconds": seconds | {"total": sum(seconds.values())},
+    }
+
+
+def _long_term_value(runs: dict[str, Result]) -> dict[str, Any] | None:
+    """What looking ahead is worth: DQN minus the same DQN with a discount of 0, paired by seed."""
+    if not {"dqn", "myopic"} <= runs.keys():
+        return None
+    metric = "session_reward"
+    dqn, myopic = (runs[name].final()[metric] for name in ("dqn", "myopic"))
+    difference = paired_difference(dqn, myopic)
+    if difference.count < 2:
+        verdict = "One seed has no interval; run several."
+    elif difference.low > 0:
+        verdict = "Looking ahead paid: the interval lies above zero."
+    elif difference.high < 0:
+        verdict = "Looking ahead cost reward: the interval lies below zero."
+    else:
+        verdict = "Whether looking ahead paid cannot be told: the interval holds zero."
+    text = (
+        f"DQN minus the same DQN with discount 0, reward per session: {difference.mean:+.3f} "
+        f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}, {difference.count} seeds, paired). {verdict}"
+    )
+    return {
+        "metric": metric, "of": "dqn", "minus": "myopic", "per_seed": dqn - myopic,
+        "mean": difference.mean, "low": difference.low, "high": difference.high, "text": text,
+    }  # fmt: skip
+
+
+def _hardware() -> dict[str, Any]:
+    devices = sorted({device.device_kind for device in jax.devices()})
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "summary": f"{', '.join(devices)} × {jax.device_count()}, {cores} CPU cores",
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "devices": devices,
+        "device_count": jax.device_count(),
+        "cpu_cores": cores,
+    }
+
+
+class _Clock:
+    """Wall-clock seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - begun
