@@ -47,7 +47,9 @@ class Loop:
 
     def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
         env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
-        agent = agents.dqn(nn.DotProductQ(num_items=items, dim=DIM), optax.adam(1e-3), epsilon=0.1)
+        agent = agents.dqn(
+            nn.DotProductQ(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=0.1)
+        )
         config = LoopConfig(
             steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
             replay_capacity=max(65_536, users * 16), learn_start=0,

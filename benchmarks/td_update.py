@@ -24,7 +24,8 @@ from _measure import measure, milliseconds, show, temporary_megabytes
 from recjax import agents, nn
 from recjax.catalogue import row_adam
 from recjax.fit import RowWise
-from recjax.types import Items, Observation, Response, Sample, Spec, Step
+from recjax.replay import Batch
+from recjax.types import Items, Observation, Response, Spec, Step
 
 SLATE, HISTORY = 5, 20
 
@@ -40,7 +41,7 @@ class Config:
     """Time spent on each measurement after warming up."""
 
 
-def sample_of(items: int, batch: int) -> Sample:
+def sample_of(items: int, batch: int) -> Batch:
     rng = np.random.default_rng(0)
 
     def ids(width: int) -> jax.Array:
@@ -53,7 +54,7 @@ def sample_of(items: int, batch: int) -> Sample:
     steps = Step(
         observation(), ids(SLATE), jnp.ones_like(reward), Response(click=reward), reward, no, no, observation()
     )
-    return Sample(steps, jnp.ones(batch, bool))
+    return Batch(steps, jnp.ones(batch, bool), jnp.arange(batch), jnp.full(batch, 1.0 / batch))
 
 
 def update(items: int, batch: int, dim: int, *, by_rows: bool, double: bool) -> tuple[Callable, float | None]:
@@ -76,7 +77,7 @@ def torch_update(items: int, batch: int, dim: int, *, double: bool) -> tuple[Cal
     from torch.nn import functional
 
     torch.manual_seed(0)
-    steps = jax.tree.map(lambda x: torch.from_numpy(np.array(x)[:, 0]), sample_of(items, batch).steps)
+    steps = jax.tree.map(lambda x: torch.from_numpy(np.array(x)[:, 0]), sample_of(items, batch).experience)
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:

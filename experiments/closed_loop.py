@@ -83,7 +83,11 @@ def main(config: Config) -> dict[str, loop.Result]:
         # Close the loop. The reward is any function of the response.
         reward = rewards.weighted(click=1.0, conversion=config.conversion_weight)
         dqn = agents.dqn(
-            nn.DotProductQ(**towers), optax.adam(1e-3), n_step=3, discount=config.discount, epsilon=(0.3, 0.05, 200)
+            nn.DotProductQ(**towers),
+            optax.adam(1e-3),
+            n_step=3,
+            discount=config.discount,
+            policy=agents.SlatePolicy(epsilon=(0.3, 0.05, 200)),
         )
         program = loop.Program(env, dqn, schedule, reward)
         myopic = dqn.hparams.replace(discount=0.0)

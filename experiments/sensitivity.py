@@ -112,12 +112,12 @@ def policies(env: envs.Environment) -> dict[str, Callable]:
 
 def sessions(env: envs.Environment, policy: Callable, num_users: int) -> Callable:
     """A compiled ``(key, params) -> totals``: one session of each user, until all have left."""
-    reset = jax.vmap(env.reset, in_axes=(0, None))
-    step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    reset = jax.vmap(env.reset, in_axes=(0, None, None))
+    step = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))
 
     @jax.jit
     def run(key: jax.Array, params: Any) -> dict[str, jax.Array]:
-        observation, users = reset(jax.random.split(key, num_users), params)
+        observation, users = reset(jax.random.split(key, num_users), params, None)
         zeros = jnp.zeros(num_users)
         totals = dict.fromkeys(("slates", "clicks", "conversions", "satisfaction"), zeros)
 
@@ -126,12 +126,12 @@ def sessions(env: envs.Environment, policy: Callable, num_users: int) -> Callabl
             act_key, step_key = jax.random.split(jax.random.fold_in(key, time))
             slate = policy(act_key, observation, users, params)
             step_keys = jax.random.split(step_key, num_users)
-            observation, users, response, terminated, truncated, _ = step(step_keys, users, slate, params)
+            observation, users, response, terminated, truncated, _ = step(step_keys, users, slate, params, None)
             amounts = {
                 "slates": jnp.ones(num_users),
-                "clicks": response.click.sum(-1),
-                "conversions": response.conversion.sum(-1),
-                "satisfaction": response.satisfaction.sum(-1),
+                "clicks": response["click"].sum(-1),
+                "conversions": response["conversion"].sum(-1),
+                "satisfaction": response["satisfaction"].sum(-1),
             }
             totals = {name: totals[name] + jnp.where(active, amounts[name], 0.0) for name in totals}
             return time + 1, observation, users, active & ~(terminated | truncated), totals

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A dictionary of factories of one kind that refuses surprises.
+    """Named factories (or other things) of one kind; names are unique, and unknown ones raise errors that help.
 
     >>> agents = Registry("agent")
     >>> @agents.register("echo")
@@ -53,7 +53,8 @@ class Registry(Generic[T]):
 
     def make(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Calls the factory registered under ``name``."""
-        return self[name](*args, **kwargs)
+        factory: Any = self[name]
+        return factory(*args, **kwargs)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._factories)

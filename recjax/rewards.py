@@ -1,7 +1,8 @@
 """Rewards as functions of a response: what a platform decides to want.
 
 A reward maps a :class:`~recjax.types.Response` to ``f32[..., K]``, one value a slot.
-Environments return responses, never rewards, so the same log can be rewarded anew.
+Environments return responses, never rewards, so the same log can be rewarded anew. A reward
+may use any signal that the environment declares (``Spec.signals``).
 """
 
 from __future__ import annotations
@@ -9,79 +10,66 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recjax.registry import Registry
-from recjax.types import Array, Response
+from recjax.response import Response
+from recjax.types import Array
 
 Reward = Callable[[Response], Array]
 
 rewards: Registry = Registry("reward")
 register = rewards.register
 
-FIELDS = ("click", "conversion", "satisfaction", "watch_time")
-
-
-def _field(response: Response, name: str) -> Array:
-    value = getattr(response, name)
-    if value is None:
-        present = [field for field in FIELDS if getattr(response, field) is not None]
-        raise ValueError(
-            f"The reward uses {name!r}, which this environment does not answer with."
-            f" It answers with: {', '.join(present)}."
-        )
-    return value
-
 
 @register("click")
 def click(response: Response) -> Array:
     """1 for a clicked slot."""
-    return _field(response, "click")
+    return response.signal("click")
 
 
 @register("conversion")
 def conversion(response: Response) -> Array:
     """1 for a slot whose click became a purchase."""
-    return _field(response, "conversion")
+    return response.signal("conversion")
 
 
 @register("satisfaction")
 def satisfaction(response: Response) -> Array:
     """The satisfaction, in [0, 1], with a consumed slot."""
-    return _field(response, "satisfaction")
+    return response.signal("satisfaction")
 
 
 @register("watch_time")
 def watch_time(response: Response) -> Array:
     """Seconds spent on a slot."""
-    return _field(response, "watch_time")
+    return response.signal("watch_time")
 
 
 def weighted(**weights: float) -> Reward:
-    """A weighted sum of response fields.
+    """A weighted sum of signals.
 
     Args:
-      **weights: weight of each response field (``click``, ``conversion``,
-        ``satisfaction``, ``watch_time``).
+      **weights: weight of each signal, such as ``click``, ``conversion`` or any other that the environment
+        declares.
 
     Raises:
-      ValueError: no weights, or a field that responses do not have.
+      ValueError: no weights; when the reward is computed, a signal that the response does not have.
 
     >>> import jax.numpy as jnp
     >>> reward = weighted(click=1.0, conversion=5.0)
     >>> reward(Response(click=jnp.array([1.0, 1.0]), conversion=jnp.array([0.0, 1.0]))).tolist()
     [1.0, 6.0]
     """
-    unknown = [name for name in weights if name not in FIELDS]
-    if unknown or not weights:
-        raise ValueError(f"A weighted reward needs weights for some of {FIELDS}; got {weights or 'none'}.")
+    if not weights:
+        raise ValueError("A weighted reward needs a weight for at least one signal, e.g. weighted(click=1.0).")
 
     def reward(response: Response) -> Array:
-        terms = [weight * _field(response, name) for name, weight in weights.items()]
+        terms = [weight * response.signal(name) for name, weight in weights.items()]
         return sum(terms[1:], start=terms[0])
 
     return reward
 
 
 def parse(text: str) -> Reward:
-    """A reward from a configuration: a registered name, or ``field=weight,field=weight``.
+    """A reward from a configuration: a registered name, or ``signal=weight,signal=weight``.
 
     >>> import jax.numpy as jnp
     >>> parse("click=1,satisfaction=0.5")(

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from recjax.response import CLICK, Response, Signal
 
 Array = jax.Array
 PyTree = Any
@@ -38,6 +40,8 @@ class Behaviour(enum.IntEnum):
     RATING = 4
     LIKE = 5
     PLAY = 6
+    IMPRESSION = 7
+    """Shown and not clicked; only in histories of environments whose :class:`Spec` says so."""
 
 
 def shared(**kwargs: Any) -> Any:
@@ -118,82 +122,77 @@ class Items:
 
 
 @struct.dataclass
+class Candidates:
+    """Documents that exist for one step only, among which a slate is chosen.
+
+    Attributes:
+      ids: ``i32[..., M]`` items of the catalogue that they are, padded anywhere with ``PAD_ID``.
+      features: leaves ``[..., M, F]`` what is known of each of them at this step, or None.
+    """
+
+    ids: Array
+    features: PyTree = None
+
+    @property
+    def mask(self) -> Array:
+        """``bool[..., M]``, True where there is a document."""
+        return self.ids != PAD_ID
+
+
+@struct.dataclass
 class Observation:
     """What a policy may see of a user: what a platform would have logged.
 
     Attributes:
       history: ``i32[..., L]`` items the user responded to, oldest first, padded on the
-        left with ``PAD_ID``.
+        left with ``PAD_ID``. With ``Spec.has_impressions`` also items that were shown and not clicked.
       behaviour: ``i32[..., L]`` the strongest :class:`Behaviour` of each of them,
         ``PAD_ID`` where the history is padded.
       context: ``f32[..., C]`` what else the platform knows of the user (age, device),
         or None.
       time: ``i32[..., L]`` when each of them was, in seconds from any start, 0 where the
         history is padded; or None.
+      candidates: the documents to choose from, or None where that is the whole catalogue.
     """
 
     history: Array
     behaviour: Array
     context: Array | None = None
     time: Array | None = None
-
-
-@struct.dataclass
-class Response:
-    """A user's answer to a slate, one value a slot; None where an environment has no such answer.
-
-    Attributes:
-      click: ``f32[..., K]``, 1 where the slot was clicked.
-      conversion: ``f32[..., K]``, 1 where a click became a purchase.
-      satisfaction: ``f32[..., K]`` in [0, 1] for slots that were consumed, else 0.
-      watch_time: ``f32[..., K]`` seconds, 0 for slots that were not consumed.
-    """
-
-    click: Array
-    conversion: Array | None = None
-    satisfaction: Array | None = None
-    watch_time: Array | None = None
+    candidates: Candidates | None = None
 
 
 @struct.dataclass
 class Step:
-    """One step of interaction, as replay stores it: act, respond, what came next.
+    """One step of interaction: act, respond, what came next.
 
     Attributes:
       observation: what the policy saw.
-      slate: ``i32[..., K]`` the items that were shown.
-      propensity: ``f32[..., K]`` the probability with which the policy showed each.
+      slate: ``i32[..., K]`` what was shown: items, or positions in ``observation.candidates``. For
+        environments with continuous actions the action, ``f32[..., A]``.
+      log_prob: ``f32[...]`` log-probability (density) with which the policy chose it.
+      extras: what the policy wants to see again when it learns, a pytree of arrays ``[..., ...]``.
       response: the user's answer, kept so that a log can be rewarded anew.
-      reward: ``f32[..., K]`` reward of each slot.
+      reward: ``f32[..., K]`` reward of each slot; ``f32[..., 1]`` of a continuous action.
       terminated: ``bool[...]`` the user left; the future is worth nothing.
       truncated: ``bool[...]`` the episode was cut; the future goes on unseen.
-      next_observation: what the policy would have seen next, before any reset.
+      next_observation: what the policy would have seen next, before any reset; without meaning where
+        ``terminated``. None in a log of consecutive steps, where it is the observation of the next one.
     """
 
     observation: Observation
     slate: Array
-    propensity: Array
+    log_prob: Array
+    extras: PyTree
     response: Response
     reward: Array
     terminated: Array
     truncated: Array
-    next_observation: Observation
+    next_observation: Observation | None = None
 
 
-@struct.dataclass
-class Sample:
-    """Windows of consecutive steps of single users, drawn from replay.
-
-    Attributes:
-      steps: a :class:`Step` whose leaves have shape ``[B, n, ...]``, oldest first. A
-        window may run over the end of an episode; ``terminated`` and ``truncated`` say
-        where.
-      valid: ``bool[B]``, False where replay did not yet hold a whole window; such
-        rows must not be learned from.
-    """
-
-    steps: Step
-    valid: Array
+ActionSpace = Literal["catalogue", "candidates", "vector"]
+"""What an action is: a slate of the catalogue, a slate of the candidates of a step, or a vector of numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,26 +204,75 @@ class Spec:
       slate_size: slots shown at once (``K``).
       history_length: positions in a history (``L``).
       context_size: width of ``Observation.context``, 0 when there is none.
+      num_candidates: width of ``Observation.candidates`` (``M``), 0 where slates are of the whole catalogue.
+      action_size: numbers of a continuous action (``A``), 0 where actions are slates.
+      has_time: whether ``Observation.time`` is there.
+      has_impressions: whether histories hold items that were shown and not clicked.
+      signals: what users answer.
     """
 
     num_items: int
     slate_size: int
     history_length: int
     context_size: int = 0
+    num_candidates: int = 0
+    action_size: int = 0
+    has_time: bool = False
+    has_impressions: bool = False
+    signals: tuple[Signal, ...] = (CLICK,)
 
     def __post_init__(self) -> None:
-        for name, floor in (("num_items", 1), ("slate_size", 1), ("history_length", 1), ("context_size", 0)):
+        floors = {"num_items": 1, "slate_size": 1, "history_length": 1}
+        floors |= dict.fromkeys(("context_size", "num_candidates", "action_size"), 0)
+        for name, floor in floors.items():
             value = getattr(self, name)
             if value < floor:
                 raise ValueError(f"Spec.{name} is {value}; it must be an integer >= {floor}.")
-        if self.slate_size > self.num_items:
+        if self.num_candidates and self.action_size:
             raise ValueError(
-                f"Spec.slate_size is {self.slate_size} but the catalogue has {self.num_items} items;"
-                " show at most that many."
+                f"Spec.num_candidates is {self.num_candidates} and Spec.action_size {self.action_size}; an action is a"
+                " slate of candidates or a vector, so one of them must be 0."
             )
+        if self.slate_size > (choices := self.num_candidates or self.num_items):
+            what = "a step has {} candidates" if self.num_candidates else "the catalogue has {} items"
+            raise ValueError(
+                f"Spec.slate_size is {self.slate_size} but {what.format(choices)}; show at most that many."
+            )
+        names = [signal.name for signal in self.signals]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Spec.signals has a name twice: {', '.join(names)}.")
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What an action is."""
+        if self.action_size:
+            return "vector"
+        return "candidates" if self.num_candidates else "catalogue"
 
     def empty_observation(self, batch_shape: tuple[int, ...] = ()) -> Observation:
-        """An observation of users without history, for shapes and initialisation."""
+        """An observation of users without history, for shapes and initialisation; candidates have no features."""
         pad = jnp.full((*batch_shape, self.history_length), PAD_ID, jnp.int32)
-        context = jnp.zeros((*batch_shape, self.context_size), jnp.float32) if self.context_size else None
-        return Observation(history=pad, behaviour=pad, context=context)
+        candidates = None
+        if self.num_candidates:
+            candidates = Candidates(jnp.full((*batch_shape, self.num_candidates), PAD_ID, jnp.int32))
+        return Observation(
+            history=pad,
+            behaviour=pad,
+            context=jnp.zeros((*batch_shape, self.context_size), jnp.float32) if self.context_size else None,
+            time=jnp.zeros_like(pad) if self.has_time else None,
+            candidates=candidates,
+        )
+
+
+def shown_items(slate: Array, observation: Observation) -> Array:
+    """The items of a slate, ``i32[..., K]``, whether it holds items or positions in the candidates.
+
+    >>> seen = Observation(jnp.array([3]), jnp.array([1]), candidates=Candidates(jnp.array([7, 5, 9])))
+    >>> shown_items(jnp.array([2, 0]), seen).tolist()
+    [9, 7]
+    """
+    if observation.candidates is None:
+        return slate
+    ids = observation.candidates.ids
+    inside = (slate >= 0) & (slate < ids.shape[-1])
+    return jnp.where(inside, jnp.take_along_axis(ids, jnp.where(inside, slate, 0), axis=-1), PAD_ID)

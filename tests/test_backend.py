@@ -23,17 +23,17 @@ class MyQ(linen.Module):
 
 
 def my_reward(response):
-    return 2.0 * response.click - 0.5
+    return 2.0 * response["click"] - 0.5
 
 
 def my_env():
     spec = Spec(num_items=6, slate_size=1, history_length=2)
     items = Items(popularity=jnp.ones(6), is_new=jnp.zeros(6, bool))
 
-    def reset(key, params):
+    def reset(key, params, world):
         return spec.empty_observation(), jnp.zeros(())
 
-    def step(key, state, slate, params):
+    def step(key, state, slate, params, world):
         likes = (slate == params).astype(jnp.float32)
         return spec.empty_observation(), state, Response(click=likes), jnp.array(True), jnp.array(False), {}
 
@@ -41,9 +41,9 @@ def my_env():
 
 
 def my_agent(item=4):
-    def act(key, state, observation, *, explore):
-        slate = jnp.full((observation.history.shape[0], 1), item)
-        return slate, {"propensity": jnp.ones(slate.shape)}
+    def act(key, state, observation, *, explore=True):
+        users = observation.history.shape[0]
+        return agents.Action(jnp.full((users, 1), item), jnp.zeros(users))
 
     return agents.Agent(init=lambda key, spec, items, hparams=None, params=None: (), act=act)
 
@@ -66,7 +66,7 @@ CONFIG = loop.LoopConfig(
 
 def test_ten_lines_train_a_model_of_ones_own():
     env = envs.environments.make("my_env")
-    agent = agents.dqn(MyQ(), optax.adam(0.1), discount=0.0, epsilon=0.5)
+    agent = agents.dqn(MyQ(), optax.adam(0.1), discount=0.0, policy=agents.SlatePolicy(epsilon=0.5))
     result = loop.run(env, agent, CONFIG, key=jax.random.key(0), reward="my_reward")
     np.testing.assert_allclose(result.final()["session_reward"], 1.5)
 

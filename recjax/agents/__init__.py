@@ -1,4 +1,4 @@
-"""Policies and how they learn, each three pure functions over a state, by name.
+"""Policies and how they learn, as pure functions over a state, by name.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from recjax import agents, nn
@@ -7,9 +7,12 @@
 >>> items = Items(popularity=jnp.ones(50), is_new=jnp.zeros(50, bool))
 >>> agent = agents.dqn(nn.DotProductQ(num_items=50, dim=8), optax.adam(1e-3), n_step=3, discount=0.9)
 >>> state = agent.init(jax.random.key(0), spec, items)
->>> slate, extras = agent.act(jax.random.key(1), state, spec.empty_observation((4,)), explore=True)
->>> slate.shape, extras["propensity"].shape
-((4, 3), (4, 3))
+>>> observation = spec.empty_observation((4,))
+>>> action = agent.act(jax.random.key(1), state, observation, explore=True)
+>>> action.slate.shape, action.log_prob.shape
+((4, 3), (4,))
+>>> bool(jnp.allclose(agent.log_prob(state, observation, action.slate), action.log_prob, atol=1e-4))
+True
 
 The myopic policy is the same agent, and the same compiled program, with other
 hyper-parameters:
@@ -20,7 +23,7 @@ Every agent is registered: ``agents.agents.make("random")``.
 """
 
 from recjax.agents import td
-from recjax.agents.base import Agent, agents, register
+from recjax.agents.base import Action, Agent, Update, agents, register
 from recjax.agents.baselines import (
     FixedState,
     SupervisedState,
@@ -32,25 +35,44 @@ from recjax.agents.baselines import (
     supervised,
     supervised_greedy,
 )
+from recjax.agents.clicks import ClickPrediction
 from recjax.agents.exploration import (
+    Exploration,
     ExplorationHyper,
     boltzmann,
     epsilon_greedy,
     explorations,
     fill_uniformly,
     greedy,
+    plackett_luce,
 )
-from recjax.agents.value import DQNHyper, DQNState, TabularHyper, TabularState, dqn, last_item, q_learning
+from recjax.agents.slates import SlatePolicy
+from recjax.agents.value import (
+    DQNHyper,
+    DQNState,
+    TabularHyper,
+    TabularState,
+    TargetNetwork,
+    dqn,
+    last_item,
+    q_learning,
+)
 
 __all__ = [
+    "Action",
     "Agent",
+    "ClickPrediction",
     "DQNHyper",
     "DQNState",
+    "Exploration",
     "ExplorationHyper",
     "FixedState",
+    "SlatePolicy",
     "SupervisedState",
     "TabularHyper",
     "TabularState",
+    "TargetNetwork",
+    "Update",
     "agents",
     "boltzmann",
     "dqn",
@@ -61,6 +83,7 @@ __all__ = [
     "greedy",
     "last_item",
     "neighbours",
+    "plackett_luce",
     "popularity",
     "q_learning",
     "random",

@@ -1,29 +1,25 @@
-"""Slates from scores: greedy, ε-greedy, Boltzmann and uniform, each with its propensities.
+"""Slates from scores: greedy, ε-greedy, Boltzmann and uniform, each with its exact probability.
 
-An exploration is ``(key, queries, items, slate_size, *, hparams, step, exclude) -> (slate,
-extras)`` with ``(queries, items)`` as the operations of :mod:`recjax.catalogue` take them
-and ``extras["propensity"]: f32[B, K]``. Slates never repeat an item.
+An exploration draws slates that never repeat an item, and says how likely each slate is
+(:class:`Exploration`). It takes ``(queries, items)`` as the operations of
+:mod:`recjax.catalogue` do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.scipy.special import xlog1py, xlogy
 
-from recjax.agents.scores import excluded
+from recjax.agents.base import Action
 from recjax.catalogue import BlockScorer, Catalogue, as_scorer, block_size_of, logsumexp, sample, score_at, top_k
 from recjax.fit import linear_decay
 from recjax.registry import Registry
-from recjax.types import PAD_ID, Array, Observation, PyTree
-
-explorations: Registry = Registry("exploration")
-
-Slate = tuple[Array, dict[str, Array]]
+from recjax.types import PAD_ID, Array, PyTree
 
 
 @struct.dataclass
@@ -42,33 +38,78 @@ class ExplorationHyper:
     epsilon_steps: Array | int = 1000
     temperature: Array | float = 0.1
 
+    def epsilon(self, step: Array) -> Array:
+        """ε after ``step`` updates."""
+        return linear_decay(self.epsilon_start, self.epsilon_end, self.epsilon_steps)(step)
 
-def exploration_fields(epsilon: float | tuple[float, float, int], temperature: float) -> dict[str, Any]:
-    """Fields of :class:`ExplorationHyper` from a constant ε or ``(start, end, steps)``.
 
-    Raises:
-      ValueError: an ε outside [0, 1], negative steps, or a temperature that is not above 0.
+class Draw(Protocol):
+    """Draws slates."""
+
+    def __call__(
+        self,
+        key: Array,
+        queries: PyTree,
+        items: Catalogue,
+        slate_size: int,
+        *,
+        hparams: ExplorationHyper,
+        step: Array,
+        exclude: Array | None = None,
+    ) -> Action:
+        """Returns slates ``i32[B, K]`` without repeats, with ``extras["propensity"]: f32[B, K]``.
+
+        Args:
+          key: a key of ``jax.random``.
+          queries: leading ``[B]``.
+          items: the catalogue.
+          slate_size: ``K``.
+          hparams: how much to explore.
+          step: ``i32[]`` updates done.
+          exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``K`` items
+            must be left.
+        """
+        ...
+
+
+class SlateLogProb(Protocol):
+    """The log-probability of slates, which are taken to be possible (:func:`is_possible`)."""
+
+    def __call__(
+        self,
+        queries: PyTree,
+        items: Catalogue,
+        slate: Array,
+        *,
+        hparams: ExplorationHyper,
+        step: Array,
+        exclude: Array | None = None,
+    ) -> Array:
+        """Returns ``f32[B]``; the arguments are those of :class:`Draw`."""
+        ...
+
+
+class Exploration(NamedTuple):
+    """A way to explore.
+
+    Attributes:
+      draw: see :class:`Draw`.
+      log_prob: see :class:`SlateLogProb`.
     """
-    start, end, steps = epsilon if isinstance(epsilon, tuple) else (epsilon, epsilon, 0)
-    if not (0 <= start <= 1 and 0 <= end <= 1 and steps >= 0):
-        raise ValueError(f"epsilon is {epsilon}; give a number in [0, 1], or (start, end, steps) with steps >= 0.")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0.")
-    return {
-        "epsilon_start": float(start),
-        "epsilon_end": float(end),
-        "epsilon_steps": int(steps),
-        "temperature": float(temperature),
-    }
+
+    draw: Draw
+    log_prob: SlateLogProb
 
 
-def greedy(queries: PyTree, items: Catalogue, slate_size: int, *, exclude: Array | None = None) -> Slate:
-    """The best items, best first; propensity 1, because the policy is deterministic."""
+explorations: Registry[Exploration] = Registry("exploration")
+
+
+def greedy(queries: PyTree, items: Catalogue, slate_size: int, *, exclude: Array | None = None) -> Action:
+    """The best items, best first; probability 1, because the policy is deterministic."""
     _, slate = top_k(queries, items, slate_size, exclude=exclude)
-    return slate, {"propensity": jnp.ones(slate.shape, jnp.float32)}
+    return Action(slate, jnp.zeros(len(slate)), {"propensity": jnp.ones(slate.shape, jnp.float32)})
 
 
-@explorations.register("epsilon_greedy")
 def epsilon_greedy(
     key: Array,
     queries: PyTree,
@@ -78,7 +119,7 @@ def epsilon_greedy(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
-) -> Slate:
+) -> Action:
     """The greedy slate with slots redrawn at random, without repeats.
 
     Every slot explores with probability ε, independently. Slots that do not explore keep
@@ -89,17 +130,9 @@ def epsilon_greedy(
     The propensity is the exact marginal probability, over all of this randomness, that
     the slot shows the item that it shows.
 
-    Args:
-      key: a key of ``jax.random``.
-      queries: leading ``[B]``.
-      items: the catalogue.
-      slate_size: ``K``.
-      hparams: the schedule of ε.
-      step: ``i32[]`` updates done.
-      exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``K`` items
-        must be left.
+    The arguments are those of :class:`Draw`.
     """
-    epsilon = linear_decay(hparams.epsilon_start, hparams.epsilon_end, hparams.epsilon_steps)(step)
+    epsilon = hparams.epsilon(step)
     num_items = as_scorer(items).num_items
     explore_key, draw_key = jax.random.split(key)
     _, best = top_k(queries, items, slate_size, exclude=exclude)
@@ -114,10 +147,45 @@ def epsilon_greedy(
     is_own = slate == best
     is_other = (slate[:, :, None] == best[:, None, :]).any(-1) & ~is_own
     drawn = epsilon * jnp.where(is_other, pool_freed[:, None], pool_drawn[:, None])
-    return slate, {"propensity": jnp.where(is_own, 1 - epsilon, 0.0) + drawn}
+    propensity = jnp.where(is_own, 1 - epsilon, 0.0) + drawn
+    return Action(slate, _epsilon_log_prob(slate, best, allowed, epsilon), {"propensity": propensity})
 
 
-@explorations.register("boltzmann")
+def epsilon_greedy_log_prob(
+    queries: PyTree,
+    items: Catalogue,
+    slate: Array,
+    *,
+    hparams: ExplorationHyper,
+    step: Array,
+    exclude: Array | None = None,
+) -> Array:
+    """The log-probability with which :func:`epsilon_greedy` shows a slate, ``f32[B]``."""
+    _, best = top_k(queries, items, slate.shape[-1], exclude=exclude)
+    allowed = num_allowed(as_scorer(items).num_items, len(slate), exclude)
+    return _epsilon_log_prob(slate, best, allowed, hparams.epsilon(step))
+
+
+def _epsilon_log_prob(slate: Array, best: Array, allowed: Array, epsilon: Array) -> Array:
+    """Summed over which slots explored.
+
+    The ``m`` slots that do not show their greedy item did; of the others any number may have. With ``e``
+    slots that explored, the items in them were drawn one by one from the ``A - (K - e)`` that no slot kept:
+
+    ``P = Σ_e C(K - m, e - m) ε^e (1 - ε)^(K - e) / ((A - K + 1) ... (A - K + e))``.
+    """
+    slots = slate.shape[-1]
+    moved = jnp.sum(slate != best, axis=-1)
+    explored = jnp.arange(slots + 1)
+    ways = jnp.asarray(
+        [[math.comb(slots - m, e - m) if e >= m else 0 for e in range(slots + 1)] for m in range(slots + 1)]
+    )
+    pool = (allowed - slots)[:, None] + jnp.arange(1, slots + 1)[None]
+    draws = jnp.pad(jnp.cumsum(jnp.log(pool.astype(jnp.float32)), axis=-1), ((0, 0), (1, 0)))
+    chance = xlogy(explored, epsilon) + xlog1py(slots - explored, -epsilon)
+    return jax.nn.logsumexp(chance[None] - draws, axis=-1, b=ways[moved].astype(jnp.float32))
+
+
 def boltzmann(
     key: Array,
     queries: PyTree,
@@ -127,54 +195,93 @@ def boltzmann(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
-) -> Slate:
+) -> Action:
     """A slate drawn without replacement from ``softmax(scores / temperature)``.
 
-    The propensity of an item is its softmax probability among the allowed items: the
-    exact probability of the first slot, and for later slots the one before they are
-    conditioned on what was drawn above them.
+    This is the Plackett-Luce model. The propensity of an item is its probability given the slots above it;
+    their product is the probability of the slate.
 
-    The arguments are those of :func:`epsilon_greedy`; ``step`` is not used.
+    The arguments are those of :class:`Draw`; ``step`` is not used.
     """
     del step
     slate = sample(key, queries, items, slate_size, temperature=hparams.temperature, exclude=exclude)
+    slots = plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
+    return Action(slate, jnp.sum(slots, axis=-1), {"propensity": jnp.exp(slots)})
+
+
+def boltzmann_log_prob(
+    queries: PyTree,
+    items: Catalogue,
+    slate: Array,
+    *,
+    hparams: ExplorationHyper,
+    step: Array,
+    exclude: Array | None = None,
+) -> Array:
+    """The log-probability with which :func:`boltzmann` shows a slate, ``f32[B]``."""
+    del step
+    slots = plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
+    return jnp.sum(slots, axis=-1)
+
+
+def plackett_luce(
+    queries: PyTree,
+    items: Catalogue,
+    slate: Array,
+    *,
+    temperature: Array | float = 1.0,
+    exclude: Array | None = None,
+) -> Array:
+    """The log-probability of each slot given those above it, in one pass over the catalogue.
+
+    ``log p_k = s_k - log(R + exp(s_k) + ... + exp(s_K))`` with ``s`` the scores over the temperature and ``R`` the
+    sum of the exponentials of all items that are neither excluded nor in the slate, so that nothing is
+    subtracted and no digit is lost. It may be differentiated.
+
+    Args:
+      queries: leading ``[B]``.
+      items: the catalogue.
+      slate: ``i32[B, K]`` distinct items that are not excluded.
+      temperature: above 0.
+      exclude: ``i32[B, E]`` items that are never shown; ``PAD_ID`` is ignored.
+
+    Returns:
+      ``f32[B, K]``, whose sum is the log-probability of the slate.
+
+    References:
+      Plackett, "The Analysis of Permutations", Applied Statistics 24, 1975.
+    """
     scorer = as_scorer(items)
 
     def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
-        return scorer.score_block(queries, start, size) / hparams.temperature
+        return scorer.score_block(queries, start, size) / temperature
 
     logits = BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries, None))
-    shown = score_at(queries, items, slate) / hparams.temperature
-    return slate, {"propensity": jnp.exp(shown - logsumexp(queries, logits, exclude=exclude)[:, None])}
+    unshown = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
+    rest = logsumexp(queries, logits, exclude=unshown)
+    shown = score_at(queries, items, slate) / temperature
+    below = jax.lax.associative_scan(jnp.logaddexp, shown, axis=1, reverse=True)
+    return shown - jnp.logaddexp(rest[:, None], below)
 
 
-def act_on_scores(
-    scores: Callable[[PyTree, Observation], tuple[PyTree, Catalogue]], exploration: str, exclude_history: bool
-) -> Callable:
-    """How an agent acts that rates items: greedily, or by a named exploration.
+explorations.register("epsilon_greedy", Exploration(epsilon_greedy, epsilon_greedy_log_prob))
+explorations.register("boltzmann", Exploration(boltzmann, boltzmann_log_prob))
 
-    Args:
-      scores: ``(state, observation) -> (queries, items)``.
-      exploration: a name in ``explorations``.
-      exclude_history: never show an item of the observed history.
 
-    Returns:
-      ``(key, state, observation, *, explore) -> (slate, extras)`` for states with fields
-      ``spec``, ``hparams`` (:class:`ExplorationHyper`) and ``step``.
+def uniform_log_prob(allowed: Array, slots: int) -> Array:
+    """The log-probability of a uniform slate without repeats, ``f32[B]``, from ``allowed: i32[B]`` items."""
+    left = allowed[:, None] - jnp.arange(slots)[None]
+    return -jnp.sum(jnp.log(left.astype(jnp.float32)), axis=-1)
 
-    Raises:
-      ValueError: no exploration has that name.
-    """
-    explore_with = explorations[exploration]
 
-    def act(key: Array, state: Any, observation: Observation, *, explore: bool) -> Slate:
-        queries, items = scores(state, observation)
-        exclude, slate_size = excluded(observation, exclude_history), state.spec.slate_size
-        if not explore:
-            return greedy(queries, items, slate_size, exclude=exclude)
-        return explore_with(key, queries, items, slate_size, hparams=state.hparams, step=state.step, exclude=exclude)
-
-    return act
+def is_possible(slate: Array, num_items: int, exclude: Array | None) -> Array:
+    """Whether slates ``i32[B, K]`` hold distinct items of the catalogue, none of them excluded, ``bool[B]``."""
+    known = (slate >= 0) & (slate < num_items)
+    repeats = jnp.sum(slate[:, :, None] == slate[:, None, :], axis=(-1, -2)) > slate.shape[-1]
+    possible = jnp.all(known, axis=-1) & ~repeats
+    if exclude is None:
+        return possible
+    return possible & ~jnp.any(slate[:, :, None] == exclude[:, None, :], axis=(-1, -2))
 
 
 def fill_uniformly(key: Array, slate: Array, num_items: int, exclude: Array | None = None) -> Array:

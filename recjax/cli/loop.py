@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,13 @@ import jax
 import tyro
 from rich.console import Console
 
-from recjax import report
+from recjax import agents, report
+from recjax.cli.recommend import ARTIFACT
 from recjax.fit import Progress
 from recjax.loop import Interrupted
-from recjax.study import Prepared, StudyConfig, run_study
+from recjax.serve import export
+from recjax.study import Prepared, StudyConfig, policies, run_study
+from recjax.study import Study as Done
 
 CONFIG, CHECKPOINTS, TENSORBOARD, PROFILE = "config.json", "checkpoints", "tensorboard", "profile"
 
@@ -29,6 +33,8 @@ class RunOptions:
     """Where everything is written."""
     resume: bool = False
     """Continue the run in --out, with the configuration that it was started with."""
+    overwrite: bool = False
+    """Replace the finished run in --out."""
     config: Path | None = None
     """Read options from this file, as a run writes it to config.json; options on the command line go before it."""
     plugins: tuple[str, ...] = ()
@@ -75,6 +81,7 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
     finally:
         for board in boards:
             board.close()
+    _save_artifact(run.out / ARTIFACT, study, done)
     report.write_json(run.out / report.METRICS_FILE, done.results)
     report.write_page(run.out / report.PAGE_FILE, report.read_results(run.out))
     show_results(console, report.read_results(run.out))
@@ -110,6 +117,21 @@ def show_results(console: Console, results: dict[str, Any]) -> None:
         console.print(f"Long-term value: {value['text']}")
 
 
+def _save_artifact(path: Path, study: StudyConfig, done: Done) -> None:
+    """Leaves the policies that rate items for ``recjax recommend``."""
+    prepared = done.prepared
+    policies, model = prepared.policies, prepared.policies.recommendation
+    index = jax.jit(lambda params, items: model.apply(params, items, method="item_index"))(
+        policies.params, prepared.env.items
+    )
+    trained = {name: done.policy(name) for name in done.runs}
+    if not any(agent.scores for agent, _ in trained.values()):
+        return
+    export.save(
+        path, trained, prepared.env.spec, prepared.dataset, evidence=index.vectors, config=json.loads(study.to_json())
+    )
+
+
 def _trace(path: Path) -> contextlib.AbstractContextManager[Any]:
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # Every Python call of the preparation would be hundreds of megabytes.
@@ -134,10 +156,22 @@ def _claim(study: StudyConfig, run: RunOptions) -> None:
                 " start anew with another --out."
             )
         return
-    if path.exists() and not (run.out / report.METRICS_FILE).exists():
-        raise ValueError(f"{run.out} holds a run that was stopped. Continue it with --resume, or give another --out.")
+    if path.exists() and not run.overwrite:
+        if not (run.out / report.METRICS_FILE).exists():
+            raise ValueError(
+                f"{run.out} holds a run that was stopped. Continue it with --resume, replace it with --overwrite,"
+                " or give another --out."
+            )
+        raise ValueError(f"{run.out} holds a finished run. Give another --out, or replace it with --overwrite.")
+    for name in dict.fromkeys(study.agent):
+        if name not in policies and name not in agents.agents:
+            policies[name]
     run.out.mkdir(parents=True, exist_ok=True)
-    (run.out / report.METRICS_FILE).unlink(missing_ok=True)
+    # What is claimed is cleared: nothing of an earlier run may be taken for a part of this one.
+    for name in (ARTIFACT, CHECKPOINTS, TENSORBOARD, PROFILE):
+        shutil.rmtree(run.out / name, ignore_errors=True)
+    for name in (report.METRICS_FILE, report.PAGE_FILE):
+        (run.out / name).unlink(missing_ok=True)
     path.write_text(study.to_json(), encoding="utf-8")
 
 

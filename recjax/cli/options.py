@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from recjax.cli.loop import CONFIG, Run, RunOptions, Study, loop
+from recjax.cli.loop import CONFIG, Run, RunOptions, Study
 from recjax.envs import Declared
 from recjax.study import StudyConfig
 
@@ -32,28 +32,21 @@ def _declared_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructo
     )
 
 
-def with_config_file(arguments: list[str]) -> tuple[list[str], Any]:
-    """Finds the configuration that ``recjax loop`` starts from, and the command with its options as defaults.
-
-    Returns:
-      The arguments, and a ``loop`` command whose defaults come from ``--config``, or from the
-      run to resume; None when neither is given.
-    """
-    if arguments[:1] != ["loop"]:
-        return arguments, None
+def with_config_file(arguments: list[str], command: Any) -> Any:
+    """The ``loop`` command with its options as defaults that come from ``--config``, or from the run to resume."""
     path = _value(arguments, "--config")
     if path is None and "--resume" in arguments:
         saved = Path(_value(arguments, "--out") or RunOptions().out) / CONFIG
         path = str(saved) if saved.is_file() else None
     if path is None:
-        return arguments, None
+        return command
     default = StudyConfig.from_json(path)
 
     def loop_from_file(study: Study = default, run: Run = RunOptions()) -> None:  # noqa: B008 (frozen)
-        loop(study, run)
+        command(study, run)
 
-    loop_from_file.__doc__ = loop.__doc__
-    return arguments, loop_from_file
+    loop_from_file.__doc__ = command.__doc__
+    return loop_from_file
 
 
 def _value(arguments: list[str], option: str) -> str | None:

@@ -1,44 +1,92 @@
-"""``recjax recommend``: what a trained policy would show to a user of the log, and why."""
+"""``recjax recommend``: what a trained policy would show, to users of the log and to any others."""
 
 from __future__ import annotations
 
-import importlib
+import json
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from recjax import report
-from recjax.cli.loop import CHECKPOINTS, CONFIG
-from recjax.study import Recommender, StudyConfig
+from recjax.serve import Recommendations, load
+
+ARTIFACT = "artifact"
+"""Where `recjax loop` leaves its policies, below the folder of a run."""
 
 
-def recommend(run: Path, user: str, policy: str = "dqn", k: int = 10, plugins: tuple[str, ...] = ()) -> None:
-    """Recommend items to a user of the log, with scores and the items of their history that each follows from.
+def recommend(
+    run: Path,
+    user: tuple[str, ...] = (),
+    users: Path | None = None,
+    history: tuple[str, ...] = (),
+    histories: Path | None = None,
+    policy: str = "dqn",
+    k: int = 10,
+    format: Literal["table", "json", "csv"] = "table",
+) -> None:
+    """Recommend items to users, with scores and the items of their history that each follows from.
 
     Args:
-      run: Directory that `recjax loop --out` has written.
-      user: Name of the user, as in the data set.
+      run: Directory that `recjax loop --out` has written, or an artifact.
+      user: Names of users, as in the data set.
+      users: File with the name of one user a line.
+      history: Items that one further user had, oldest first, by name or title.
+      histories: File with such a history a line, each a JSON list.
       policy: Which policy of the run.
       k: How many items.
-      plugins: Python modules to import first, as for `recjax loop`.
+      format: A table to read, JSON lines, or CSV.
     """
-    for module in plugins:
-        importlib.import_module(module)
-    if not (run / CONFIG).is_file():
-        raise ValueError(
-            f"{run} has no {CONFIG}, so it is not the directory of a run; give the --out of `recjax loop`."
-        )
-    recommender = Recommender.restore(StudyConfig.from_json(run / CONFIG), run / CHECKPOINTS, policy)
-    history, recommendations = recommender.recommend(user, k)
+    names = (*user, *(_lines(users) if users else ()))
+    given = [*([history] if history else []), *(_histories(histories) if histories else ())]
+    if not names and not given:
+        raise ValueError("Nobody to recommend to: give --user, --users, --history or --histories.")
+    artifact = load(run / ARTIFACT if (run / ARTIFACT).is_dir() else run, policy)
+    found = artifact.recommend(names, histories=given, k=k)
+    if format == "json":
+        print(found.to_json(), end="")
+    elif format == "csv":
+        print(found.to_csv(), end="")
+    else:
+        _print(found, policy)
+
+
+def _print(found: Recommendations, policy: str) -> None:
     console = Console()
-    console.print(f"The last items of user {user}, newest first: {'; '.join(history)}\n", markup=False, highlight=False)
-    rows = [
-        [str(i + 1), r.title, report.number(r.score), ", ".join(f"{t} ({s:.2f})" for t, s in r.follows_from)]
-        for i, r in enumerate(recommendations)
-    ]
-    headings = ["", "recommended", "score", "follows from (cosine)"]
-    caption = (
-        f"Scores are what {policy} ranks items by (Q-values for dqn and myopic, logits for supervised models)."
-        " Items the user has had are left out."
+    for place, user in enumerate(found.users):
+        shown = "; ".join(found.history(place)) or "no items"
+        console.print(f"{user} had, newest first: {shown}", markup=False, highlight=False)
+        table = Table("", "item", "score", "follows from", title=escape(f"For user {user}, by {policy}"))
+        for rank, (item, score) in enumerate(zip(found.ids[place], found.scores[place], strict=True), start=1):
+            if item >= 0:
+                near = ", ".join(f"{title} ({cosine:.2f})" for title, cosine in found.follows_from(place, int(item)))
+                table.add_row(str(rank), escape(found.titles[item]), f"{score:.3f}", escape(near) or "–")
+        console.print(table)
+    console.print(
+        f"Scores are what {policy} ranks items by. An item follows from the items of the history that are most like"
+        " it (cosine of the supervised model's item vectors).",
+        markup=False,
+        highlight=False,
     )
-    console.print(report.rich_table(f"For user {user}, by {policy}", headings, rows, caption=caption, text=True))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror}.") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _histories(path: Path) -> list[list[str]]:
+    found = []
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            items = json.loads(line)
+        except ValueError:
+            items = None
+        if not isinstance(items, list):
+            raise ValueError(f'{path}, line {number}: {line[:80]!r} is no JSON list of items, such as ["50", "172"].')
+        found.append([str(item) for item in items])
+    return found

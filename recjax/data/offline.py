@@ -38,7 +38,7 @@ def transitions(
       ``click`` 1 and ``conversion`` 1 for purchases. Where the log has ratings,
       ``satisfaction`` of a RATING is its place between the smallest and the largest in the
       log (1 if all are equal), of a LIKE its rating, else 0; ``watch_time`` is the rating
-      of a PLAY. ``propensity`` is NaN: unknown. ``terminated`` marks each user's last
+      of a PLAY. ``log_prob`` is NaN: unknown. ``terminated`` marks each user's last
       event, ``truncated`` none. ``next_observation`` ends with the event itself.
     """
     user = interactions.user
@@ -55,7 +55,8 @@ def transitions(
     return Step(
         observation=Observation(history, behaviour, rows),
         slate=item,
-        propensity=jnp.full(item.shape, jnp.nan, jnp.float32),
+        log_prob=jnp.full(len(log), jnp.nan, jnp.float32),
+        extras=None,
         response=response,
         reward=reward(response),
         terminated=jnp.asarray(np.diff(log.user, append=-1) != 0),
@@ -65,7 +66,7 @@ def transitions(
 
 
 def bandit_steps(dataset: Dataset, length: int = 1, reward: Reward = rewards.click) -> Step:
-    """Logged bandit feedback as steps of one round each, with the logging policy's propensities.
+    """Logged bandit feedback as steps of one round each, with the log-probabilities of the logging policy.
 
     For data sets whose ``extras`` have ``click`` and ``propensity``, such as the Open
     Bandit sample; what off-policy estimators need.
@@ -96,7 +97,8 @@ def bandit_steps(dataset: Dataset, length: int = 1, reward: Reward = rewards.cli
     return Step(
         observation=observation,
         slate=jnp.asarray(log.item)[:, None],
-        propensity=jnp.asarray(dataset.extras["propensity"], jnp.float32)[:, None],
+        log_prob=jnp.log(jnp.asarray(dataset.extras["propensity"], jnp.float32)),
+        extras=None,
         response=response,
         reward=reward(response),
         terminated=jnp.ones(len(log), bool),

@@ -7,33 +7,31 @@ share; the loop maps them over users and seeds. What a user *likes* is fitted to
 
 >>> import jax
 >>> env = environments.make("synthetic", num_items=50, slate_size=3)
->>> reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
->>> observation, users = reset(jax.random.split(jax.random.key(0), 8), env.params)
+>>> reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None, None)))
+>>> observation, users = reset(jax.random.split(jax.random.key(0), 8), env.params, env.world(jax.random.key(1)))
 >>> observation.history.shape
 (8, 20)
 """
 
-from recjax.envs.base import Environment, environments, register
+from recjax.envs.base import Environment, Transition, environments, register
 from recjax.envs.choice.declared import Declared, Description, as_arrays, describe
 from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
-from recjax.envs.probes import PROBES, q_values
 from recjax.envs.sims.logged import logged
 from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
-    "PROBES",
     "Declared",
     "Description",
     "Environment",
     "Preference",
     "PreferenceReport",
     "ReliabilityBin",
+    "Transition",
     "as_arrays",
     "describe",
     "environments",
     "fit_preference",
     "logged",
-    "q_values",
     "register",
     "synthetic",
 ]

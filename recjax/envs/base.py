@@ -1,41 +1,114 @@
-"""What an environment is: pure functions of one user, over a catalogue that all users share."""
+"""The contract of environments: pure functions of one user, over a catalogue that all users share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from recjax.registry import Registry
-from recjax.types import Items, PyTree, Spec
+from recjax.types import Array, Items, Observation, PyTree, Response, Spec, Step
+
+
+class Transition(NamedTuple):
+    """What one user does with one slate.
+
+    Attributes:
+      observation: what a platform sees of the user afterwards; environments do not reset themselves.
+      state: the user's state afterwards.
+      response: the signals that ``Spec.signals`` declares, ``f32[K]`` or ``f32[]``.
+      terminated: ``bool[]`` the user left.
+      truncated: ``bool[]`` the episode was cut off.
+      info: scalars for diagnosis, never for policies.
+    """
+
+    observation: Observation
+    state: PyTree
+    response: Response
+    terminated: Array
+    truncated: Array
+    info: dict[str, Array]
+
+
+class Reset(Protocol):
+    """A user arrives."""
+
+    def __call__(self, key: Array, params: PyTree, world: PyTree) -> tuple[Observation, PyTree]:
+        """Returns the observation and the state of one user, without a batch axis.
+
+        Args:
+          key: a PRNG key.
+          params: ``Environment.params``.
+          world: what changes for all users, None without :class:`InitWorld`.
+        """
+        ...
+
+
+class Respond(Protocol):
+    """A user answers."""
+
+    def __call__(self, key: Array, state: PyTree, slate: Array, params: PyTree, world: PyTree) -> Transition:
+        """Returns the :class:`Transition` of one user; a plain tuple of its six fields will do.
+
+        Args:
+          key: a PRNG key.
+          state: the user's state.
+          slate: ``i32[K]`` items, or positions in the candidates of the last observation; ``f32[A]`` where actions
+            are vectors.
+          params: ``Environment.params``.
+          world: what changes for all users, None without :class:`InitWorld`.
+        """
+        ...
+
+
+class InitWorld(Protocol):
+    """The beginning of what changes for all users."""
+
+    def __call__(self, key: Array, params: PyTree) -> PyTree:
+        """Returns the world at step 0."""
+        ...
+
+
+class Tick(Protocol):
+    """Time passes for all users, once all have responded."""
+
+    def __call__(self, key: Array, world: PyTree, step: Step, params: PyTree) -> PyTree:
+        """Returns the world after a step.
+
+        Args:
+          key: a PRNG key.
+          world: as it was while users responded.
+          step: what was shown to all users and what they answered, leaves ``[U, ...]``; ``slate`` holds items
+            (or vectors), ``PAD_ID`` in rows without a user.
+          params: ``Environment.params``.
+        """
+        ...
 
 
 class Environment(NamedTuple):
-    """A population of users as a pair of pure functions.
-
-    The functions serve one user; the loop maps them over users and seeds. ``params``
-    holds what all users share (item tables, declared parameters) and is never batched.
+    """A population of users as pure functions of one user; the loop maps them over users and seeds.
 
     Attributes:
       spec: static shape of the problem.
-      params: pytree of everything that the dynamics read.
+      params: pytree of what all users share and what never changes in a run (item tables,
+        response model). It is never batched nor copied, however many seeds run.
       items: what a platform knows of the items. Policies get these, and never ``params``.
-      reset: ``(key, params) -> (observation, state)``: a user arrives.
-      step: ``(key, state, slate, params) -> (observation, state, response, terminated,
-        truncated, info)`` with ``slate: i32[K]`` and boolean scalars. ``terminated``
-        means that the user left, ``truncated`` that the episode was cut off. The
-        observation is the one that follows ``slate``; environments do not reset
-        themselves. ``info`` is a dictionary of scalars for diagnosis, never for policies.
-      tick: ``(key, params, responses) -> params`` or None: what changes for all users
-        once all have responded (stock, clock).
+      reset: see :class:`Reset`.
+      step: see :class:`Respond`.
+      init_world: makes what changes for all users (stock, clock), or None where nothing does.
+      tick: what becomes of it after each step, or None where it stays.
     """
 
     spec: Spec
     params: PyTree
     items: Items
-    reset: Callable
-    step: Callable
-    tick: Callable | None = None
+    reset: Reset
+    step: Respond
+    init_world: InitWorld | None = None
+    tick: Tick | None = None
+
+    def world(self, key: Array) -> PyTree:
+        """The world at step 0, None where nothing changes for all users."""
+        return None if self.init_world is None else self.init_world(key, self.params)
 
 
-environments: Registry = Registry("environment")
+environments: Registry[Any] = Registry("environment")
 register = environments.register

@@ -5,7 +5,7 @@
   :func:`evaluate` does all of it for a scoring function, under a :class:`Protocol`.
 * Beyond accuracy: functions of lists (diversity, serendipity, calibration) and functions
   of exposure counts (coverage, novelty, Gini). :class:`Exposure` accumulates them with
-  clicks and rewards while a loop runs.
+  clicks and rewards while a loop runs; an :class:`Accumulator` is any such metric of a loop.
 * Everything is pure and can be jitted and vmapped. What has no value (a user without
   relevant items, a slate of one item for diversity) is NaN and left out of means.
 
@@ -18,6 +18,13 @@
 Gini coefficient, over all items of the catalogue, of the number of slots that showed each; 0 is equal.
 """
 
+from recjax.eval.accumulators import (
+    Accumulator,
+    default_metrics,
+    exposure_metrics,
+    reward_metrics,
+    signal_metrics,
+)
 from recjax.eval.catalogue_metrics import (
     coverage,
     exposure_counts,
@@ -55,6 +62,7 @@ from recjax.eval.ranking import (
 )
 
 __all__ = [
+    "Accumulator",
     "Evaluation",
     "Exposure",
     "Interval",
@@ -66,9 +74,11 @@ __all__ = [
     "bootstrap_interval",
     "calibration",
     "coverage",
+    "default_metrics",
     "describe",
     "evaluate",
     "exposure_counts",
+    "exposure_metrics",
     "exposure_popularity_lift",
     "genre_distribution",
     "gini",
@@ -88,8 +98,10 @@ __all__ = [
     "ranking_metrics",
     "recall",
     "reciprocal_rank",
+    "reward_metrics",
     "self_information",
     "serendipity",
+    "signal_metrics",
     "t_quantile",
     "table",
     "tail_coverage",

@@ -19,7 +19,8 @@ from flax import struct
 
 from recjax.eval import catalogue_metrics as catalogue
 from recjax.eval.list_metrics import intra_list_diversity
-from recjax.types import Array, Items, Response
+from recjax.response import Response
+from recjax.types import Array, Items
 
 
 @struct.dataclass
@@ -104,7 +105,7 @@ class Exposure:
 
         Args:
           slate: ``i32[B, K]`` items shown, ``PAD_ID`` in empty slots.
-          response: fields ``f32[B, K]``. The metrics of a field that is None are NaN.
+          response: signals ``f32[B, K]``. The metrics of a signal that it does not have are NaN.
           reward: ``f32[B, K]``, one value a slot.
           items: the catalogue.
           content: ``f32[N, F]`` vectors that diversity is measured with; by default
@@ -117,7 +118,8 @@ class Exposure:
             raise ValueError(f"reward has shape {reward.shape}; it needs one value a slot, {slate.shape}.")
         content = items.multi_hot if content is None else content
         shown = (slate >= 0) & (slate < self.counts.shape[0])
-        clicked = shown & (response.click > 0)
+        click = response.get("click")
+        clicked = jnp.full(slate.shape[0], jnp.nan) if click is None else jnp.any(shown & (click > 0), axis=-1)
 
         def total(values: Array | None) -> Array:
             return jnp.sum(jnp.where(shown, values, 0.0)) if values is not None else jnp.array(jnp.nan)
@@ -132,10 +134,10 @@ class Exposure:
             slates=self.slates.add(_count(jnp.any(shown, axis=-1))),
             slots=self.slots.add(_count(shown)),
             reward=self.reward.add(total(reward)),
-            clicks=self.clicks.add(total(response.click)),
-            clicked_slates=self.clicked_slates.add(_count(jnp.any(clicked, axis=-1))),
-            conversions=self.conversions.add(total(response.conversion)),
-            satisfaction=self.satisfaction.add(total(response.satisfaction)),
+            clicks=self.clicks.add(total(click)),
+            clicked_slates=self.clicked_slates.add(_count(clicked)),
+            conversions=self.conversions.add(total(response.get("conversion"))),
+            satisfaction=self.satisfaction.add(total(response.get("satisfaction"))),
             diversity=self.diversity.add(jnp.sum(jnp.where(several, diversity, 0.0))),
             diverse_slates=self.diverse_slates.add(_count(several)),
         )

@@ -19,6 +19,7 @@ from recjax.fit.adapt import Adaptation, Select, chain, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
+from recjax.fit.diverged import Diverged
 from recjax.fit.epochs import (
     Batches,
     Callback,
@@ -44,6 +45,7 @@ __all__ = [
     "Callback",
     "Checkpoints",
     "Descent",
+    "Diverged",
     "EarlyStopping",
     "FitState",
     "Fitted",

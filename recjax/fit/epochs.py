@@ -13,6 +13,7 @@ from flax import struct
 
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Optimizer, Switch
+from recjax.fit.diverged import Diverged
 from recjax.fit.progress import Progress
 from recjax.fit.step import LossFn, TrainState, gradient_step
 from recjax.types import Array, PyTree
@@ -231,7 +232,7 @@ def fit_epochs(
     Raises:
       ValueError: ``epochs`` or ``batch_size`` is out of range, early stopping watches
         a metric that no epoch has, or the checkpoints are of another training.
-      RuntimeError: the loss became infinite or NaN.
+      Diverged: the loss became infinite or NaN.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
@@ -304,7 +305,7 @@ def _epoch_means(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, Any]:
     if not np.isfinite(losses).all():
         bad = int(np.argmin(np.isfinite(losses)))
         first = epoch * len(losses)
-        raise RuntimeError(
+        raise Diverged(
             f"The loss became {losses[bad]} at step {first + bad} (epoch {epoch + 1}, steps {first} to"
             f" {first + len(losses) - 1}). Lower the learning rate, clip gradients, or check the data."
         )

@@ -10,17 +10,25 @@
 """
 
 from recjax.loop.config import LoopConfig
+from recjax.loop.interact import Interaction, Users, follow
 from recjax.loop.interrupt import Interrupted
-from recjax.loop.program import LoopState, Program, Users
-from recjax.loop.run import Result, run, run_program
+from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
+from recjax.loop.program import LoopState, Program
+from recjax.loop.run import Result, Saving, run, run_program
 
 __all__ = [
+    "Interaction",
     "Interrupted",
     "LoopConfig",
     "LoopState",
+    "OfflineConfig",
+    "OfflineResult",
     "Program",
     "Result",
+    "Saving",
     "Users",
+    "follow",
+    "learn_offline",
     "run",
     "run_program",
 ]

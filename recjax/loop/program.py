@@ -8,7 +8,7 @@ goes through the host inside it and the replay buffer is written in place.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,19 +17,13 @@ from flax import struct
 
 from recjax.agents.base import Agent
 from recjax.envs.base import Environment
-from recjax.eval import Exposure
+from recjax.eval import Accumulator, default_metrics
 from recjax.loop.config import LoopConfig
-from recjax.replay import uniform
+from recjax.loop.faults import Faults
+from recjax.loop.interact import Interaction, Users, follow, with_items
+from recjax.loop.validate import Checked, check
 from recjax.rewards import Reward
-from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Step, seed_axes, shared
-
-
-@struct.dataclass
-class Users:
-    """The users being served: what is seen of them, and what is not."""
-
-    observation: Observation
-    state: PyTree
+from recjax.types import Array, Items, PyTree, Step, seed_axes, shared
 
 
 @struct.dataclass
@@ -40,9 +34,10 @@ class LoopState:
       key: one key per seed. Step ``t`` draws from ``fold_in(key, t)``, so the key itself
         never changes.
       users: :class:`Users` with leading ``[users]``.
-      world: the environment's parameters where they change with time (``tick``), else None.
+      world: what changes for all users, None where nothing does.
       agent: the agent's state.
       replay: the replay buffer's state, None for agents that do not learn.
+      faults: what must not happen, counted.
       step: ``i32[]`` steps done.
     """
 
@@ -51,6 +46,7 @@ class LoopState:
     world: PyTree
     agent: PyTree
     replay: PyTree
+    faults: Faults
     step: Array = shared()
 
 
@@ -66,44 +62,64 @@ class Program:
       agent: the agent; its spec is the environment's.
       config: the schedule.
       reward: function of the response, ``f32[..., K]``.
+      metrics: what is accumulated; :func:`recjax.eval.default_metrics` unless given.
+
+    Raises:
+      ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
     """
 
-    def __init__(self, env: Environment, agent: Agent, config: LoopConfig, reward: Reward) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        agent: Agent,
+        config: LoopConfig,
+        reward: Reward,
+        metrics: Sequence[Accumulator] | None = None,
+    ) -> None:
         self.env, self.agent, self.config, self.reward = env, agent, config, reward
-        self.buffer = uniform(config.replay_capacity, window=agent.window) if agent.learn else None
+        self.metrics = tuple(default_metrics(env.spec) if metrics is None else metrics)
+        self.buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
+        self.checked: Checked = check(env, agent, reward, self.metrics, self.buffer, config)
+        self._interaction = Interaction(env, agent, reward)
         self._compiled: dict[str, Callable] = {}
         self._axes: PyTree = None
 
-    def init(self, key: Array, *, hparams: PyTree = None, params: PyTree = None, vary: bool = False) -> LoopState:
+    @property
+    def updates_per_chunk(self) -> int:
+        """Updates of one seed in a chunk, once learning has begun."""
+        return self.config.chunk // self._learn_every * self.config.updates if self.buffer else 0
+
+    def init(
+        self, key: Array, *, hparams: PyTree = None, params: PyTree = None, per_seed_hparams: bool = False
+    ) -> LoopState:
         """The state before the first step.
 
         Args:
           key: one typed PRNG key; each seed gets ``fold_in(key, seed)``.
           hparams: replaces the agent's hyper-parameters.
           params: warm-starts the agent's network.
-          vary: whether the leaves of ``hparams`` have a leading ``[seeds]`` axis, so that
+          per_seed_hparams: whether the leaves of ``hparams`` have a leading ``[seeds]`` axis, so that
             every seed runs with hyper-parameters of its own.
         """
         keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
         hparams = self.agent.hparams if hparams is None else hparams
+        of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
         one = jax.eval_shape(
-            lambda key, hparams: self._init(key, jax.tree.map(lambda x: x[0], hparams) if vary else hparams, params),
-            jax.eval_shape(lambda: keys[0]),
-            hparams,
+            lambda key, hparams: self._init(key, hparams, params), jax.eval_shape(lambda: keys[0]), of_seed
         )
         self._axes = seed_axes(one)
-        name = "init, varied" if vary else "init"
+        name = "init, hparams per seed" if per_seed_hparams else "init"
         if name not in self._compiled:
-            init = jax.vmap(self._init, in_axes=(0, 0 if vary else None, None), out_axes=self._axes)
-            self._compiled[name] = jax.jit(init)
+            in_axes = (0, 0 if per_seed_hparams else None, None)
+            self._compiled[name] = jax.jit(jax.vmap(self._init, in_axes=in_axes, out_axes=self._axes))
         return self._compiled[name](keys, hparams, params)
 
     def chunk(self, state: LoopState) -> tuple[LoopState, dict[str, Array]]:
         """Runs ``config.chunk`` steps. ``state`` is donated: use the returned one.
 
         Returns:
-          The next state, and scalars of the chunk per seed, ``f32[seeds]``: the metrics of
-          :func:`recjax.eval.Exposure.summary` under exploration, and those of learning.
+          The next state, and scalars of the chunk per seed, ``f32[seeds]``: the accumulated metrics
+          under exploration, and those of learning.
         """
         return self._function("chunk", state)(state, self.env.params, self.env.items)
 
@@ -119,9 +135,9 @@ class Program:
             given the same key meet the same users.
 
         Returns:
-          Per seed, ``f32[seeds]``: the metrics of :func:`recjax.eval.Exposure.summary` over
-          the slates that were shown; ``session_reward``, the reward of a user from arrival
-          to leaving, cut at ``eval_steps`` slates; and ``session_length`` in slates, cut likewise.
+          Per seed, ``f32[seeds]``: the accumulated metrics of the slates that were shown;
+          ``session_reward``, the reward of a user from arrival to leaving, cut at
+          ``eval_steps`` slates; and ``session_length`` in slates, cut likewise.
         """
         keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
         return self._function("evaluate", state)(state, self.env.params, self.env.items, keys)
@@ -129,6 +145,11 @@ class Program:
     def lower(self, state: LoopState) -> Any:
         """The lowered chunk, for reading its memory and cost: ``.compile().memory_analysis()``."""
         return self._function("chunk", state).lower(state, self.env.params, self.env.items)  # type: ignore[attr-defined]
+
+    @property
+    def _learn_every(self) -> int:
+        period = self.agent.memory.period if self.agent.memory else None
+        return self.config.learn_every if period is None else period
 
     def _function(self, name: str, state: LoopState) -> Callable:
         if name not in self._compiled:
@@ -142,125 +163,111 @@ class Program:
 
     def _init(self, key: Array, hparams: PyTree, params: PyTree) -> LoopState:
         agent_key, users_key, run_key = jax.random.split(key, 3)
-        users = self._arrive(users_key, self.env.params, self.config.users)
-        agent = self.agent.init(agent_key, self.env.spec, self.env.items, hparams, params)
-        replay = None
-        if self.buffer:
-            act = lambda: self._interact(run_key, users, agent, self.env.params, explore=True)[1]  # noqa: E731
-            replay = self.buffer.init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(act)))
-        world = self.env.params if self.env.tick else None
+        env = self.env
+        world = env.world(jax.random.fold_in(users_key, 0))
+        users = self._interaction.arrive(users_key, env.params, world, self.config.users)
+        blank = lambda shape: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)  # noqa: E731
         return LoopState(
-            key=run_key, users=users, world=world, agent=agent, replay=replay, step=jnp.zeros((), jnp.int32)
+            key=run_key,
+            users=users,
+            world=world,
+            agent=self.agent.init(agent_key, env.spec, env.items, hparams, params),
+            replay=self.buffer.init(blank(self.checked.step)) if self.buffer else None,
+            faults=Faults.none(self.checked.learn_metrics),
+            step=jnp.zeros((), jnp.int32),
         )
-
-    def _arrive(self, key: Array, params: PyTree, count: int) -> Users:
-        observation, state = jax.vmap(self.env.reset, in_axes=(0, None))(jax.random.split(key, count), params)
-        return Users(observation=observation, state=state)
-
-    def _interact(
-        self, key: Array, users: Users, agent: PyTree, params: PyTree, *, explore: bool
-    ) -> tuple[Users, Step]:
-        """Act and respond, once for every user; those who are done make room for new ones."""
-        act_key, respond_key, arrive_key = jax.random.split(key, 3)
-        count = users.observation.history.shape[0]
-        slate, extras = self.agent.act(act_key, agent, users.observation, explore=explore)
-        observation, state, response, terminated, truncated, _ = jax.vmap(self.env.step, in_axes=(0, 0, 0, None))(
-            jax.random.split(respond_key, count), users.state, slate, params
-        )
-        step = Step(
-            observation=users.observation,
-            slate=slate,
-            propensity=extras["propensity"],
-            response=response,
-            reward=self.reward(response),
-            terminated=terminated,
-            truncated=truncated,
-            next_observation=observation,
-        )
-        done = terminated | truncated
-        users = jax.tree.map(
-            lambda fresh, going: jnp.where(done.reshape(done.shape + (1,) * (fresh.ndim - 1)), fresh, going),
-            self._arrive(arrive_key, params, count),
-            Users(observation=observation, state=state),
-        )
-        return users, step
 
     def _chunk(self, state: LoopState, params: PyTree, items: Items) -> tuple[LoopState, dict[str, Array]]:
-        def body(carry: tuple[LoopState, Exposure], _: None) -> tuple[tuple[LoopState, Exposure], dict[str, Array]]:
-            state, exposure = carry
+        def body(carry: tuple[LoopState, list], _: None) -> tuple[tuple[LoopState, list], dict[str, Array]]:
+            state, sums = carry
             interact_key, tick_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
-            world = params if state.world is None else state.world
-            users, step = self._interact(interact_key, state.users, state.agent, world, explore=True)
-            exposure = exposure.update(step.slate, step.response, step.reward, items)
-            world = self.env.tick(tick_key, world, step.response) if self.env.tick else None
-            state = dataclasses.replace(state, users=users, world=world, step=state.step + 1)
-            state, metrics = self._remember_and_learn(learn_key, state, step)
-            return (state, exposure), metrics
+            users, step = self._interaction.step(
+                interact_key, state.users, state.agent, params, state.world, explore=True
+            )
+            shown = with_items(step)
+            state = dataclasses.replace(
+                state,
+                users=users,
+                world=self._interaction.tick(tick_key, state.world, shown, params),
+                faults=state.faults.of_step(step, self.env.spec),
+                step=state.step + 1,
+            )
+            sums = [metric.update(one, shown, items) for metric, one in zip(self.metrics, sums, strict=True)]
+            state, learned = self._remember_and_learn(learn_key, state, step)
+            return (state, sums), learned
 
-        (state, exposure), metrics = jax.lax.scan(
-            body, (state, Exposure.empty(items.num_items)), None, length=self.config.chunk
-        )
-        learned = {f"learn/{name}": jnp.nanmean(values) for name, values in metrics.items()}
-        return state, exposure.summary(items) | learned
+        sums = [metric.init(self.env.spec, items) for metric in self.metrics]
+        (state, sums), learned = jax.lax.scan(body, (state, sums), None, length=self.config.chunk)
+        return state, self._computed(sums, items) | {f"learn/{name}": jnp.nanmean(x) for name, x in learned.items()}
+
+    def _computed(self, sums: list, items: Items) -> dict[str, Array]:
+        computed: dict[str, Array] = {}
+        for metric, one in zip(self.metrics, sums, strict=True):
+            computed |= metric.compute(one, items)
+        return computed
 
     def _remember_and_learn(self, key: Array, state: LoopState, step: Step) -> tuple[LoopState, dict[str, Array]]:
-        buffer, learn, config = self.buffer, self.agent.learn, self.config
-        if buffer is None or learn is None:
+        if self.buffer is None:
             return state, {}
         # Written before it is read: in the other order XLA copies the whole buffer every step.
-        replay = buffer.add(state.replay, step)
-
-        def update(agent: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
-            sample_key, learn_key = jax.random.split(key)
-            return learn(learn_key, agent, buffer.sample(sample_key, replay, config.batch_size))
-
-        def updates(agent: PyTree) -> tuple[PyTree, dict[str, Array]]:
-            agent, metrics = jax.lax.scan(update, agent, jax.random.split(key, config.updates))
-            return agent, jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), metrics)
-
-        def rest(agent: PyTree) -> tuple[PyTree, dict[str, Array]]:
-            _, metrics = jax.eval_shape(updates, agent)
-            return agent, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
-
+        state = dataclasses.replace(state, replay=self.buffer.add(state.replay, step))
         # The predicate has no seed axis, so this stays a branch under vmap.
-        due = (state.step > config.learn_start) & (state.step % config.learn_every == 0)
-        agent, metrics = jax.lax.cond(due, updates, rest, state.agent)
-        return dataclasses.replace(state, agent=agent, replay=replay), metrics
+        due = (state.step > self.config.learn_start) & (state.step % self._learn_every == 0)
+        before = self._learning(state, state.replay)
+        learning, metrics = jax.lax.cond(
+            due,
+            lambda learning: self._updates(key, learning, state.replay),
+            lambda learning: (learning, dict.fromkeys(self.checked.learn_metrics, jnp.float32(jnp.nan))),
+            before,
+        )
+        replay = learning.pop("replay", state.replay)
+        return dataclasses.replace(state, replay=replay, **learning), metrics
+
+    def _learning(self, state: LoopState, replay: PyTree) -> dict[str, PyTree]:
+        """What updates change: replay too where they set priorities, and else not, so that none of it is copied."""
+        learning = {"agent": state.agent, "faults": state.faults}
+        return learning | {"replay": replay} if self.checked.has_priorities else learning
+
+    def _updates(
+        self, key: Array, learning: dict[str, PyTree], replay: PyTree
+    ) -> tuple[dict[str, PyTree], dict[str, Array]]:
+        buffer, learn = self.buffer, self.agent.learn
+        assert buffer is not None
+        assert learn is not None
+
+        def update(learning: dict[str, PyTree], key: Array) -> tuple[dict[str, PyTree], dict[str, Array]]:
+            sample_key, learn_key = jax.random.split(key)
+            held = learning.get("replay", replay)
+            batch = buffer.sample(sample_key, held, self.config.batch_size)
+            agent, metrics, priorities = learn(learn_key, learning["agent"], batch)
+            learning = learning | {"agent": agent}
+            if priorities is not None and buffer.update is not None:
+                learning["replay"] = buffer.update(held, batch.indices, priorities)
+            return learning, metrics
+
+        learning, metrics = jax.lax.scan(update, learning, jax.random.split(key, self.config.updates))
+        metrics = jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+        faults = learning["faults"].of_updates(metrics)
+        return learning | {"faults": faults}, jax.tree.map(jnp.mean, metrics)
 
     def _evaluate(self, state: LoopState, params: PyTree, items: Items, key: Array) -> dict[str, Array]:
-        world = params if state.world is None else state.world
         arrive_key, run_key = jax.random.split(key)
         count = self.config.eval_users
+        interaction = self._interaction._replace(env=self.env._replace(params=params))
+        users = interaction.arrive(arrive_key, params, state.world, count)
+        keys = jax.vmap(jax.random.split, out_axes=1)(jax.random.split(run_key, self.config.eval_steps))
 
-        def body(carry: tuple, key: Array) -> tuple[tuple, None]:
-            users, world, staying, exposure, session_reward, session_length = carry
-            interact_key, tick_key = jax.random.split(key)
-            users, step = self._interact(interact_key, users, state.agent, world, explore=False)
-            # A user who left sees an empty slate: a new one stands in that row, unobserved.
-            seen = staying[:, None]
-            slate = jnp.where(seen, step.slate, PAD_ID)
-            response = jax.tree.map(lambda x: jnp.where(seen, x, 0), step.response)
-            reward = jnp.where(seen, step.reward, 0)
-            if self.env.tick:
-                world = self.env.tick(tick_key, world, response)
-            exposure = exposure.update(slate, response, reward, items)
-            session_reward += jnp.sum(reward, axis=-1)
-            session_length += staying
-            staying &= ~(step.terminated | step.truncated)
-            return (users, world, staying, exposure, session_reward, session_length), None
+        def visit(carry: tuple, step: Step, staying: Array) -> tuple[tuple, None]:
+            sums, session_reward, session_length = carry
+            sums = [metric.update(one, step, items) for metric, one in zip(self.metrics, sums, strict=True)]
+            return (sums, session_reward + jnp.sum(step.reward, axis=-1), session_length + staying), None
 
-        carry = (
-            self._arrive(arrive_key, world, count),
-            world,
-            jnp.ones(count, bool),
-            Exposure.empty(items.num_items),
-            jnp.zeros(count, jnp.float32),
-            jnp.zeros(count, jnp.int32),
+        sums = [metric.init(self.env.spec, items) for metric in self.metrics]
+        carry = sums, jnp.zeros(count, jnp.float32), jnp.zeros(count, jnp.int32)
+        (sums, session_reward, session_length), _ = follow(
+            interaction, state.agent, users, state.world, (keys[0], keys[1]), visit, carry, explore=False
         )
-        (*_, exposure, session_reward, session_length), _ = jax.lax.scan(
-            body, carry, jax.random.split(run_key, self.config.eval_steps)
-        )
-        return exposure.summary(items) | {
+        return self._computed(sums, items) | {
             "session_reward": jnp.mean(session_reward),
             "session_length": jnp.mean(session_length.astype(jnp.float32)),
         }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ import numpy as np
 
 from recjax.agents.base import Agent
 from recjax.envs.base import Environment
-from recjax.fit import Checkpoints, Progress, shard_seeds
+from recjax.eval import Accumulator
+from recjax.fit import Checkpoints, Progress, Task, shard_seeds
 from recjax.loop.config import LoopConfig
+from recjax.loop.faults import raise_faults
 from recjax.loop.interrupt import Interrupted, deferred_interrupt
 from recjax.loop.program import LoopState, Program
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
 from recjax.types import Array, PyTree, seed_axes
+
+OnRecord = Callable[[str, dict[str, Any]], None]
+"""``("evaluation" | "online", row)``, where a row maps ``step`` to an int and each metric to one float a seed."""
 
 SAVE_SECONDS = 15.0
 """A checkpoint is written at the end of a chunk when the last one is older than this."""
@@ -50,6 +56,24 @@ class Result:
         return {name: values[-1] for name, values in self.evaluations.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """Where a run keeps its checkpoints, and what it goes on from.
+
+    Attributes:
+      directory: where checkpoints go.
+      resume: whether to continue from the last checkpoint in ``directory``, if there is one. The
+        results are bit-identical to those of a run that was never stopped, on the same
+        machine and software. Without it, what is there is removed first.
+      recipe: what else the run follows from than can be read off its arguments, such as the configuration that
+        its agent was made from; anything JSON can hold. A checkpoint of another recipe is refused.
+    """
+
+    directory: str | Path
+    resume: bool = False
+    recipe: Any = None
+
+
 def run(
     env: Environment,
     agent: Agent,
@@ -57,6 +81,7 @@ def run(
     *,
     key: Array,
     reward: Reward | str = "click",
+    metrics: Sequence[Accumulator] | None = None,
     **options: Any,
 ) -> Result:
     """Closes the loop between ``env`` and ``agent``.
@@ -67,13 +92,14 @@ def run(
       config: how long and how wide.
       key: one typed PRNG key; the whole run follows from it.
       reward: function of the response, or a name as :func:`recjax.rewards.parse` takes.
+      metrics: what is accumulated; :func:`recjax.eval.default_metrics` unless given.
       **options: as for :func:`run_program`.
 
     Returns:
       The final state and all metrics.
     """
     reward = parse_reward(reward) if isinstance(reward, str) else reward
-    return run_program(Program(env, agent, config, reward), key, **options)
+    return run_program(Program(env, agent, config, reward, metrics), key, **options)
 
 
 def run_program(
@@ -82,13 +108,12 @@ def run_program(
     *,
     hparams: PyTree = None,
     params: PyTree = None,
-    vary: bool = False,
+    per_seed_hparams: bool = False,
     devices: int = 1,
-    directory: str | Path | None = None,
-    resume: bool = False,
+    saving: Saving | None = None,
     progress: Progress | None = None,
     name: str = "loop",
-    on_record: Callable[[str, dict[str, Any]], None] | None = None,
+    on_record: OnRecord | None = None,
 ) -> Result:
     """Runs a compiled program from its first step, or from its last checkpoint.
 
@@ -97,81 +122,159 @@ def run_program(
       key: one typed PRNG key; the whole run follows from it.
       hparams: replaces the agent's hyper-parameters.
       params: warm-starts the agent's network.
-      vary: whether ``hparams`` has a leading ``[seeds]`` axis.
+      per_seed_hparams: whether ``hparams`` has a leading ``[seeds]`` axis.
       devices: devices among which the seeds are divided; must divide ``config.seeds``.
-      directory: where checkpoints go; None keeps none.
-      resume: continue from the last checkpoint in ``directory``, if there is one. The
-        results are bit-identical to those of a run that was never stopped, on the same
-        machine and software.
+      saving: where checkpoints go; None keeps none.
       progress: where to show progress.
       name: what the progress bar calls this run.
-      on_record: called with ``("evaluation" | "online", row)`` as soon as a row of metrics is
-        there, where a row maps ``step`` to an int and each metric to one float a seed. A
-        resumed run first reports the rows of its past.
+      on_record: called with each row of metrics as soon as it is there. A resumed run first reports the
+        rows of its past.
 
     Raises:
       Interrupted: on Ctrl-C, after the current chunk was finished and saved.
-      ValueError: the checkpoint was made by a run of another shape.
+      ValueError: the checkpoint was made by another run; the agent showed what is no slate.
+      Diverged: a reward or a metric of learning became infinite or NaN.
     """
-    config = program.config
     run_key, evaluation_key = jax.random.split(key)
-    state = program.init(run_key, hparams=hparams, params=params, vary=vary)
-    record: dict[str, Any] = {"evaluation": [], "online": [], "seconds": 0.0}
-    checkpoints = Checkpoints(directory) if directory is not None else None
-    if checkpoints is not None and resume and checkpoints.latest_step() is not None:
-        state, record = checkpoints.restore(state)
-    elif checkpoints is not None:
-        checkpoints.clear()
+    state = program.init(run_key, hparams=hparams, params=params, per_seed_hparams=per_seed_hparams)
+    record = _Record(on_record)
+    checkpoints = None if saving is None else Checkpoints(saving.directory)
+    identity = {} if saving is None else _identity(program, key, hparams, params, saving.recipe)
+    if checkpoints is not None:
+        state = _restored(checkpoints, state, record, identity) if saving and saving.resume else state
+        if not record.rows["evaluation"]:
+            checkpoints.clear()
     state = shard_seeds(state, seed_axes(state), devices)
-    step = int(state.step)
-    progress = progress or Progress(enabled=False)
-    task = progress.task(name, total=config.steps * config.users * config.seeds, unit="user-steps")
-    task.update(step * config.users * config.seeds)
+    config, task = program.config, (progress or Progress(enabled=False))
+    return _Drive(program, evaluation_key, record, checkpoints, identity, name).to_the_end(
+        state, task.task(name, total=config.steps * config.users * config.seeds, unit="user-steps")
+    )
 
-    def report(kind: str, metrics: dict[str, Array]) -> None:
+
+@dataclasses.dataclass
+class _Record:
+    """The rows of metrics of a run, and the seconds that its steps took."""
+
+    on_record: OnRecord | None
+    rows: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=lambda: {"evaluation": [], "online": []})
+    seconds: float = 0.0
+
+    def add(self, kind: str, step: int, metrics: dict[str, Array]) -> None:
         row = {"step": step} | _to_lists(metrics)
-        record[kind].append(row)
-        if on_record:
-            on_record(kind, row)
+        self.rows[kind].append(row)
+        if self.on_record:
+            self.on_record(kind, row)
 
-    def evaluate() -> None:
-        report("evaluation", program.evaluate(state, jax.random.fold_in(evaluation_key, step)))
+    def report_again(self) -> None:
+        for kind, rows in self.rows.items():
+            for row in rows if self.on_record else ():
+                self.on_record(kind, row)  # type: ignore[misc]
 
-    def save() -> None:
-        if checkpoints is not None:
-            checkpoints.save(step, state, record)
+    def to_json(self) -> dict[str, Any]:
+        return {**self.rows, "seconds": self.seconds}
 
-    if on_record:
-        for kind in ("evaluation", "online"):
-            for row in record[kind]:
-                on_record(kind, row)
-    with deferred_interrupt() as interrupt:
-        if not record["evaluation"]:
-            evaluate()
-        saved = time.monotonic()
-        while step < config.steps:
-            begun = time.perf_counter()
-            state, metrics = program.chunk(state)
-            step += config.chunk
-            report("online", metrics)
-            elapsed = time.perf_counter() - begun
-            record["seconds"] += elapsed
-            if step % config.eval_every == 0 or step == config.steps:
-                evaluate()
-            numbers = {"reward": float(np.mean(record["online"][-1]["reward"]))}
-            if program.buffer:
-                updates = config.chunk // config.learn_every * config.updates * config.seeds
-                numbers["updates/s"] = updates / elapsed
-            task.update(config.chunk * config.users * config.seeds, **numbers)
-            if step == config.steps or interrupt.is_set() or time.monotonic() - saved > SAVE_SECONDS:
-                save()
-                saved = time.monotonic()
-            if interrupt.is_set():
-                raise Interrupted(f"{name} stopped after {step} of {config.steps} steps.")
-    task.finish()
-    evaluated_at, evaluations = _to_arrays(record["evaluation"])
-    online_at, online = _to_arrays(record["online"])
-    return Result(state, evaluated_at, evaluations, online_at, online, record["seconds"])
+
+@dataclasses.dataclass(frozen=True)
+class _Drive:
+    """Runs chunks one after the other: schedule, records, checkpoints, interrupts."""
+
+    program: Program
+    evaluation_key: Array
+    record: _Record
+    checkpoints: Checkpoints | None
+    identity: dict[str, Any]
+    name: str
+
+    def to_the_end(self, state: LoopState, task: Task) -> Result:
+        config, record = self.program.config, self.record
+        step, width = int(state.step), config.users * config.seeds
+        task.update(step * width)
+        record.report_again()
+        with deferred_interrupt() as interrupt:
+            if not record.rows["evaluation"]:
+                self._evaluate(state, step)
+            saved = time.monotonic()
+            while step < config.steps:
+                state, seconds = self._chunk(state, step)
+                step += config.chunk
+                if step % config.eval_every == 0 or step == config.steps:
+                    self._evaluate(state, step)
+                task.update(config.chunk * width, **self._numbers(seconds))
+                if step == config.steps or interrupt.is_set() or time.monotonic() - saved > SAVE_SECONDS:
+                    self._save(state, step)
+                    saved = time.monotonic()
+                if interrupt.is_set():
+                    raise Interrupted(f"{self.name} stopped after {step} of {config.steps} steps.")
+        task.finish()
+        evaluated_at, evaluations = _to_arrays(record.rows["evaluation"])
+        online_at, online = _to_arrays(record.rows["online"])
+        return Result(state, evaluated_at, evaluations, online_at, online, record.seconds)
+
+    def _chunk(self, state: LoopState, step: int) -> tuple[LoopState, float]:
+        begun = time.perf_counter()
+        state, metrics = self.program.chunk(state)
+        last = step + self.program.config.chunk
+        raise_faults(state.faults, self.name, step + 1, last)
+        self.record.add("online", last, metrics)
+        seconds = time.perf_counter() - begun
+        self.record.seconds += seconds
+        return state, seconds
+
+    def _evaluate(self, state: LoopState, step: int) -> None:
+        key = jax.random.fold_in(self.evaluation_key, step)
+        self.record.add("evaluation", step, self.program.evaluate(state, key))
+
+    def _numbers(self, seconds: float) -> dict[str, float]:
+        newest, updates = self.record.rows["online"][-1], self.program.updates_per_chunk
+        numbers = {"reward": float(np.mean(newest["reward"]))} if "reward" in newest else {}
+        return numbers | ({"updates/s": updates * self.program.config.seeds / seconds} if updates else {})
+
+    def _save(self, state: LoopState, step: int) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save(step, state, {"record": self.record.to_json(), "identity": self.identity})
+
+
+def _restored(checkpoints: Checkpoints, state: LoopState, record: _Record, identity: dict[str, Any]) -> LoopState:
+    """The state and the rows of the last checkpoint, where there is one.
+
+    Raises:
+      ValueError: it is that of another run.
+    """
+    if checkpoints.latest_step() is None:
+        return state
+    restored, metadata = checkpoints.restore(state)
+    for name, value in identity.items():
+        if metadata["identity"].get(name) != value:
+            raise ValueError(
+                f"The checkpoint in {checkpoints.directory} is of a run with another {name}:"
+                f" {metadata['identity'].get(name)} there, {value} here. Resume it as it was begun, or start anew."
+            )
+    record.seconds = metadata["record"].pop("seconds")
+    record.rows.update(metadata["record"])
+    return restored
+
+
+def _identity(program: Program, key: Array, hparams: PyTree, params: PyTree, recipe: Any) -> dict[str, Any]:
+    """What makes two runs the same, ready for JSON."""
+    return {
+        "key": np.ravel(jax.random.key_data(key)).tolist(),
+        "config": {f.name: getattr(program.config, f.name) for f in dataclasses.fields(LoopConfig)},
+        "environment": _digest((program.env.params, program.env.items)),
+        "hyper-parameters": _digest(program.agent.hparams if hparams is None else hparams),
+        "parameters": _digest(params),
+        "recipe": recipe,
+    }
+
+
+def _digest(tree: PyTree) -> str:
+    """A hash of arrays, their shapes and dtypes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _to_lists(metrics: dict[str, Array]) -> dict[str, list[float]]:

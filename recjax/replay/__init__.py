@@ -1,21 +1,29 @@
-"""What the loop remembers: buffers of interaction, as three pure functions over a state.
+"""What agents learn from: buffers of interaction, as pure functions over a state.
+
+An agent describes the memory it needs; the loop makes the buffer:
 
 >>> import jax, jax.numpy as jnp
 >>> from recjax import replay
 >>> from recjax.types import Response, Spec, Step
 >>> obs = Spec(num_items=9, slate_size=2, history_length=3).empty_observation((4,))
 >>> pairs, flags = jnp.zeros((4, 2)), jnp.zeros(4, bool)
->>> step = Step(obs, jnp.zeros((4, 2), jnp.int32), pairs, Response(pairs), pairs, flags, flags, obs)
->>> buffer = replay.uniform(capacity=100, window=2)
+>>> step = Step(obs, jnp.zeros((4, 2), jnp.int32), jnp.zeros(4), None, Response(click=pairs), pairs, flags, flags, obs)
+>>> buffer = replay.uniform(window=2).make(capacity=100)
 >>> state = buffer.init(step)
 >>> for _ in range(3):
 ...     state = buffer.add(state, step)
->>> sample = buffer.sample(jax.random.key(0), state, 8)
->>> sample.steps.slate.shape, bool(sample.valid.all())
+>>> batch = buffer.sample(jax.random.key(0), state, 8)
+>>> batch.experience.slate.shape, bool(batch.valid.all())
 ((8, 2, 2), True)
+
+Experience may be any pytree of arrays with a leading user axis. A log is replayed by
+:func:`from_dataset`.
 """
 
-from recjax.replay.base import Buffer
-from recjax.replay.uniform import ReplayState, uniform
+from recjax.replay.base import Batch, Buffer, Memory
+from recjax.replay.dataset import Logged, from_dataset
+from recjax.replay.ring import Ring
+from recjax.replay.rollout import rollout
+from recjax.replay.uniform import uniform
 
-__all__ = ["Buffer", "ReplayState", "uniform"]
+__all__ = ["Batch", "Buffer", "Logged", "Memory", "Ring", "from_dataset", "rollout", "uniform"]

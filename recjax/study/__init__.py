@@ -10,7 +10,6 @@ from recjax.study.collect import collect_log
 from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
 from recjax.study.policies import Policy, PolicyContext, policies
 from recjax.study.prepare import Prepared, prepare
-from recjax.study.recommender import Recommended, Recommender
 from recjax.study.study import Study, run_study
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "Policy",
     "PolicyContext",
     "Prepared",
-    "Recommended",
-    "Recommender",
     "Study",
     "StudyConfig",
     "collect_log",

@@ -8,7 +8,9 @@ import numpy as np
 from recjax.agents import random
 from recjax.data import Dataset, IdMap, Interactions
 from recjax.envs import Environment
-from recjax.types import Array, Observation
+from recjax.loop import Interaction, follow
+from recjax.rewards import click
+from recjax.types import Array, Observation, Step
 
 
 def collect_log(env: Environment, *, users: int, steps: int, key: Array, name: str = "collected") -> Dataset:
@@ -30,30 +32,23 @@ def collect_log(env: Environment, *, users: int, steps: int, key: Array, name: s
     """
     agent = random()
     state = agent.init(key, env.spec, env.items)
+    interaction = Interaction(env, agent, reward=click)
     arrive_key, run_key = jax.random.split(key)
 
-    def interact(carry: tuple, key: Array) -> tuple[tuple, tuple[Array, Array, Array]]:
-        observation, user_state, staying = carry
-        act_key, respond_key = jax.random.split(key)
-        slate, _ = agent.act(act_key, state, observation, explore=True)
-        observation, user_state, response, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
-            jax.random.split(respond_key, users), user_state, slate, env.params
-        )
-        clicked = (response.click > 0) & staying[:, None]
+    def visit(carry: None, step: Step, staying: Array) -> tuple[None, tuple[Array, Array, Array]]:
+        clicked = step.response.signal("click") > 0
         # The environment's own history says what kind of behaviour the newest event was.
-        return (observation, user_state, staying & ~(terminated | truncated)), (
-            slate,
-            clicked,
-            observation.behaviour[:, -1],
-        )
+        assert step.next_observation is not None
+        return carry, (step.slate, clicked, step.next_observation.behaviour[:, -1])
 
     @jax.jit
     def rollout(arrive_key: Array, run_key: Array) -> tuple[Observation, tuple[Array, Array, Array]]:
-        observation, user_state = jax.vmap(env.reset, in_axes=(0, None))(
-            jax.random.split(arrive_key, users), env.params
-        )
-        carry = (observation, user_state, jax.numpy.ones(users, bool))
-        return observation, jax.lax.scan(interact, carry, jax.random.split(run_key, steps))[1]
+        world_key, tick_key = jax.random.split(jax.random.fold_in(arrive_key, 0))
+        world = env.world(world_key)
+        arrived = interaction.arrive(arrive_key, env.params, world, users)
+        keys = jax.random.split(run_key, steps), jax.random.split(tick_key, steps)
+        _, shown = follow(interaction, state, arrived, world, keys, visit, None, explore=True)
+        return arrived.observation, shown
 
     before, (slates, clicked, behaviours) = jax.device_get(rollout(arrive_key, run_key))
     past_user, past_at = np.nonzero(before.history >= 0)

@@ -98,6 +98,11 @@ class StudyConfig(LoopConfig):
         """Items of a user's past that models and policies see; what the supervised model is trained with."""
         return self.training.history_length
 
+    def recipe(self) -> dict[str, Any]:
+        """The options that results follow from, ready for JSON: all but which policies are compared and where."""
+        values = json.loads(self.to_json())
+        return {name: value for name, value in values.items() if name not in ("agent", "devices")}
+
     def to_json(self) -> str:
         """The configuration as JSON, as ``--config`` reads it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

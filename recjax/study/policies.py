@@ -83,13 +83,13 @@ class PolicyContext:
         return agents.dqn(
             network,
             self.optimizer(max_grad_norm=10.0),
-            index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
-            double=learn.double,
             n_step=learn.n_step,
-            target_period=learn.target_period,
-            loss=learn.loss,
             discount=learn.discount,
-            **self.exploration,
+            double=learn.double,
+            loss=learn.loss,
+            target=agents.TargetNetwork(period=learn.target_period),
+            policy=self.slate_policy,
+            index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
             **options,
         )
 
@@ -107,14 +107,16 @@ class PolicyContext:
         return adamw(rate, max_grad_norm=max_grad_norm)
 
     @property
-    def exploration(self) -> dict[str, Any]:
-        """How every learning policy explores."""
+    def slate_policy(self) -> agents.SlatePolicy:
+        """How every learning policy makes slates and explores."""
         learn = self.config.learn
-        return {
-            "exploration": learn.exploration,
-            "epsilon": (learn.epsilon_start, learn.epsilon_end, learn.epsilon_steps),
-            "temperature": learn.boltzmann_temperature,
-        }
+        epsilon = learn.epsilon_start, learn.epsilon_end, learn.epsilon_steps
+        return agents.SlatePolicy(learn.exploration, epsilon, learn.boltzmann_temperature)
+
+    @property
+    def negatives(self) -> int | None:
+        """Sampled negatives of predicting clicks; None for the whole catalogue."""
+        return self.config.learn.negatives if self.row_wise else None
 
 
 def make_policy(name: str, context: PolicyContext) -> Policy:
@@ -150,9 +152,12 @@ def _greedy(context: PolicyContext) -> Policy:
 
 @policies.register("supervised")
 def _supervised(context: PolicyContext) -> Policy:
-    learn = context.config.learn
-    sampled = {"negatives": learn.negatives, "index_every": learn.index_every} if context.row_wise else {}
-    agent = agents.supervised(context.recommendation, context.optimizer(), **sampled, **context.exploration)
+    agent = agents.supervised(
+        agents.ClickPrediction(context.recommendation, negatives=context.negatives),
+        context.optimizer(),
+        policy=context.slate_policy,
+        index_every=context.config.learn.index_every if context.row_wise else None,
+    )
     return Policy(agent, params=context.params)
 
 
@@ -181,10 +186,6 @@ def _myopic(context: PolicyContext) -> Policy:
 @policies.register("joint")
 def _joint(context: PolicyContext) -> Policy:
     """The same DQN whose towers also learn to predict clicks."""
-    learn = context.config.learn
-    agent = context.make_dqn(
-        supervised=context.recommendation,
-        supervised_weight=learn.supervised_weight,
-        supervised_negatives=learn.negatives if context.row_wise else None,
-    )
-    return Policy(agent, params=context.params)
+    weight = context.config.learn.supervised_weight
+    predicted = agents.ClickPrediction(context.recommendation, weight, context.negatives)
+    return Policy(context.make_dqn(clicks=predicted), params=context.params)

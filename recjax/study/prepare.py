@@ -63,7 +63,7 @@ def prepare(
       progress: where to show progress.
     """
     simulate_key, collect_key, train_key = jax.random.split(jax.random.key(config.seed), 3)
-    stages = _Stages(directory, resume)
+    stages = _Stages(directory, resume, config.recipe())
     if config.env == "logged":
         dataset = data.load(config.data, data_dir=config.data_dir)
         # Users are represented by their histories alone, so that policies serve anyone who has one.
@@ -95,19 +95,29 @@ def build_recommendation(config: StudyConfig, num_items: int, vocabulary: Any) -
 class _Stages:
     """What was fitted in an earlier attempt at the same study."""
 
-    def __init__(self, directory: Path | None, resume: bool) -> None:
-        self._directory, self._resume = directory, resume
+    def __init__(self, directory: Path | None, resume: bool, recipe: dict[str, Any]) -> None:
+        self._directory, self._resume, self._recipe = directory, resume, recipe
 
     def once(self, name: str, like: PyTree, compute: Any) -> tuple[PyTree, dict[str, Any]]:
-        """``compute() -> (tree, metadata)``, or what it returned last time."""
+        """``compute() -> (tree, metadata)``, or what it returned last time.
+
+        Raises:
+          ValueError: last time was with another configuration.
+        """
         if self._directory is None:
             return compute()
         checkpoints = Checkpoints(self._directory / name)
         if self._resume and checkpoints.latest_step() is not None:
-            return checkpoints.restore(like)
+            tree, saved = checkpoints.restore(like)
+            if saved["recipe"] != self._recipe:
+                raise ValueError(
+                    f"{checkpoints.directory} was fitted with another configuration; resume it with the one that the"
+                    " study was begun with, or start anew."
+                )
+            return tree, saved["metadata"]
         tree, metadata = compute()
         checkpoints.clear()
-        checkpoints.save(0, tree, metadata)
+        checkpoints.save(0, tree, {"metadata": metadata, "recipe": self._recipe})
         return tree, metadata
 
 

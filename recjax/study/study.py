@@ -21,7 +21,7 @@ from recjax.eval import metrics as metric_definitions
 from recjax.eval import paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
-from recjax.loop.run import Result, run_program
+from recjax.loop.run import OnRecord, Result, Saving, run_program
 from recjax.rewards import parse as parse_reward
 from recjax.study.config import StudyConfig
 from recjax.study.policies import Policy, make_policy
@@ -30,7 +30,7 @@ from recjax.types import PyTree, seed_axes
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
 
-Recorder = Callable[[str], Callable[[str, dict[str, Any]], None]]
+Recorder = Callable[[str], OnRecord]
 """``policy name -> on_record`` of :func:`recjax.loop.run_program`."""
 
 
@@ -47,6 +47,21 @@ class Study:
     results: dict[str, Any]
     prepared: Prepared
     runs: dict[str, Result]
+
+    def policy(self, name: str) -> tuple[Agent, PyTree]:
+        """A policy's agent, and its state of the first seed.
+
+        Raises:
+          ValueError: the study has no such policy.
+        """
+        if name not in self.runs:
+            raise ValueError(f"The study has no policy {name!r}; it has {', '.join(self.runs)}.")
+        state = self.runs[name].state.agent
+        first = jax.tree.map(
+            lambda axis, leaf: leaf if axis is None else jax.tree.map(lambda x: x[0], leaf),
+            seed_axes(state), state, is_leaf=lambda axis: axis is None,
+        )  # fmt: skip
+        return make_policy(name, self.prepared.policies).agent, first
 
 
 def run_study(
@@ -66,19 +81,23 @@ def run_study(
     Args:
       config: the study.
       directory: where checkpoints go; None keeps none.
-      resume: continues what is in ``directory``; finished stages and policies are not run again.
+      resume: continues what is in ``directory``; finished stages and policies are not run again. Without it,
+        all checkpoints that are there are removed first.
       progress: where to show progress.
       on_prepared: called once the log is represented and the simulator fitted.
       recorder: gives, for a policy's name, a function that is called with each row of metrics.
 
     Raises:
-      ValueError: the configuration names something that does not exist.
+      ValueError: the configuration names something that does not exist, or what is in ``directory`` was made
+        with another one.
       Interrupted: on Ctrl-C, after the current chunk was finished and saved.
     """
     if not config.agent:
         raise ValueError("A study needs at least one policy; agent is empty.")
     reward = parse_reward(config.reward)
     root = None if directory is None else Path(directory)
+    if root is not None and not resume:
+        _clear(root)
     clock = _Clock()
     with clock("prepare"):
         prepared = prepare(config, directory=root, resume=resume, progress=progress)
@@ -96,8 +115,7 @@ def run_study(
                 hparams=policy.hparams,
                 params=policy.params,
                 devices=config.devices,
-                directory=None if root is None else root / name,
-                resume=resume,
+                saving=None if root is None else Saving(root / name, resume, config.recipe()),
                 progress=progress,
                 name=name,
                 on_record=recorder(name) if recorder else None,
@@ -105,36 +123,11 @@ def run_study(
     return Study(_results(config, prepared, runs, clock.seconds), prepared, runs)
 
 
-def restore_policy(config: StudyConfig, prepared: Prepared, name: str, directory: str | Path) -> tuple[Agent, PyTree]:
-    """The agent of a study that has run, and its state of the first seed.
-
-    Args:
-      config: the study's configuration.
-      prepared: as :func:`recjax.study.prepare` returns for it.
-      name: the policy.
-      directory: where the study kept its checkpoints.
-
-    Raises:
-      ValueError: the study has no checkpoint of that policy.
-    """
-    checkpoints = Checkpoints(Path(directory) / name)
-    if checkpoints.latest_step() is None:
-        raise ValueError(f"There is no checkpoint of the policy {name!r} in {directory}; it holds {_saved(directory)}.")
-    policy = make_policy(name, prepared.policies)
-    program = Program(prepared.env, policy.agent, config, parse_reward(config.reward))
-    like = jax.eval_shape(lambda: program.init(jax.random.key(0), hparams=policy.hparams, params=policy.params))
-    state, _ = checkpoints.restore(like)
-    axes = seed_axes(state.agent)
-    first = jax.tree.map(
-        lambda axis, leaf: leaf if axis is None else jax.tree.map(lambda x: x[0], leaf),
-        axes, state.agent, is_leaf=lambda axis: axis is None,
-    )  # fmt: skip
-    return policy.agent, first
-
-
-def _saved(directory: str | Path) -> str:
-    names = sorted(p.name for p in Path(directory).glob("*") if Checkpoints(p).latest_step() is not None)
-    return ", ".join(names) or "none"
+def _clear(directory: Path) -> None:
+    """Removes the checkpoints of an earlier study, so that none of them can be taken for one of this."""
+    for folder in sorted(directory.glob("*")):
+        if folder.is_dir():
+            Checkpoints(folder).clear()
 
 
 def _program_for(

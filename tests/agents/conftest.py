@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from recjax.types import Items, Observation, Response, Sample, Step
+from recjax.replay import Batch
+from recjax.types import Items, Observation, Response, Step
 
 
 class TableQ(nn.Module):
@@ -31,13 +32,14 @@ def observe(state, length=1):
 
 
 def windows(s_tm1, slate, reward, s_t, terminated, truncated=None, valid=None):
-    """A sample from nested lists: states ``[B, n]``, slates and rewards ``[B, n, K]``, flags ``[B, n]``."""
+    """A batch from nested lists: states ``[B, n]``, slates and rewards ``[B, n, K]``, flags ``[B, n]``."""
     reward = jnp.asarray(reward, jnp.float32)
     terminated = jnp.asarray(terminated, bool)
     steps = Step(
         observation=observe(s_tm1),
         slate=jnp.asarray(slate, jnp.int32),
-        propensity=jnp.ones_like(reward),
+        log_prob=jnp.zeros(reward.shape[:-1]),
+        extras=None,
         response=Response(click=reward),
         reward=reward,
         terminated=terminated,
@@ -45,7 +47,8 @@ def windows(s_tm1, slate, reward, s_t, terminated, truncated=None, valid=None):
         next_observation=observe(s_t),
     )
     rows = terminated.shape[0]
-    return Sample(steps=steps, valid=jnp.ones(rows, bool) if valid is None else jnp.asarray(valid, bool))
+    valid = jnp.ones(rows, bool) if valid is None else jnp.asarray(valid, bool)
+    return Batch(steps, valid, jnp.arange(rows), jnp.full(rows, 1.0 / rows))
 
 
 def make_items(num_items):
@@ -58,7 +61,7 @@ def fit(agent, spec, sample, updates=300, hparams=None):
 
     @jax.jit
     def run(state):
-        learn = lambda state, key: agent.learn(key, state, sample)  # noqa: E731
+        learn = lambda state, key: agent.learn(key, state, sample)[:2]  # noqa: E731
         return jax.lax.scan(learn, state, jax.random.split(jax.random.key(1), updates))
 
     return run(state)

@@ -13,7 +13,8 @@ import pytest
 from recjax import agents, nn
 from recjax.catalogue import row_adam, row_sgd
 from recjax.fit import RowWise
-from recjax.types import Items, Observation, Response, Sample, Spec, Step, seed_axes
+from recjax.replay import Batch
+from recjax.types import Items, Observation, Response, Spec, Step, seed_axes
 
 SPEC = Spec(num_items=30, slate_size=2, history_length=4)
 BATCH = 6
@@ -36,26 +37,28 @@ def random_sample(seed, num_items=SPEC.num_items, batch=BATCH):
     steps = Step(
         observation=observation(),
         slate=jnp.asarray(rng.integers(-1, num_items, (batch, 1, SPEC.slate_size)), jnp.int32),
-        propensity=jnp.ones_like(reward),
+        log_prob=jnp.zeros(reward.shape[:-1]),
+        extras=None,
         response=Response(click=(reward > 0).astype(jnp.float32)),
         reward=reward,
         terminated=jnp.zeros((batch, 1), bool),
         truncated=jnp.zeros((batch, 1), bool),
         next_observation=observation(),
     )
-    return Sample(steps=steps, valid=jnp.ones(batch, bool))
+    return Batch(steps, jnp.ones(batch, bool), jnp.arange(batch), jnp.full(batch, 1.0 / batch))
 
 
 def make(kind, optimizer, **options):
     if kind == "dqn":
         network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
-        return agents.dqn(network, optimizer, target_period=2, **options)
+        return agents.dqn(network, optimizer, target=agents.TargetNetwork(period=2), **options)
     if kind == "joint":
         network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
         model = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
-        return agents.dqn(network, optimizer, target_period=2, supervised=model, supervised_negatives=16, **options)
+        clicks = agents.ClickPrediction(model, negatives=16)
+        return agents.dqn(network, optimizer, target=agents.TargetNetwork(period=2), clicks=clicks, **options)
     network = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
-    return agents.supervised(network, optimizer, negatives=16, **options)
+    return agents.supervised(agents.ClickPrediction(network, negatives=16), optimizer, **options)
 
 
 def learn(agent, items, updates=5):
@@ -109,24 +112,24 @@ def test_items_with_rows_of_their_own_never_drift(kind):
 def test_the_policy_and_the_target_read_the_kept_vectors():
     agent = make("dqn", optax.sgd(0.0), index_every=100)
     state = agent.init(jax.random.key(0), SPEC, make_items())
-    _, index = agent.scores(state, jax.tree.map(lambda x: x[:, 0], random_sample(0).steps.observation))
+    _, index = agent.scores(state, jax.tree.map(lambda x: x[:, 0], random_sample(0).experience.observation))
     assert index.vectors is state.index.vectors
     silent = state.target_index.replace(vectors=jnp.zeros_like(index.vectors))
     silenced = dataclasses.replace(state, target_index=silent)
     sample = random_sample(0)
     step = jax.jit(agent.learn)
-    (_, before), (_, after) = (step(jax.random.key(0), s, sample) for s in (state, silenced))
+    (_, before, _), (_, after, _) = (step(jax.random.key(0), s, sample) for s in (state, silenced))
     assert before["td_error"] != after["td_error"]
 
 
 def test_sampled_loss_estimates_the_whole_softmax():
     network = nn.Recommendation(SPEC.num_items, dim=8)
     sample, items = random_sample(1), make_items()
-    whole = agents.supervised(network, optax.sgd(0.0))
-    sampled = agents.supervised(network, optax.sgd(0.0), negatives=20_000)
+    whole = agents.supervised(agents.ClickPrediction(network), optax.sgd(0.0))
+    sampled = agents.supervised(agents.ClickPrediction(network, negatives=20_000), optax.sgd(0.0))
     state = whole.init(jax.random.key(0), SPEC, items)
-    _, expected = jax.jit(whole.learn)(jax.random.key(0), state, sample)
-    _, found = jax.jit(sampled.learn)(jax.random.key(0), state, sample)
+    _, expected, _ = jax.jit(whole.learn)(jax.random.key(0), state, sample)
+    _, found, _ = jax.jit(sampled.learn)(jax.random.key(0), state, sample)
     assert expected["clicks"] > 2
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.02)
 
@@ -166,13 +169,12 @@ def test_seeds_keep_an_index_each():
 def test_bad_options_are_named():
     network = nn.DotProductQ(SPEC.num_items)
     with pytest.raises(ValueError, match="index_every=10 must be at least 1 and needs a target network that is copied"):
-        agents.dqn(network, optax.sgd(0.1), target_tau=0.1, index_every=10)
+        agents.dqn(network, optax.sgd(0.1), target=agents.TargetNetwork(tau=0.1), index_every=10)
     with pytest.raises(ValueError, match="MLPQ has no item vectors that could be kept"):
         agents.dqn(nn.MLPQ(SPEC.num_items), optax.sgd(0.1), index_every=10).init(jax.random.key(0), SPEC, make_items())
     with pytest.raises(ValueError, match="negatives is 0"):
-        agents.supervised(nn.Recommendation(SPEC.num_items), optax.sgd(0.1), negatives=0)
-    with pytest.raises(ValueError, match="supervised_negatives=16 must be at least 1, and is for a supervised network"):
-        agents.dqn(network, optax.sgd(0.1), supervised_negatives=16)
-    agent = agents.supervised(nn.Recommendation(SPEC.num_items), RowWise(row_sgd(0.1), optax.sgd(0.1)))
+        agents.ClickPrediction(nn.Recommendation(SPEC.num_items), negatives=0)
+    model = agents.ClickPrediction(nn.Recommendation(SPEC.num_items))
+    agent = agents.supervised(model, RowWise(row_sgd(0.1), optax.sgd(0.1)))
     with pytest.raises(ValueError, match="row-wise optimiser, but the loss depends on it other than through rows"):
         learn(agent, make_items(), updates=1)

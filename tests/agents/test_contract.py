@@ -11,7 +11,8 @@ from flax import struct
 
 from recjax import agents, nn
 from recjax.catalogue import top_k
-from recjax.types import Observation, Response, Sample, Spec, Step, seed_axes
+from recjax.replay import Batch
+from recjax.types import Observation, Response, Spec, Step, seed_axes
 
 SPEC = Spec(num_items=30, slate_size=4, history_length=5, context_size=2)
 USERS = 16
@@ -45,10 +46,12 @@ MAKE = {
     "popularity": lambda: agents.agents.make("popularity"),
     "neighbours": lambda: agents.agents.make("neighbours", neighbours()),
     "greedy": lambda: agents.agents.make("greedy", recommendation()),
-    "supervised": lambda: agents.agents.make("supervised", recommendation(), optax.adam(1e-2)),
+    "supervised": lambda: agents.agents.make("supervised", agents.ClickPrediction(recommendation()), optax.adam(1e-2)),
     "similarity_prior": lambda: agents.agents.make("similarity_prior", recommendation(), prior="popularity"),
-    "dqn": lambda: agents.agents.make("dqn", q_network(), optax.adam(1e-2), n_step=2, exploration="boltzmann"),
-    "q_learning": lambda: agents.agents.make("q_learning", exclude_history=True),
+    "dqn": lambda: agents.agents.make(
+        "dqn", q_network(), optax.adam(1e-2), n_step=2, policy=agents.SlatePolicy("boltzmann")
+    ),
+    "q_learning": lambda: agents.agents.make("q_learning"),
 }
 STOCHASTIC = ("random", "supervised", "dqn", "q_learning")
 NEEDS_PARAMS = ("greedy", "similarity_prior")
@@ -78,9 +81,10 @@ def samples(n):
     slate = jnp.asarray(rng.integers(0, SPEC.num_items, (*shape, SPEC.slate_size)), jnp.int32)
     ends = lambda: jnp.asarray(rng.random(shape) < 0.2)  # noqa: E731
     steps = Step(
-        observations(shape), slate, jnp.ones_like(click), Response(click), click, ends(), ends(), observations(shape, 1)
-    )
-    return Sample(steps=steps, valid=jnp.ones(USERS, bool).at[0].set(False))
+        observations(shape), slate, jnp.zeros(shape), None, Response(click=click), click, ends(), ends(),
+        observations(shape, 1),
+    )  # fmt: skip
+    return Batch(steps, jnp.ones(USERS, bool).at[0].set(False), jnp.arange(USERS), jnp.full(USERS, 1.0 / USERS))
 
 
 @pytest.fixture(scope="module", params=list(MAKE))
@@ -101,7 +105,7 @@ def case(request, kit):
 def test_slates(case, explore):
     name, _, _, act, _, state = case
     observation = observations((USERS,))
-    slate, extras = act(jax.random.key(1), state, observation, explore=explore)
+    slate, log_prob, extras = act(jax.random.key(1), state, observation, explore=explore)
     assert slate.shape == extras["propensity"].shape == (USERS, SPEC.slate_size)
     assert slate.dtype == jnp.int32
     assert extras["propensity"].dtype == jnp.float32
@@ -109,10 +113,13 @@ def test_slates(case, explore):
         assert len(set(shown.tolist())) == SPEC.slate_size
         assert ((shown >= 0) & (shown < SPEC.num_items)).all()
         assert not set(shown.tolist()) & set(history.tolist())
+    assert log_prob.shape == (USERS,)
+    assert (np.asarray(log_prob) <= 1e-6).all()
     propensity = np.asarray(extras["propensity"])
     assert ((propensity > 0) & (propensity <= 1)).all()
     if not explore and name != "random":
         assert (propensity == 1).all()
+        assert (np.asarray(log_prob) == 0).all()
 
 
 def test_scores_are_what_the_greedy_slate_ranks(case):
@@ -122,8 +129,21 @@ def test_scores_are_what_the_greedy_slate_ranks(case):
         pytest.skip("does not rate items")
     observation = observations((USERS,))
     rank = lambda state: top_k(*agent.scores(state, observation), SPEC.slate_size, exclude=observation.history)  # noqa: E731
-    slate, _ = act(jax.random.key(1), state, observation, explore=False)
+    slate, *_ = act(jax.random.key(1), state, observation, explore=False)
     np.testing.assert_array_equal(slate, jax.jit(rank)(state)[1])
+
+
+@pytest.mark.parametrize("explore", [True, False])
+def test_log_prob_is_that_of_the_slate_shown(case, explore):
+    name, agent, _, act, _, state = case
+    observation = observations((USERS,))
+    action = act(jax.random.key(1), state, observation, explore=explore)
+    log_prob = jax.jit(agent.log_prob, static_argnames="explore")
+    found = log_prob(state, observation, action.slate, explore=explore)
+    np.testing.assert_allclose(found, action.log_prob, rtol=1e-4, atol=1e-4)
+    seen = jnp.where(observation.history[:, -1:] < 0, -1, observation.history[:, -1:])
+    for impossible in (action.slate.at[:, 1].set(action.slate[:, 0]), action.slate.at[:, 0].set(seen[:, 0])):
+        assert (log_prob(state, observation, impossible, explore=explore) == -jnp.inf).all(), name
 
 
 def test_same_key_same_slate_and_keys_differ(case):
@@ -138,9 +158,9 @@ def test_learning_reduces_the_error_of_one_sample(case):
     _, agent, _, _, learn, state = case
     if learn is None:
         pytest.skip("does not learn")
-    sample, measure = samples(agent.window), []
+    sample, measure = samples(agent.memory.window), []
     for _ in range(20):
-        state, metrics = learn(jax.random.key(0), state, sample)
+        state, metrics, _ = learn(jax.random.key(0), state, sample)
         assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
         measure.append(float(metrics["loss" if "loss" in metrics else "td_error"]))
     assert measure[-1] < 0.9 * measure[0]
@@ -152,9 +172,9 @@ def test_a_second_call_does_not_compile_again(case):
     act(jax.random.key(1), state, observations((USERS,)), explore=True)
     before = act._cache_size(), learn and learn._cache_size()
     if learn:
-        sample = samples(agent.window)
-        state, _ = learn(jax.random.key(1), state, sample)
-        state, _ = learn(jax.random.key(2), state, sample)
+        sample = samples(agent.memory.window)
+        state, *_ = learn(jax.random.key(1), state, sample)
+        state, *_ = learn(jax.random.key(2), state, sample)
         assert learn._cache_size() == 1
     act(jax.random.key(3), state, observations((USERS,), seed=4), explore=True)
     assert act._cache_size() == before[0]
@@ -164,20 +184,22 @@ def test_seeds_run_side_by_side(case):
     _, agent, init, act, learn, _ = case
     keys = jax.random.split(jax.random.key(9), 2)
     axes = seed_axes(jax.eval_shape(init, keys[0]))
-    sample, observation = samples(agent.window), observations((USERS,))
+    sample = samples(agent.memory.window) if learn else None
+    observation = observations((USERS,))
 
     @jax.jit
     def run(keys):
         seeds = jax.vmap(init, out_axes=axes)(keys)
         if learn:
-            seeds, _ = jax.vmap(agent.learn, in_axes=(0, axes, None), out_axes=(axes, 0))(keys, seeds, sample)
+            run_learn = lambda key, state: agent.learn(key, state, sample).state  # noqa: E731
+            seeds = jax.vmap(run_learn, in_axes=(0, axes), out_axes=axes)(keys, seeds)
         explore = lambda key, state: agent.act(key, state, observation, explore=True)[0]  # noqa: E731
         return jax.vmap(explore, in_axes=(0, axes))(keys, seeds)
 
     for key, slate in zip(keys, run(keys), strict=True):
         state = init(key)
         if learn:
-            state, _ = learn(key, state, sample)
+            state, *_ = learn(key, state, sample)
         np.testing.assert_array_equal(slate, act(key, state, observation, explore=True)[0])
 
 

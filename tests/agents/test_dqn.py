@@ -13,8 +13,8 @@ import optax
 import pytest
 
 from recjax import agents, fit, nn
-from recjax.agents import td
-from recjax.types import Observation, Response, Sample, Spec, Step, seed_axes
+from recjax.replay import Batch
+from recjax.types import Observation, Response, Spec, Step, seed_axes
 
 SPEC = Spec(num_items=12, slate_size=2, history_length=3)
 BATCH = 9
@@ -46,19 +46,20 @@ def random_sample(n, seed=0):
     steps = Step(
         observation=observation(),
         slate=jnp.asarray(rng.integers(0, SPEC.num_items, (*shape, SPEC.slate_size)), jnp.int32),
-        propensity=jnp.ones_like(reward),
+        log_prob=jnp.zeros(reward.shape[:-1]),
+        extras=None,
         response=Response(click=(reward > 0).astype(jnp.float32)),
         reward=reward,
         terminated=jnp.asarray(rng.random(shape) < 0.3),
         truncated=jnp.asarray(rng.random(shape) < 0.3),
         next_observation=observation(),
     )
-    return Sample(steps=steps, valid=jnp.asarray(rng.random(BATCH) < 0.8))
+    return Batch(steps, jnp.asarray(rng.random(BATCH) < 0.8), jnp.arange(BATCH), jnp.full(BATCH, 1.0 / BATCH))
 
 
 def dense_errors(network, state, sample, n, double, exclude):
     """The TD errors ``[B, K]``, with every value of every item and loops over users and slots."""
-    steps = jax.tree.map(np.asarray, sample.steps)
+    steps = jax.tree.map(np.asarray, sample.experience)
     apply = jax.jit(network.apply)
     at = lambda tree, row, column: jax.tree.map(lambda x: jnp.asarray(x[row, column])[None], tree)  # noqa: E731
     gamma = float(state.hparams.discount)
@@ -74,14 +75,8 @@ def dense_errors(network, state, sample, n, double, exclude):
         later = sum(gamma**t * steps.reward[row, t].mean() for t in range(1, last + 1))
         q_tm1 = np.array(apply(state.params, at(steps.observation, row, 0), state.items))[0]
         for slot in range(SPEC.slate_size):
-            errors[row, slot] = td.double_q_learning(
-                jnp.asarray(q_tm1),
-                jnp.asarray(steps.slate[row, 0, slot]),
-                jnp.asarray(steps.reward[row, 0, slot] + later),
-                jnp.asarray(discount),
-                jnp.asarray(value),
-                jnp.asarray(selector),
-            )
+            target = steps.reward[row, 0, slot] + later + discount * value[selector.argmax()]
+            errors[row, slot] = target - q_tm1[steps.slate[row, 0, slot]]
     return errors
 
 
@@ -96,13 +91,19 @@ def dense_errors(network, state, sample, n, double, exclude):
 def test_learn_equals_a_dense_rewrite(items, n, double, exclude, loss, network):
     network = nn.q_networks.make(network, num_items=SPEC.num_items, dim=4)
     agent = agents.dqn(
-        network, optax.sgd(0.1), n_step=n, double=double, exclude_history=exclude, loss=loss, discount=0.8
+        network,
+        optax.sgd(0.1),
+        n_step=n,
+        double=double,
+        policy=agents.SlatePolicy(exclude_history=exclude),
+        loss=loss,
+        discount=0.8,
     )
     state = agent.init(jax.random.key(0), SPEC, items)
     # A target of its own, so that a swap of the two networks would show.
     state = dataclasses.replace(state, target_params=agent.init(jax.random.key(1), SPEC, items).params)
     sample = random_sample(n)
-    _, metrics = jax.jit(agent.learn)(jax.random.key(0), state, sample)
+    _, metrics, _ = jax.jit(agent.learn)(jax.random.key(0), state, sample)
     errors = dense_errors(network, state, sample, n, double, exclude)[np.asarray(sample.valid)]
     huber = np.where(np.abs(errors) <= 1, 0.5 * errors**2, np.abs(errors) - 0.5)
     np.testing.assert_allclose(metrics["loss"], (huber if loss == "huber" else errors**2).mean(), rtol=1e-4)
@@ -113,12 +114,12 @@ def learn_some(agent, state, updates):
     learn, states = jax.jit(agent.learn), [state]
     sample = random_sample(1)
     for _ in range(updates):
-        states.append(learn(jax.random.key(0), states[-1], sample)[0])
+        states.append(learn(jax.random.key(0), states[-1], sample).state)
     return states
 
 
 def test_a_hard_target_is_copied_every_period(kit, items):
-    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target_period=2)
+    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target=agents.TargetNetwork(period=2))
     states = learn_some(agent, agent.init(jax.random.key(0), SPEC, items), 4)
     table = lambda tree: np.asarray(tree["params"]["table"])  # noqa: E731
     for step, copied in enumerate([0, 0, 2, 2, 4]):
@@ -127,7 +128,7 @@ def test_a_hard_target_is_copied_every_period(kit, items):
 
 
 def test_a_soft_target_moves_by_its_share(kit, items):
-    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target_tau=0.25)
+    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target=agents.TargetNetwork(tau=0.25))
     before, after = learn_some(agent, agent.init(jax.random.key(0), SPEC, items), 1)
     table = lambda tree: np.asarray(tree["params"]["table"])  # noqa: E731
     expected = 0.75 * table(before.target_params) + 0.25 * table(after.params)
@@ -135,11 +136,11 @@ def test_a_soft_target_moves_by_its_share(kit, items):
 
 
 def test_the_target_copy_stays_a_branch_under_vmap(kit, items):
-    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target_period=2)
+    agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target=agents.TargetNetwork(period=2))
     state = agent.init(jax.random.key(0), SPEC, items)
     axes = seed_axes(state)
     seeds = jax.vmap(lambda key: agent.init(key, SPEC, items), out_axes=axes)(jax.random.split(jax.random.key(0), 2))
-    learn = jax.vmap(agent.learn, in_axes=(None, axes, None), out_axes=(axes, 0))
+    learn = jax.vmap(lambda *args: agent.learn(*args)[:2], in_axes=(None, axes, None), out_axes=(axes, 0))
     jaxpr = jax.make_jaxpr(learn)(jax.random.key(0), seeds, random_sample(1))
     conditionals = [eqn for eqn in jaxpr.jaxpr.eqns if eqn.primitive.name == "cond"]
     assert len(conditionals) == 1
@@ -152,7 +153,7 @@ def test_no_array_holds_every_item_of_every_user(kit):
 
     def largest(network):
         """The most elements with a leading batch axis that acting and learning hold."""
-        agent = agents.dqn(network, optax.sgd(0.1), exploration="boltzmann")
+        agent = agents.dqn(network, optax.sgd(0.1), policy=agents.SlatePolicy("boltzmann"))
 
         def run(key, items):
             state = agent.init(key, spec, items)
@@ -198,18 +199,27 @@ def test_donating_a_state_leaves_what_it_came_from(items):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_period": 5, "target_tau": 0.1}, "target_period=5 or target_tau=0.1"),
-        ({"target_period": 0}, "target_period is 0"),
-        ({"target_tau": 1.5}, "target_tau is 1.5"),
         ({"loss": "l1"}, "no loss named 'l1'"),
         ({"n_step": 0}, "n_step is 0"),
         ({"discount": 1.1}, "discount is 1.1"),
-        ({"exploration": "epsilon"}, "no exploration named 'epsilon'"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         agents.dqn(nn.DotProductQ(num_items=5), optax.sgd(0.1), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"period": 5, "tau": 0.1}, "period=5 or tau=0.1"),
+        ({"period": 0}, "period is 0"),
+        ({"tau": 1.5}, "tau is 1.5"),
+    ],
+)
+def test_bad_targets_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        agents.TargetNetwork(**options)
 
 
 def test_bad_problems_are_named(kit, items):
@@ -229,13 +239,13 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
     network, model = nn.DotProductQ(SPEC.num_items, dim=4), nn.Recommendation(SPEC.num_items, dim=4)
     rate, weight = 0.1, 0.5
     alone = agents.dqn(network, optax.sgd(rate))
-    joint = agents.dqn(network, optax.sgd(rate), supervised=model, supervised_weight=weight)
+    joint = agents.dqn(network, optax.sgd(rate), clicks=agents.ClickPrediction(model, weight))
     start = alone.init(jax.random.key(0), SPEC, items)
-    by_td, _ = jax.jit(alone.learn)(jax.random.key(1), start, sample)
-    by_both, metrics = jax.jit(joint.learn)(jax.random.key(1), joint.init(jax.random.key(0), SPEC, items), sample)
+    by_td, *_ = jax.jit(alone.learn)(jax.random.key(1), start, sample)
+    by_both, metrics, _ = jax.jit(joint.learn)(jax.random.key(1), joint.init(jax.random.key(0), SPEC, items), sample)
 
-    step = jax.tree.map(lambda x: x[:, 0], sample.steps)
-    clicked = np.asarray(step.response.click) * np.asarray(sample.valid)[:, None]
+    step = jax.tree.map(lambda x: x[:, 0], sample.experience)
+    clicked = np.asarray(step.response["click"]) * np.asarray(sample.valid)[:, None]
 
     def cross_entropy(towers):
         log_probs = model.apply({"params": towers}, step.observation, items, method="log_probs")
@@ -258,14 +268,14 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
 )
 def test_joint_training_needs_the_same_towers(model, message):
     with pytest.raises(ValueError, match=message):
-        agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4), optax.sgd(0.1), supervised=model)
+        agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4), optax.sgd(0.1), clicks=agents.ClickPrediction(model))
 
 
 @pytest.mark.parametrize("encoder", list(nn.history_encoders))
 def test_any_encoder_is_a_state_encoder(encoder, items):
     agent = agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4, encoder=encoder), optax.adam(0.01))
     state = agent.init(jax.random.key(0), SPEC, items)
-    learned, metrics = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
+    learned, metrics, _ = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
     assert np.isfinite(float(metrics["loss"]))
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), learned.params, state.params)
     assert max(jax.tree.leaves(moved["params"]["user"])) > 0
@@ -276,7 +286,7 @@ def test_a_state_encoder_can_stay_frozen(items):
     optimizer = fit.path_wise(fit.adamw(1e-2, weight_decay=0.1), lambda path: 0.0 if "user" in path else 1.0)
     agent = agents.dqn(network, optimizer)
     state = agent.init(jax.random.key(0), SPEC, items)
-    learned, _ = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
+    learned, *_ = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), learned.params, state.params)["params"]
     assert max(jax.tree.leaves(moved["user"])) == 0
     assert max(jax.tree.leaves(moved["item"])) > 1e-4

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from recjax.agents import SlatePolicy, plackett_luce
 from recjax.agents.exploration import (
     ExplorationHyper,
     boltzmann,
     epsilon_greedy,
-    exploration_fields,
     explorations,
     fill_uniformly,
     num_allowed,
@@ -41,6 +43,27 @@ def check_frequencies(slate, propensity, num_items):
         assert total == pytest.approx(1.0, abs=1e-4)
 
 
+def check_slate_frequencies(slate, log_prob):
+    """Every slate is shown as often as its log-probability says, and those shown have nearly all of it."""
+    _, first, counts = np.unique(np.asarray(slate), axis=0, return_index=True, return_counts=True)
+    chance = np.exp(np.asarray(log_prob, np.float64))[first]
+    assert (np.abs(counts / BATCH - chance) < 5 * np.sqrt(chance * (1 - chance) / BATCH) + 1e-9).all()
+    assert 0.99 < chance.sum() < 1 + 1e-4
+
+
+def test_slates_of_epsilon_greedy_sum_to_one():
+    """All slates of a small catalogue, against their log-probabilities, where every slate can be enumerated."""
+    num_items, slots = 6, 3
+    slates = jnp.asarray(list(itertools.permutations(range(num_items), slots)), jnp.int32)
+    scores = jnp.broadcast_to(jnp.arange(num_items, dtype=jnp.float32), (len(slates), num_items))
+    for epsilon in (0.0, 0.3, 1.0):
+        hparams = hyper(epsilon_start=epsilon, epsilon_end=epsilon)
+        found = explorations["epsilon_greedy"].log_prob(
+            scores, jnp.eye(num_items), slates, hparams=hparams, step=jnp.int32(0)
+        )
+        assert float(jnp.exp(found).sum()) == pytest.approx(1.0, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("num_items", "slots", "exclude", "epsilon"),
     [(6, 3, [4, 4, -1], 0.4), (5, 1, [], 0.5), (3, 3, [], 0.7), (7, 2, [0, 6], 1.0), (6, 3, [1], 0.0)],
@@ -49,7 +72,7 @@ def test_epsilon_greedy_propensities_are_exact(key, num_items, slots, exclude, e
     scores = jnp.broadcast_to(jnp.arange(num_items, dtype=jnp.float32), (BATCH, num_items))
     excluded = jnp.broadcast_to(jnp.array(exclude, jnp.int32), (BATCH, len(exclude))) if exclude else None
     hparams = hyper(epsilon_start=epsilon, epsilon_end=epsilon)
-    slate, extras = jax.jit(
+    slate, log_prob, extras = jax.jit(
         lambda key: epsilon_greedy(
             key, scores, jnp.eye(num_items), slots, hparams=hparams, step=jnp.int32(0), exclude=excluded
         )
@@ -57,12 +80,13 @@ def test_epsilon_greedy_propensities_are_exact(key, num_items, slots, exclude, e
     assert all(len(set(row)) == slots for row in np.asarray(slate[:500]).tolist())
     assert not np.isin(np.asarray(slate), exclude).any()
     check_frequencies(slate, extras["propensity"], num_items)
+    check_slate_frequencies(slate, log_prob)
 
 
 def test_boltzmann_frequencies_are_a_softmax(key):
     scores = jnp.broadcast_to(jnp.array([1.0, 0.0, 2.0, 5.0]), (BATCH, 4))
     exclude = jnp.full((BATCH, 1), 3, jnp.int32)
-    slate, extras = jax.jit(
+    slate, log_prob, extras = jax.jit(
         lambda key: boltzmann(
             key, scores, jnp.eye(4), 2, hparams=hyper(temperature=0.8), step=jnp.int32(0), exclude=exclude
         )
@@ -70,9 +94,36 @@ def test_boltzmann_frequencies_are_a_softmax(key):
     assert (slate[:, 0] != slate[:, 1]).all()
     expected = np.exp(np.array([1.0, 0.0, 2.0]) / 0.8)
     expected /= expected.sum()
-    np.testing.assert_allclose(extras["propensity"], expected[np.asarray(slate)], rtol=1e-5)
+    shown = np.asarray(slate)
+    first = expected[shown[:, 0]]
+    second = expected[shown[:, 1]] / (1 - first)
+    np.testing.assert_allclose(extras["propensity"], np.stack([first, second], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(log_prob, np.log(first * second), rtol=1e-4, atol=1e-5)
+    check_slate_frequencies(slate, log_prob)
     frequency = np.bincount(np.asarray(slate[:, 0]), minlength=3) / BATCH
     np.testing.assert_allclose(frequency, expected, atol=5 * np.sqrt(0.25 / BATCH))
+
+
+def test_plackett_luce_is_a_product_of_softmaxes():
+    """In float64 NumPy, one softmax a slot over what is left, also where the first item has nearly all of the mass."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(5, 40)) * np.array([1, 3, 10, 30, 0])[:, None]
+    slate = np.argsort(-scores, axis=1)[:, :4]
+    slate[:, 3] = np.argsort(scores, axis=1)[:, 7]
+    exclude = np.argsort(scores, axis=1)[:, :3]
+    expected = np.zeros((5, 4))
+    for row in range(5):
+        gone = list(exclude[row])
+        for slot in range(4):
+            left = np.setdiff1d(np.arange(40), gone)
+            top = scores[row, left].max()
+            rest = top + np.log(np.exp(scores[row, left] - top).sum())
+            expected[row, slot] = scores[row, slate[row, slot]] - rest
+            gone.append(slate[row, slot])
+    found = plackett_luce(
+        jnp.asarray(scores, jnp.float32), jnp.eye(40), jnp.asarray(slate), exclude=jnp.asarray(exclude)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fill_is_uniform_over_the_free_items(key):
@@ -101,16 +152,16 @@ def test_num_allowed_counts_distinct_items_of_the_catalogue():
 def test_epsilon_follows_its_schedule(key):
     scores = jnp.broadcast_to(jnp.arange(50, dtype=jnp.float32), (4000, 50))
     hparams = hyper(epsilon_start=1.0, epsilon_end=0.0, epsilon_steps=10)
-    act = jax.jit(lambda step: epsilon_greedy(key, scores, jnp.eye(50), 1, hparams=hparams, step=step)[0])
+    act = jax.jit(lambda step: epsilon_greedy(key, scores, jnp.eye(50), 1, hparams=hparams, step=step).slate)
     shares = [float((act(jnp.int32(step)) != 49).mean()) for step in (0, 5, 10)]
     np.testing.assert_allclose(shares, [0.98, 0.49, 0.0], atol=0.04)
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"epsilon is 1\.5"):
-        exploration_fields(1.5, 1.0)
+        SlatePolicy(epsilon=1.5)
     with pytest.raises(ValueError, match="temperature is 0"):
-        exploration_fields(0.1, 0)
+        SlatePolicy(temperature=0)
     with pytest.raises(ValueError, match="'epsilon_greedy'"):
-        explorations["epsilon_gredy"]
-    assert exploration_fields((1.0, 0.1, 5), 2.0)["epsilon_steps"] == 5
+        SlatePolicy("epsilon_gredy")
+    assert SlatePolicy(epsilon=(1.0, 0.1, 5)).hparams()["epsilon_steps"] == 5

@@ -34,7 +34,7 @@ def best(scores, history, k=SPEC.slate_size):
 
 def slate_of(agent, items, observation):
     state = agent.init(jax.random.key(0), SPEC, items)
-    return jax.jit(lambda state, o: agent.act(jax.random.key(0), state, o, explore=False)[0])(state, observation)
+    return jax.jit(lambda state, o: agent.act(jax.random.key(0), state, o, explore=False).slate)(state, observation)
 
 
 def test_popularity(problem):
@@ -82,11 +82,11 @@ def test_supervised_loss_is_the_cross_entropy_of_the_clicks(kit, problem):
         [[1], [2], [3]], [[[4, 5, 6]]] * 3, [[[1, 0, 1]], [[0, 1, 0]], [[1, 1, 1]]], [[0]] * 3, [[0]] * 3,
         valid=[True, True, False],
     )  # fmt: skip
-    assert isinstance(sample.steps.response, Response)
-    agent = agents.supervised(network, optax.sgd(0.1))
+    assert isinstance(sample.experience.response, Response)
+    agent = agents.supervised(agents.ClickPrediction(network), optax.sgd(0.1))
     state = agent.init(jax.random.key(0), SPEC, items, params=params)
-    _, metrics = jax.jit(agent.learn)(jax.random.key(0), state, sample)
-    observation = jax.tree.map(lambda x: x[:, 0], sample.steps.observation)
+    _, metrics, _ = jax.jit(agent.learn)(jax.random.key(0), state, sample)
+    observation = jax.tree.map(lambda x: x[:, 0], sample.experience.observation)
     logits = np.asarray(network.apply(params, observation, items), np.float64)
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     assert float(metrics["clicks"]) == 3
@@ -98,9 +98,10 @@ def test_random_covers_the_catalogue(problem):
     agent = agents.random()
     state = agent.init(jax.random.key(0), SPEC, items)
     many = jax.tree.map(lambda x: jnp.repeat(x[2:], 400, axis=0), observation)
-    slate, extras = jax.jit(lambda key: agent.act(key, state, many, explore=False))(jax.random.key(4))
+    slate, log_prob, extras = jax.jit(lambda key: agent.act(key, state, many, explore=False))(jax.random.key(4))
     assert set(np.unique(slate).tolist()) == set(range(20)) - {7, 8}
     np.testing.assert_allclose(extras["propensity"], 1 / 18, rtol=1e-6)
+    np.testing.assert_allclose(log_prob, -np.log(18 * 17 * 16), rtol=1e-6)
 
 
 def test_tabular_bad_input_is_named(problem):

@@ -11,27 +11,33 @@ import numpy as np
 import optax
 import pytest
 
-from recjax import agents, envs, nn, replay
+from recjax import agents, envs, nn, testing
 from recjax.types import Spec, Step
 
 GAMMA = 0.9
+POLICY = agents.SlatePolicy(exclude_history=False)
+EXPLORE = agents.SlatePolicy(epsilon=1.0, exclude_history=False)
 SPEC = Spec(num_items=3, slate_size=1, history_length=1)
 
 
 def learned(kit, name, sample, updates=250, **options):
     """The table of values ``[S, N]`` that an agent learns from a log, read again and again."""
     if name == "q_learning":
-        agent = agents.q_learning(exclude_history=False, discount=GAMMA, step_size=0.5)
+        agent = agents.q_learning(policy=POLICY, discount=GAMMA, step_size=0.5)
         return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].table)
     agent = agents.dqn(
-        kit.TableQ(3), optax.sgd(options.pop("rate", 1.0)), loss="mse", exclude_history=False, discount=GAMMA, **options
+        kit.TableQ(3), optax.sgd(options.pop("rate", 1.0)), loss="mse", policy=POLICY, discount=GAMMA, **options
     )
     return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].params["params"]["table"])
 
 
 LEARNERS = pytest.mark.parametrize(
     ("name", "options"),
-    [("q_learning", {}), ("dqn", {"target_period": 3}), ("dqn", {"target_tau": 0.5, "double": False})],
+    [
+        ("q_learning", {}),
+        ("dqn", {"target": agents.TargetNetwork(period=3)}),
+        ("dqn", {"target": agents.TargetNetwork(tau=0.5), "double": False}),
+    ],
 )
 
 
@@ -72,7 +78,7 @@ def test_n_steps_reach_the_values_of_one_step(kit, n):
         truncated=(np.arange(6)[:, None] >= 3) & (np.arange(n)[None] == 0),
     )
     # Only the item that follows the state is shown, and all others are worth nothing.
-    table = learned(kit, "dqn", log, updates=600, n_step=n, target_period=2, rate=2.0)
+    table = learned(kit, "dqn", log, updates=600, n_step=n, target=agents.TargetNetwork(period=2), rate=2.0)
     cycle = np.array([0 + GAMMA * 1 + GAMMA**2 * 2, 1 + GAMMA * 2, 2 + GAMMA**2 * 1]) / (1 - GAMMA**3)
     np.testing.assert_allclose(table[[0, 1, 2], [1, 2, 0]], cycle, rtol=5e-3)
 
@@ -82,10 +88,10 @@ def test_every_slot_is_a_slate_of_one(kit, name):
     spec = Spec(num_items=3, slate_size=2, history_length=1)
     log = kit.windows([[-1], [0]], [[[0, 1]], [[2, 1]]], [[[1, 0]], [[3, 0.5]]], [[0], [1]], [[0], [1]])
     if name == "dqn":
-        agent = agents.dqn(kit.TableQ(3), optax.sgd(1.0), loss="mse", exclude_history=False, discount=GAMMA)
+        agent = agents.dqn(kit.TableQ(3), optax.sgd(1.0), loss="mse", policy=POLICY, discount=GAMMA)
         table = kit.fit(agent, spec, log, 300)[0].params["params"]["table"]
     else:
-        agent = agents.q_learning(exclude_history=False, discount=GAMMA, step_size=0.5)
+        agent = agents.q_learning(policy=POLICY, discount=GAMMA, step_size=0.5)
         table = kit.fit(agent, spec, log, 100)[0].table
     np.testing.assert_allclose(table[-1, :2], [1 + GAMMA * 3, GAMMA * 3], rtol=1e-3)
     np.testing.assert_allclose(table[0, 1:], [0.5, 3], rtol=1e-3)
@@ -98,12 +104,12 @@ def test_invalid_rows_and_empty_slots_teach_nothing(kit, name):
         [[0], [1]], [[[1, -1]], [[0, 2]]], [[[1, 7]], [[9, 9]]], [[0], [0]], [[1], [1]], valid=[True, False]
     )
     if name == "dqn":
-        agent = agents.dqn(kit.TableQ(3), optax.sgd(0.5), loss="mse", exclude_history=False)
+        agent = agents.dqn(kit.TableQ(3), optax.sgd(0.5), loss="mse", policy=POLICY)
         state, metrics = kit.fit(agent, spec, log, 100)
         table = state.params["params"]["table"]
         np.testing.assert_allclose(metrics["loss"][0], 1.0, rtol=1e-6)
     else:
-        agent = agents.q_learning(exclude_history=False, step_size=0.5)
+        agent = agents.q_learning(policy=POLICY, step_size=0.5)
         state, metrics = kit.fit(agent, spec, log, 100)
         table = state.table
     expected = np.zeros((4, 3))
@@ -114,13 +120,13 @@ def test_invalid_rows_and_empty_slots_teach_nothing(kit, name):
 
 def test_repeated_pairs_are_averaged(kit):
     log = kit.windows([[0]] * 4, [[[1]]] * 4, [[[0]], [[4]], [[4]], [[8]]], [[0]] * 4, [[1]] * 4, valid=[1, 1, 1, 0])
-    agent = agents.q_learning(exclude_history=False, step_size=1.0)
+    agent = agents.q_learning(policy=POLICY, step_size=1.0)
     assert kit.fit(agent, SPEC, log, 1)[0].table[0, 1] == pytest.approx(8 / 3)
 
 
 def test_a_vmapped_discount_gives_each_seed_its_values(kit):
     log = kit.windows([[0], [1]], [[[1]], [[0]]], [[[1]], [[1]]], [[1], [0]], [[0], [1]])
-    agent = agents.dqn(kit.TableQ(3), optax.sgd(0.8), loss="mse", exclude_history=False, target_period=2)
+    agent = agents.dqn(kit.TableQ(3), optax.sgd(0.8), loss="mse", policy=POLICY, target=agents.TargetNetwork(period=2))
     hparams = agents.DQNHyper(discount=jnp.array([0.0, 0.5, 1.0]))
     axes = agents.DQNHyper(discount=0, epsilon_start=None, epsilon_end=None, epsilon_steps=None, temperature=None)
     tables = jax.vmap(lambda h: kit.fit(agent, SPEC, log, 200, h)[0].params["params"]["table"], in_axes=(axes,))(
@@ -131,16 +137,16 @@ def test_a_vmapped_discount_gives_each_seed_its_values(kit):
 
 def interact(env, agent, users=16, steps=400, batch=64):
     """A closed loop: the agent explores a probe and learns from replay."""
-    buffer = replay.uniform(2048, window=agent.window)
-    arrive = lambda key: jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, users), env.params)  # noqa: E731
+    buffer = agent.memory.make(2048)
+    arrive = lambda key: jax.vmap(env.reset, in_axes=(0, None, None))(jax.random.split(key, users), env.params, None)  # noqa: E731
 
     def serve(key, agent_state, observation, state):
         act_key, env_key, arrive_key = jax.random.split(key, 3)
-        slate, extras = agent.act(act_key, agent_state, observation, explore=True)
-        after, state, response, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
-            jax.random.split(env_key, users), state, slate, env.params
+        slate, log_prob, extras = agent.act(act_key, agent_state, observation, explore=True)
+        after, state, response, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))(
+            jax.random.split(env_key, users), state, slate, env.params, None
         )
-        step = Step(observation, slate, extras["propensity"], response, response.click, terminated, truncated, after)
+        step = Step(observation, slate, log_prob, extras, response, response["click"], terminated, truncated, after)
         done = terminated | truncated
         users_after = jax.tree.map(
             lambda new, old: jnp.where(done.reshape(-1, *[1] * (new.ndim - 1)), new, old),
@@ -154,7 +160,7 @@ def interact(env, agent, users=16, steps=400, batch=64):
         serve_key, sample_key, learn_key = jax.random.split(key, 3)
         serving, step = serve(serve_key, agent_state, observation, state)
         memory = buffer.add(memory, step)
-        agent_state, _ = agent.learn(learn_key, agent_state, buffer.sample(sample_key, memory, batch))
+        agent_state, *_ = agent.learn(learn_key, agent_state, buffer.sample(sample_key, memory, batch))
         return (serving, agent_state, memory), None
 
     @jax.jit
@@ -167,14 +173,14 @@ def interact(env, agent, users=16, steps=400, batch=64):
     return run(jax.random.key(0))
 
 
-@pytest.mark.parametrize("probe", envs.PROBES)
+@pytest.mark.parametrize("probe", testing.PROBES)
 def test_q_learning_solves(probe):
     env = envs.environments.make(probe)
-    observations, expected = envs.q_values(probe, GAMMA)
+    observations, expected = testing.q_values(probe, GAMMA)
     state_fn, states = agents.last_item, None
     if probe == "probe_context":
         state_fn, states = lambda observation: (observation.context[:, 0] > 0).astype(jnp.int32), 2
-    agent = agents.q_learning(state_fn, states, exclude_history=False, discount=GAMMA, step_size=0.5, epsilon=1.0)
+    agent = agents.q_learning(state_fn, states, discount=GAMMA, step_size=0.5, policy=EXPLORE)
     state = interact(env, agent)
     np.testing.assert_allclose(state.table[state_fn(observations)], expected, atol=1e-3)
 
@@ -182,10 +188,10 @@ def test_q_learning_solves(probe):
 @pytest.mark.parametrize("probe", ["probe_choice", "probe_context", "probe_truncation", "probe_chain"])
 def test_dqn_solves(probe):
     env = envs.environments.make(probe)
-    observations, expected = envs.q_values(probe, GAMMA)
+    observations, expected = testing.q_values(probe, GAMMA)
     network = nn.MLPQ(num_items=env.spec.num_items, dim=8, hidden=(32,), dueling=probe == "probe_choice")
     agent = agents.dqn(
-        network, optax.adam(1e-2), target_tau=0.1, exclude_history=False, discount=GAMMA, epsilon=1.0, loss="mse"
+        network, optax.adam(1e-2), target=agents.TargetNetwork(tau=0.1), discount=GAMMA, policy=EXPLORE, loss="mse"
     )
     state = interact(env, agent)
     np.testing.assert_allclose(

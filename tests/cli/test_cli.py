@@ -48,7 +48,7 @@ def without_times(results):
 
 def test_a_run_leaves_everything_it_promises(run):
     names = {path.name for path in run.iterdir()}
-    assert names == {"checkpoints", "config.json", "metrics.json", "report.html", "tensorboard"}
+    assert names == {"artifact", "checkpoints", "config.json", "metrics.json", "report.html", "tensorboard"}
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"represent", "random", "greedy", "myopic", "dqn"}
     assert len(list((run / "tensorboard" / "dqn").glob("seed*/events*"))) == 2
 
@@ -115,6 +115,57 @@ def test_recommend_prints_items_and_reasons(run, capsys):
     assert all(re.search(r"\(-?\d\.\d\d\)", row) for row in rows)
 
 
+def test_recommend_to_many_users_as_a_table(run, tmp_path, capsys):
+    (tmp_path / "users.txt").write_text("3\n9\n")
+    (tmp_path / "histories.jsonl").write_text('["5", "8"]\n[]\n')
+    who = ["--user", "7", "--users", str(tmp_path / "users.txt"), "--history", "1", "2"]
+    who += ["--histories", str(tmp_path / "histories.jsonl")]
+    main(["recommend", "--run", str(run), *who, "--k", "4", "--format", "json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    users = ["7", "3", "9", "history 1", "history 2", "history 3"]
+    assert [(row["user"], row["rank"]) for row in rows] == [(user, rank) for user in users for rank in range(1, 5)]
+    assert not {row["item"] for row in rows if row["user"] == "history 1"} & {"1", "2"}
+    main(["recommend", "--run", str(run), *who, "--k", "4", "--format", "csv"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "user,rank,item,title,score"
+    assert [line.split(",")[2] for line in lines[1:]] == [row["item"] for row in rows]
+
+
+def test_a_finished_run_is_not_replaced_unless_told(run, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert "holds a finished run" in refused(capsys, *SMALL, "--out", str(run), "--seed", "1")
+    assert "no policy named 'dqm'" in refused(capsys, *SMALL, "--out", str(run), "--agent", "dqm", "--overwrite")
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_what_an_earlier_run_left_is_no_part_of_a_new_one(tmp_path, monkeypatch, capsys):
+    """A finished run, then another seed in its place, killed in its first policy, and resumed."""
+    out, few = tmp_path / "e", ["--agent", "random", "greedy", "dqn"]
+    main([*SMALL, *few, "--out", str(tmp_path / "alone"), "--seed", "1"])
+    main([*SMALL, *few, "--out", str(out)])
+
+    def dying(program, state):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(Program, "chunk", dying)
+    with pytest.raises(SystemExit):
+        main([*SMALL, *few, "--out", str(out), "--seed", "1", "--overwrite"])
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert "There is no artifact" in refused(capsys, "recommend", "--run", str(out), "--user", "7")
+    main(["loop", "--quiet", "--resume", "--out", str(out)])
+    assert without_times(report.read_results(out)) == without_times(report.read_results(tmp_path / "alone"))
+
+
+def test_a_diverging_policy_stops_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*SMALL, "--agent", "dqn", "--learn.learning-rate", "1e30", "--out", str(tmp_path / "f")])
+    assert stopped.value.code == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"The \w+ of \d+ updates was infinite or NaN \(dqn, steps \d+ to \d+, seeds", message)
+    assert not (tmp_path / "f" / "metrics.json").exists()
+
+
 def test_compare_shows_what_differs(run, tmp_path, capsys):
     other = tmp_path / "d"
     main([*SMALL, "--out", str(other), "--reward", "conversion", "--agent", "random"])
@@ -145,7 +196,7 @@ def test_data_list_names_every_set(capsys):
         (["loop", "--quiet", "--data", "ml-100"], "Did you mean 'ml-100k'"),
         (["loop", "--quiet", "--config", "nowhere.json"], "Cannot read the configuration nowhere.json"),
         (["loop", "--quiet", "--resume"], "nothing to resume"),
-        (["recommend", "--run", "nowhere", "--user", "1"], "has no config.json"),
+        (["recommend", "--run", "nowhere", "--user", "1"], "There is no artifact in nowhere"),
         (["compare", "one"], "at least two runs"),
         (["data", "fetch"], "needs a data set"),
     ],
@@ -163,7 +214,10 @@ def test_resuming_with_other_options_is_refused(run, capsys):
 def test_unknown_user_or_policy_is_named(run, capsys):
     assert "no user '5000'" in refused(capsys, "recommend", "--run", str(run), "--user", "5000")
     message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "supervised")
-    assert "it holds dqn, greedy, myopic, random" in message
+    assert "has the policies greedy, myopic, dqn; choose one of them" in message
+    message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "random")
+    assert "It does not rate items" in message
+    assert "Nobody to recommend to" in refused(capsys, "recommend", "--run", str(run))
 
 
 def test_configuration_with_an_unknown_option_is_refused(run, tmp_path, capsys):

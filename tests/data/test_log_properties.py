@@ -186,15 +186,15 @@ def test_transitions_turn_ratings_into_satisfaction_and_watch_time():
     ]
     log = Interactions([0] * 7, range(7), rating=[1, 5, 2, 0, 1, 30, np.nan], behaviour=kinds)
     response = data.transitions(log, 2).response
-    np.testing.assert_allclose(response.satisfaction[:, 0], [0, 1, 0.25, 0, 1, 0, 0])
-    np.testing.assert_allclose(response.watch_time[:, 0], [0, 0, 0, 0, 0, 30, 0])
+    np.testing.assert_allclose(response["satisfaction"][:, 0], [0, 1, 0.25, 0, 1, 0, 0])
+    np.testing.assert_allclose(response["watch_time"][:, 0], [0, 0, 0, 0, 0, 30, 0])
     context = data.transitions(log, 2, context=np.array([[7.0, 8.0]])).observation.context
     assert context.tolist() == [[7.0, 8.0]] * 7
 
 
 def test_equal_ratings_all_satisfy():
     response = data.transitions(Interactions([0, 0], [1, 2], rating=[4, 4]), 2).response
-    assert response.satisfaction[:, 0].tolist() == [1.0, 1.0]
+    assert response["satisfaction"][:, 0].tolist() == [1.0, 1.0]
 
 
 def test_splits_state_their_protocol_in_one_line():

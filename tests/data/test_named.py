@@ -164,7 +164,7 @@ def test_retailrocket():
     buyers = dataset.interactions.user[dataset.interactions.behaviour == Behaviour.PURCHASE]
     assert len(np.unique(buyers)) == 2_174
     steps = data.transitions(dataset.interactions, 4)
-    assert float(steps.response.conversion.sum()) == 9_551
+    assert float(steps.response["conversion"].sum()) == 9_551
 
 
 def test_movietweetings():

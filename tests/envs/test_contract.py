@@ -22,19 +22,19 @@ SMALL = {
 
 def rollout(env: Environment, key: jax.Array, params, users: int = USERS, steps: int = STEPS):
     """Random slates without resets; everything stacked over ``[steps, users]``."""
-    reset = jax.vmap(env.reset, in_axes=(0, None))
-    step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    reset = jax.vmap(env.reset, in_axes=(0, None, None))
+    step = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))
 
     def body(carry, key):
         observation, state = carry
         slate_key, step_key = jax.random.split(key)
         slate_keys = jax.random.split(slate_key, users)
         slate = jax.vmap(lambda k: jax.random.permutation(k, env.spec.num_items)[: env.spec.slate_size])(slate_keys)
-        after, state, *answer = step(jax.random.split(step_key, users), state, slate, params)
+        after, state, *answer = step(jax.random.split(step_key, users), state, slate, params, None)
         return (after, state), (observation, slate, after, *answer)
 
     reset_key, scan_key = jax.random.split(key)
-    start = reset(jax.random.split(reset_key, users), params)
+    start = reset(jax.random.split(reset_key, users), params, None)
     return start, jax.lax.scan(body, start, jax.random.split(scan_key, steps))[1]
 
 
@@ -72,15 +72,15 @@ def test_shapes_and_ranges(played):
     assert env.items.num_items == spec.num_items
 
     assert isinstance(response, Response)
-    for field in (response.click, response.conversion, response.satisfaction):
-        if field is not None:
-            chex.assert_shape(field, (STEPS, USERS, spec.slate_size))
-            assert field.dtype == jnp.float32
-            assert ((field >= 0) & (field <= 1)).all()
-            assert (field[response.click == 0] == 0).all()
-    assert set(np.unique(response.click)) <= {0.0, 1.0}
-    assert (response.click.sum(-1) <= 1).all()
-    assert response.click.sum() > 0
+    assert list(response) == sorted(signal.name for signal in spec.signals)
+    for field in response.values():
+        chex.assert_shape(field, (STEPS, USERS, spec.slate_size))
+        assert field.dtype == jnp.float32
+        assert ((field >= 0) & (field <= 1)).all()
+        assert (field[response["click"] == 0] == 0).all()
+    assert set(np.unique(response["click"])) <= {0.0, 1.0}
+    assert (response["click"].sum(-1) <= 1).all()
+    assert response["click"].sum() > 0
 
     for flag in (terminated, truncated):
         chex.assert_shape(flag, (STEPS, USERS))
@@ -114,8 +114,8 @@ def test_batch_equals_one_user_at_a_time(played, key):
     slate = jnp.arange(env.spec.slate_size)
 
     def visit(key, params):
-        observation, state = env.reset(key, params)
-        return observation, env.step(key, state, slate, params)
+        observation, state = env.reset(key, params, None)
+        return observation, env.step(key, state, slate, params, None)
 
     batched = jax.jit(jax.vmap(visit, in_axes=(0, None)))(keys, env.params)
     alone = jax.jit(visit)

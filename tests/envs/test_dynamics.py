@@ -59,15 +59,15 @@ def test_choice_frequencies_follow_the_closed_form():
     declared = Declared(choice_scale=1.3, no_click_logit=0.5, position_discount=0.7)
     keys = jax.random.split(jax.random.key(1), 20_000)
     response = MANY(keys, state, jnp.array(slate), declared, FACTORS)[2]
-    clicks = np.asarray(response.click)
+    clicks = np.asarray(response["click"])
     observed = np.append(clicks.mean(0), 1 - clicks.sum(1).mean())
     probability = expected_choice(state, slate, declared)
     standard_error = np.sqrt(probability * (1 - probability) / len(keys))
     assert (np.abs(observed - probability) < 4.5 * standard_error).all(), (observed, probability)
 
-    np.testing.assert_array_equal(clicks == 0, np.asarray(response.satisfaction) == 0)
-    converted = np.asarray(response.conversion).sum(0) / clicks.sum(0)
-    pleasure = np.asarray(response.satisfaction).max(0)
+    np.testing.assert_array_equal(clicks == 0, np.asarray(response["satisfaction"]) == 0)
+    converted = np.asarray(response["conversion"]).sum(0) / clicks.sum(0)
+    pleasure = np.asarray(response["satisfaction"]).max(0)
     chance = declared.conversion_rate * pleasure
     assert (np.abs(converted - chance) < 4.5 * np.sqrt(chance * (1 - chance) / clicks.sum(0))).all()
 
@@ -83,14 +83,14 @@ def test_pick_inverts_the_distribution_function():
 def test_satisfaction_is_sigmoid_of_attraction():
     _, _, response, *_ = STEP(jax.random.key(0), user(memory=(0.5, 0.0)), jnp.array([1]), ALWAYS_CLICK, FACTORS)
     # <(1, .5), (.8, .6)> + 0 + .25 - 4 * max(0, .5 * .8)
-    assert float(response.satisfaction[0]) == pytest.approx(1 / (1 + np.exp(-(1.1 + 0.25 - 1.6))), rel=1e-5)
+    assert float(response["satisfaction"][0]) == pytest.approx(1 / (1 + np.exp(-(1.1 + 0.25 - 1.6))), rel=1e-5)
 
 
 def test_no_click_changes_only_satisfaction_memory_and_clock():
     before = user(memory=(0.5, 0.5))
     declared = Declared(no_click_logit=100.0)
     observation, after, response, *_ = STEP(jax.random.key(0), before, jnp.array([0, 1]), declared, FACTORS)
-    assert float(response.click.sum()) == 0
+    assert float(response["click"].sum()) == 0
     chex.assert_trees_all_equal(observation, before.observation)
     assert float(after.satisfaction) == pytest.approx(0.5 * (1 - declared.no_click_decay))
     np.testing.assert_allclose(after.memory, declared.memory_decay * before.memory, rtol=1e-6)
@@ -104,7 +104,7 @@ def test_a_click_is_appended_to_the_history(rate, behaviour):
     observation, after, response, *_ = STEP(jax.random.key(0), fond, jnp.array([3]), declared, FACTORS)
     assert observation.history.tolist() == [PAD_ID, 2, 3]
     assert observation.behaviour.tolist() == [PAD_ID, int(Behaviour.RATING), int(behaviour)]
-    assert float(response.conversion[0]) == rate
+    assert float(response["conversion"][0]) == rate
     np.testing.assert_allclose(after.memory, (1 - declared.memory_decay) * FACTORS.topics[3], rtol=1e-6)
 
 
@@ -113,7 +113,7 @@ def consume(state, items, declared=ALWAYS_CLICK):
     pleasures = []
     for item in items:
         _, state, response, *_ = STEP(jax.random.key(0), state, jnp.array([item]), declared, FACTORS)
-        pleasures.append(float(response.satisfaction[0]))
+        pleasures.append(float(response["satisfaction"][0]))
     return np.array(pleasures), state
 
 
@@ -146,10 +146,10 @@ def test_slots_without_an_item_are_never_clicked():
     slate = jnp.array([PAD_ID, 0, 4, 99])
     keys = jax.random.split(jax.random.key(3), 200)
     response = MANY(keys, user(), slate, ALWAYS_CLICK, FACTORS)[2]
-    np.testing.assert_array_equal(response.click.sum(0), [0, 200, 0, 0])
+    np.testing.assert_array_equal(response["click"].sum(0), [0, 200, 0, 0])
     nothing = jnp.full(2, PAD_ID)
     _, after, response, *_ = STEP(jax.random.key(0), user(), nothing, ALWAYS_CLICK, FACTORS)
-    assert float(response.click.sum()) == 0
+    assert float(response["click"].sum()) == 0
     chex.assert_tree_all_finite(after)
 
 

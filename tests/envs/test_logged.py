@@ -21,7 +21,7 @@ def preference(dataset) -> Preference:
 def arrivals(dataset, preference):
     env = logged(dataset, preference=preference, slate_size=3, history_length=4)
     keys = jax.random.split(jax.random.key(0), 4000)
-    return env, jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, env.params)
+    return env, jax.jit(jax.vmap(env.reset, in_axes=(0, None, None)))(keys, env.params, None)
 
 
 def test_users_are_drawn_uniformly(dataset, arrivals):
@@ -71,9 +71,9 @@ def test_liked_items_are_clicked_more(arrivals):
     factors = env.params.factors
     scores = users.vector @ factors.vectors.T + factors.bias[None]
     best, worst = jnp.argsort(-scores, axis=1)[:, :3], jnp.argsort(scores, axis=1)[:, :3]
-    step = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
+    step = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None, None)))
     keys = jax.random.split(jax.random.key(1), len(best))
-    clicks = [step(keys, users, slate, env.params)[2].click.sum(-1).mean() for slate in (best, worst)]
+    clicks = [step(keys, users, slate, env.params, None).response["click"].sum(-1).mean() for slate in (best, worst)]
     assert clicks[0] > 2 * clicks[1]
 
 

@@ -14,7 +14,7 @@ from recjax.types import PAD_ID
 def arrivals():
     env = synthetic(num_items=400, history_length=6)
     keys = jax.random.split(jax.random.key(0), 3000)
-    return env, jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, env.params)
+    return env, jax.jit(jax.vmap(env.reset, in_axes=(0, None, None)))(keys, env.params, None)
 
 
 def test_factors_have_the_declared_spread(arrivals):
@@ -80,7 +80,7 @@ def test_genres_tell_something_of_the_factors(arrivals):
 def test_a_large_catalogue_is_shared_by_all_users():
     env = synthetic(num_items=100_000, history_length=4)
     _, states = jax.eval_shape(
-        jax.vmap(env.reset, in_axes=(0, None)), jax.random.split(jax.random.key(0), 64), env.params
+        jax.vmap(env.reset, in_axes=(0, None, None)), jax.random.split(jax.random.key(0), 64), env.params, None
     )
     per_user = sum(np.prod(leaf.shape[1:], initial=1) for leaf in jax.tree.leaves(states))
     assert per_user < 100

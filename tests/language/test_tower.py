@@ -14,7 +14,8 @@ import pytest
 from recjax import agents, fit, language, nn
 from recjax.data import Interactions, sequences
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import PAD_ID, Items, Observation, Response, Sample, Spec, Step
+from recjax.replay import Batch
+from recjax.types import PAD_ID, Items, Observation, Response, Spec, Step
 
 N = 10
 HISTORY = jnp.array([[PAD_ID, 0, 5, 5], [2, 1, 3, 4]])
@@ -147,14 +148,28 @@ def test_td_errors_train_the_language_model(small, texts, bare):
     items = language.with_tokens(bare, small, texts, first=1)
     network = nn.DotProductQ(N, dim=6, use_id=False, text_encoder=language.text_tower(small, first=1))
     params = language.with_language(jax.jit(network.init)(jax.random.key(1), OBSERVATION, items), small, first=1)
-    agent = agents.dqn(network, optax.adam(1e-3), target_period=4, index_every=2, exclude_history=False)
+    agent = agents.dqn(
+        network,
+        optax.adam(1e-3),
+        target=agents.TargetNetwork(period=4),
+        index_every=2,
+        policy=agents.SlatePolicy(exclude_history=False),
+    )
     state = agent.init(jax.random.key(0), Spec(num_items=N, slate_size=2, history_length=4), items, params=params)
     slots, users = jnp.ones((2, 2)), jnp.zeros(2, bool)
     step = Step(
-        OBSERVATION, jnp.array([[1, 2], [6, 5]]), slots / N, Response(click=slots), slots, users, users, OBSERVATION
+        OBSERVATION,
+        jnp.array([[1, 2], [6, 5]]),
+        jnp.zeros(2),
+        None,
+        Response(click=slots),
+        slots,
+        users,
+        users,
+        OBSERVATION,
     )
-    sample = Sample(jax.tree.map(lambda leaf: leaf[:, None], step), jnp.ones(2, bool))
-    learned, metrics = jax.jit(agent.learn)(jax.random.key(0), state, sample)
+    sample = Batch(jax.tree.map(lambda leaf: leaf[:, None], step), jnp.ones(2, bool), jnp.arange(2), jnp.full(2, 0.5))
+    learned, metrics, _ = jax.jit(agent.learn)(jax.random.key(0), state, sample)
     own, before = (tree["params"]["item"]["encoder"]["language"]["layers"] for tree in (learned.params, params))
     assert np.isfinite(metrics["loss"])
     moved = jax.tree.map(lambda x, y: not np.allclose(x, y), own, before)

@@ -10,11 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from recjax import agents, envs, nn
+from recjax import agents, envs, nn, replay
 from recjax.envs import Environment
 from recjax.loop import LoopConfig, Program
+from recjax.replay.ring import windows
 from recjax.rewards import click
-from recjax.types import PAD_ID, Items, Response, Spec
+from recjax.types import PAD_ID, Items, Response, Spec, seed_axes
 
 CONFIG = LoopConfig(
     steps=8, chunk=4, eval_every=4, users=6, eval_users=5, eval_steps=6, seeds=2,
@@ -29,7 +30,9 @@ def env():
 
 @pytest.fixture(scope="module")
 def agent():
-    return agents.dqn(nn.DotProductQ(num_items=30, dim=4), optax.adam(1e-2), n_step=2, target_period=3)
+    return agents.dqn(
+        nn.DotProductQ(num_items=30, dim=4), optax.adam(1e-2), n_step=2, target=agents.TargetNetwork(period=3)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_another_discount_is_the_same_program(program, agent, key):
 def test_each_seed_can_have_its_own_hyper_parameters(program, agent, key):
     hparams = jax.tree.map(lambda x: jnp.full(CONFIG.seeds, x, jnp.float32), agent.hparams)
     hparams = hparams.replace(discount=jnp.array([0.0, 0.9]))
-    varied, _ = program.chunk(program.init(key, hparams=hparams, vary=True))
+    varied, _ = program.chunk(program.init(key, hparams=hparams, per_seed_hparams=True))
     alone, _ = program.chunk(program.init(key, hparams=agent.hparams.replace(discount=0.9)))
     one = lambda tree: jax.tree.map(lambda x: x[1], tree)  # noqa: E731
     jax.tree.map(
@@ -150,11 +153,11 @@ def counting_env(horizon=3, leave=False) -> Environment:
     def observe(history):
         return spec.empty_observation().replace(history=history, behaviour=jnp.where(history == PAD_ID, PAD_ID, 1))
 
-    def reset(key, params):
+    def reset(key, params, world):
         history = jnp.full(3, PAD_ID)
         return observe(history), (history, jnp.zeros((), jnp.int32))
 
-    def step(key, state, slate, params):
+    def step(key, state, slate, params, world):
         history, count = state
         history = jnp.concatenate([history[1:], slate[:1]])
         done = count + 1 >= horizon
@@ -168,15 +171,24 @@ def counting_env(horizon=3, leave=False) -> Environment:
 @pytest.mark.parametrize("leave", [True, False])
 def test_next_observation_is_from_before_the_reset(leave, key):
     config = dataclasses.replace(CONFIG, users=2, replay_capacity=16, seeds=1)
-    learner = agents.random(exclude_history=False)._replace(learn=lambda key, state, sample: (state, {}))
+    learner = agents.random(exclude_history=False)._replace(
+        learn=lambda key, state, batch: agents.Update(state, {}), memory=replay.uniform()
+    )
     program = Program(counting_env(leave=leave), learner, config, click)
     state, _ = program.chunk(program.init(key))
-    log = jax.tree.map(lambda x: x[0], state.replay.data)
+    ring = jax.tree.map(
+        lambda axis, x: x if axis is None else x[0], seed_axes(state.replay), state.replay, is_leaf=lambda x: x is None
+    )
+    every = jnp.arange(8) % 4, jnp.arange(8) // 4
+    log, is_whole = windows(ring, *every, 1)
+    assert is_whole.all()
+    log = jax.tree.map(lambda x: x[:, 0].reshape(2, 4, *x.shape[2:]).swapaxes(0, 1), log)
     done, other = (log.terminated, log.truncated) if leave else (log.truncated, log.terminated)
     np.testing.assert_array_equal(done[:4], [[False] * 2, [False] * 2, [True] * 2, [False] * 2])
     assert not other.any()
     # The last step of an episode leads to a full history, and the next one begins with none.
-    assert (log.next_observation.history[2] >= 0).all()
+    if not leave:  # What follows where a user has left has no meaning.
+        assert (log.next_observation.history[2] >= 0).all()
     assert (log.observation.history[3] == PAD_ID).all()
     np.testing.assert_array_equal(log.next_observation.history[0], log.observation.history[1])
 
@@ -208,7 +220,8 @@ def test_policies_meet_the_same_users(env, program, key):
 
 def test_tick_changes_what_all_users_share(key):
     env = counting_env()._replace(
-        params=jnp.zeros(()), tick=lambda key, params, responses: params + responses.click.sum()
+        init_world=lambda key, params: jnp.zeros(()),
+        tick=lambda key, world, step, params: world + step.response["click"].sum(),
     )
     program = Program(env, agents.random(exclude_history=False), CONFIG, click)
     state, _ = program.chunk(program.init(key))
@@ -220,7 +233,8 @@ def test_looking_ahead_pays_where_it_must(key):
     env = envs.environments.make("probe_chain")
     agent = agents.dqn(
         nn.MLPQ(num_items=env.spec.num_items, dim=8), optax.adam(5e-3),
-        target_period=20, exclude_history=False, epsilon=0.5, discount=0.9,
+        target=agents.TargetNetwork(period=20), discount=0.9,
+        policy=agents.SlatePolicy(epsilon=0.5, exclude_history=False),
     )  # fmt: skip
     config = LoopConfig(
         steps=400, chunk=400, eval_every=400, users=16, eval_users=4, eval_steps=8, seeds=2, batch_size=64,

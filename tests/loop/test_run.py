@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from recjax import agents, envs, loop
+from recjax import agents, envs, loop, replay
 from recjax.fit import Checkpoints
-from recjax.loop import Interrupted, LoopConfig, Program, run_program
+from recjax.loop import Interrupted, LoopConfig, Program, Saving, run_program
 from recjax.loop.interrupt import deferred_interrupt
 from recjax.rewards import click
 
@@ -27,7 +27,10 @@ CONFIG = LoopConfig(steps=12, chunk=2, eval_every=4, users=4, eval_users=4, eval
 def program():
     env = envs.synthetic(num_items=30, slate_size=3, history_length=5)
     # Learning by counting: enough for a replay buffer and a state that changes.
-    learner = agents.random()._replace(learn=lambda key, state, sample: (state, {"reward": sample.steps.reward.mean()}))
+    learner = agents.random()._replace(
+        learn=lambda key, state, batch: agents.Update(state, {"reward": batch.experience.reward.mean()}),
+        memory=replay.uniform(),
+    )
     return Program(env, learner, CONFIG, click)
 
 
@@ -62,10 +65,10 @@ def test_interrupted_and_resumed_is_never_stopped(program, key, tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match="stopped after 6 of 12 steps"):
-        run_program(program, key, directory=tmp_path, on_record=press_ctrl_c)
+        run_program(program, key, saving=Saving(tmp_path), on_record=press_ctrl_c)
     seen = []
     resumed = run_program(
-        program, key, directory=tmp_path, resume=True, on_record=lambda kind, row: seen.append(row["step"])
+        program, key, saving=Saving(tmp_path, resume=True), on_record=lambda kind, row: seen.append(row["step"])
     )
     same(whole.evaluations, resumed.evaluations)
     same(whole.online, resumed.online)
@@ -85,26 +88,26 @@ def test_killed_between_checkpoints_loses_only_time(program, key, tmp_path, monk
             raise SystemExit
 
     with pytest.raises(SystemExit):
-        run_program(program, key, directory=tmp_path, on_record=die)
+        run_program(program, key, saving=Saving(tmp_path), on_record=die)
     assert Checkpoints(tmp_path).latest_step() == 8
-    resumed = run_program(program, key, directory=tmp_path, resume=True)
+    resumed = run_program(program, key, saving=Saving(tmp_path, resume=True))
     same(whole.evaluations, resumed.evaluations)
     same(whole.online, resumed.online)
 
 
 def test_a_new_run_replaces_old_checkpoints(program, key, tmp_path):
-    run_program(program, key, directory=tmp_path)
+    run_program(program, key, saving=Saving(tmp_path))
     assert Checkpoints(tmp_path).latest_step() == 12
-    again = run_program(program, jax.random.key(4), directory=tmp_path)
-    restored = run_program(program, jax.random.key(4), directory=tmp_path, resume=True)
+    again = run_program(program, jax.random.key(4), saving=Saving(tmp_path))
+    restored = run_program(program, jax.random.key(4), saving=Saving(tmp_path, resume=True))
     same(again.evaluations, restored.evaluations)
 
 
 def test_checkpoint_of_another_shape_is_refused(program, key, tmp_path):
-    run_program(program, key, directory=tmp_path)
+    run_program(program, key, saving=Saving(tmp_path))
     env = envs.synthetic(num_items=40, slate_size=3, history_length=5)
     with pytest.raises(ValueError, match="made by a run with another configuration"):
-        loop.run(env, program.agent, CONFIG, key=key, directory=tmp_path, resume=True)
+        loop.run(env, program.agent, CONFIG, key=key, saving=Saving(tmp_path, resume=True))
 
 
 def test_seeds_on_two_devices_equal_seeds_on_one(program, key):

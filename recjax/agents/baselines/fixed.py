@@ -8,9 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
-from recjax.agents.base import Agent, register
-from recjax.agents.exploration import Slate, fill_uniformly, greedy, num_allowed
-from recjax.agents.scores import check_problem, excluded, owned
+from recjax.agents.base import Action, Agent, register
+from recjax.agents.exploration import fill_uniformly, greedy, is_possible, num_allowed, uniform_log_prob
+from recjax.agents.slates import SlatePolicy, greedy_log_prob, history_items, unwanted_candidates
+from recjax.agents.state import check_problem, owned
 from recjax.catalogue import Catalogue, ItemIndex, dense_scorer
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, shared
 
@@ -51,7 +52,7 @@ def fixed_policy(
         every step.
     """
 
-    fitted = params
+    fitted, policy = params, SlatePolicy(exclude_history=exclude_history)
 
     def init(key: Array, spec: Spec, items: Items, hparams: PyTree = None, params: PyTree = None) -> FixedState:
         del key, hparams
@@ -66,13 +67,17 @@ def fixed_policy(
     def scores(state: FixedState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return rate(state.params, observation, state.items)
 
-    def act(key: Array, state: FixedState, observation: Observation, *, explore: bool) -> Slate:
+    def act(key: Array, state: FixedState, observation: Observation, *, explore: bool = True) -> Action:
         del key, explore
-        return greedy(
-            *scores(state, observation), state.spec.slate_size, exclude=excluded(observation, exclude_history)
-        )
+        queries, choices, exclude = policy.choices(state.spec, observation, *scores(state, observation))
+        return greedy(queries, choices, state.spec.slate_size, exclude=exclude)
 
-    return Agent(init, act, scores=scores)
+    def log_prob(state: FixedState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
+        del explore
+        queries, choices, exclude = policy.choices(state.spec, observation, *scores(state, observation))
+        return greedy_log_prob(queries, choices, slate, exclude)
+
+    return Agent(init, act, log_prob=log_prob, scores=scores)
 
 
 @register("random")
@@ -91,15 +96,29 @@ def random(*, exclude_history: bool = True) -> Agent:
         check_problem(spec, items, exclude_history)
         return FixedState(params=None, items=owned(items), spec=spec)
 
-    def act(key: Array, state: FixedState, observation: Observation, *, explore: bool) -> Slate:
-        del explore
-        batch, exclude = observation.history.shape[0], excluded(observation, exclude_history)
-        empty = jnp.full((batch, state.spec.slate_size), PAD_ID, jnp.int32)
-        slate = fill_uniformly(key, empty, state.spec.num_items, exclude)
-        chance = 1.0 / num_allowed(state.spec.num_items, batch, exclude).astype(jnp.float32)
-        return slate, {"propensity": jnp.broadcast_to(chance[:, None], slate.shape)}
+    def choices(state: FixedState, observation: Observation) -> tuple[int, Array | None]:
+        history = history_items(state.spec, observation) if exclude_history else None
+        if observation.candidates is None:
+            return state.spec.num_items, history
+        return state.spec.num_candidates, unwanted_candidates(observation, history)
 
-    return Agent(init, act)
+    def act(key: Array, state: FixedState, observation: Observation, *, explore: bool = True) -> Action:
+        del explore
+        batch, (num_choices, exclude) = observation.history.shape[0], choices(state, observation)
+        empty = jnp.full((batch, state.spec.slate_size), PAD_ID, jnp.int32)
+        slate = fill_uniformly(key, empty, num_choices, exclude)
+        allowed = num_allowed(num_choices, batch, exclude)
+        chance = 1.0 / allowed.astype(jnp.float32)
+        extras = {"propensity": jnp.broadcast_to(chance[:, None], slate.shape)}
+        return Action(slate, uniform_log_prob(allowed, state.spec.slate_size), extras)
+
+    def log_prob(state: FixedState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
+        del explore
+        num_choices, exclude = choices(state, observation)
+        found = uniform_log_prob(num_allowed(num_choices, len(slate), exclude), slate.shape[-1])
+        return jnp.where(is_possible(slate, num_choices, exclude), found, -jnp.inf)
+
+    return Agent(init, act, log_prob=log_prob)
 
 
 @register("popularity")

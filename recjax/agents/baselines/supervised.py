@@ -12,17 +12,19 @@ import optax
 from flax import struct
 from jax import lax
 
-from recjax.agents.base import Agent, register
+from recjax import replay
+from recjax.agents.base import Agent, Update, register
 from recjax.agents.baselines.fixed import fixed_policy
-from recjax.agents.clicks import click_loss
-from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
-from recjax.agents.kept import at_hand, keep, refreshed
-from recjax.agents.scores import check_problem, owned
+from recjax.agents.clicks import ClickPrediction, items_read
+from recjax.agents.exploration import ExplorationHyper
+from recjax.agents.item_index import cached_index, index_of, recomputed
+from recjax.agents.slates import SlatePolicy
+from recjax.agents.state import check_problem, hyper_parameters, owned
 from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, LiveIndex, as_scorer, live_index
-from recjax.catalogue.negatives import uniform
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
-from recjax.types import Array, Items, Observation, PyTree, Sample, Spec, shared
+from recjax.replay import Batch
+from recjax.types import Array, Items, Observation, PyTree, Spec, shared
 
 
 @struct.dataclass
@@ -34,7 +36,7 @@ class SupervisedState:
       opt_state: state of the optimiser.
       hparams: :class:`~recjax.agents.ExplorationHyper`.
       spec: static shape of the problem.
-      index: item vectors that are kept, or None when they are made anew.
+      index: cached item vectors, or None when they are computed at every use.
       step: ``i32[]`` updates done.
       items: features of the catalogue.
     """
@@ -67,85 +69,67 @@ def supervised_greedy(network: Any, params: PyTree = None, *, exclude_history: b
 
 @register("supervised")
 def supervised(
-    network: Any,
+    clicks: ClickPrediction,
     optimizer: Optimizer,
     *,
-    negatives: int | None = None,
+    policy: SlatePolicy = SlatePolicy(),  # noqa: B008 (frozen)
     index_every: int | None = None,
-    exploration: str = "epsilon_greedy",
-    exclude_history: bool = True,
-    epsilon: float | tuple[float, float, int] = (0.3, 0.05, 1000),
-    temperature: float = 0.1,
 ) -> Agent:
     """A recommender retrained on the clicks that it and its exploration bring about.
 
-    The loss is the cross-entropy of a softmax over the whole catalogue, or an unbiased estimate
-    of its normaliser from uniform negatives (:func:`recjax.catalogue.sampled_softmax`), averaged
-    over the clicked slots of the first step of each window. Clicks alone count as positive; what was
-    shown and not clicked is one of the other classes, no more. It explores like
-    :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
+    It explores like :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]`` of logits, such as
-        :class:`recjax.nn.Recommendation`.
-      optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``negatives``.
-      negatives: how many uniform negatives the users of a batch share; None for the whole
-        catalogue. The network then needs the method ``against`` of
-        :class:`recjax.nn.Recommendation`.
-      index_every: updates between full refreshes of kept item vectors, see
-        :func:`recjax.agents.dqn`; None makes them anew whenever they are needed.
-      exploration: a name in ``explorations``.
-      exclude_history: never show an item of the observed history.
-      epsilon: default ε, a constant or ``(start, end, steps)``, linear in updates.
-      temperature: default temperature of Boltzmann exploration, in units of logits.
+      clicks: the network and the loss by which it is retrained.
+      optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``clicks.negatives``.
+      policy: how slates follow from logits.
+      index_every: updates between full refreshes of cached item vectors, see
+        :func:`recjax.agents.dqn`; None computes them whenever they are needed.
 
     Returns:
       The agent; ``init(..., params=...)`` takes variables of the network. ``learn`` reports
-      ``loss``, ``clicks`` (how many slots it learned from) and the two numbers of a kept index.
+      ``loss``, ``clicks`` (how many slots it learned from) and the two numbers of a cached index.
 
     Raises:
       ValueError: an argument outside its range.
     """
-    for name, value in (("negatives", negatives), ("index_every", index_every)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
-    defaults = ExplorationHyper(**exploration_fields(epsilon, temperature))
+    if index_every is not None and index_every < 1:
+        raise ValueError(f"index_every is {index_every}; it must be at least 1, or None.")
+    defaults, network = ExplorationHyper(**policy.hparams()), clicks.network
 
-    def init(
-        key: Array, spec: Spec, items: Items, hparams: ExplorationHyper | None = None, params: PyTree = None
-    ) -> SupervisedState:
-        check_problem(spec, items, exclude_history, network)
+    def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> SupervisedState:
+        check_problem(spec, items, policy.exclude_history, network)
         params = jax.jit(network.init)(key, spec.empty_observation((1,)), items) if params is None else owned(params)
         return SupervisedState(
             params=params,
             opt_state=optimizer.init(params),
-            hparams=jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if hparams is None else hparams),
+            hparams=hyper_parameters(hparams, defaults),
             step=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
-            index=keep(network, params, items, index_every),
+            index=cached_index(network, params, items, index_every),
         )
 
     def scores(state: SupervisedState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
+        return catalogue_scores(network, state.params, observation, state.items, index_of(state.index))
 
-    def learn(key: Array, state: SupervisedState, sample: Sample) -> tuple[SupervisedState, dict[str, Array]]:
-        drawn = None if negatives is None else uniform(key, (negatives,), state.items.num_items)
+    def learn(key: Array, state: SupervisedState, batch: Batch) -> Update:
+        drawn = clicks.draw(key, state.items.num_items)
 
         def loss_fn(params: PyTree) -> tuple[Array, Array]:
-            return click_loss(network, params, sample, state.items, drawn)
+            return clicks.loss(params, batch, state.items, drawn)
 
         done = descend(loss_fn, optimizer, state.params, state.opt_state)
-        read = sample.steps.observation.history[:, 0], jnp.maximum(sample.steps.slate[:, 0], 0)
-        touched = *read, *(() if drawn is None else (drawn.ids,))
-        index, of_index = refreshed(state.index, network, done.params, state.items, index_every, *touched)
+        index, of_index = recomputed(
+            state.index, network, done.params, state.items, index_every, *items_read(batch, drawn)
+        )
         state = dataclasses.replace(
             state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
         )
-        return state, {"loss": done.loss, "clicks": done.aux} | of_index
+        return Update(state, {"loss": done.loss, "clicks": done.aux} | of_index)
 
-    act = act_on_scores(scores, exploration, exclude_history)
-    return Agent(init, act, learn, scores, hparams=defaults)
+    act, log_prob = policy.functions(scores)
+    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults)
 
 
 @register("similarity_prior")

@@ -2,5 +2,6 @@
 
 from recjax.agents.value.dqn import DQNHyper, DQNState, dqn
 from recjax.agents.value.tabular import TabularHyper, TabularState, last_item, q_learning
+from recjax.agents.value.target import TargetNetwork
 
-__all__ = ["DQNHyper", "DQNState", "TabularHyper", "TabularState", "dqn", "last_item", "q_learning"]
+__all__ = ["DQNHyper", "DQNState", "TabularHyper", "TabularState", "TargetNetwork", "dqn", "last_item", "q_learning"]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from recjax.agents.base import Agent, register
-from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
-from recjax.agents.scores import check_problem, excluded
+from recjax import replay
+from recjax.agents.base import Agent, Update, register
+from recjax.agents.exploration import ExplorationHyper
+from recjax.agents.slates import SlatePolicy
+from recjax.agents.state import check_problem, hyper_parameters
 from recjax.agents.td import td_error
 from recjax.catalogue import BlockScorer, dense_scorer, max_score
-from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
+from recjax.replay import Batch
+from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, shared, shown_items
 
 
 @struct.dataclass
@@ -57,12 +61,9 @@ def q_learning(
     state_fn: Callable[[Observation], Array] = last_item,
     num_states: int | None = None,
     *,
-    exploration: str = "epsilon_greedy",
-    exclude_history: bool = True,
     discount: float = 0.95,
     step_size: float = 0.1,
-    epsilon: float | tuple[float, float, int] = (0.3, 0.05, 1000),
-    temperature: float = 0.1,
+    policy: SlatePolicy = SlatePolicy(),  # noqa: B008 (frozen)
 ) -> Agent:
     """Watkins's Q-learning over states that a function reads off the observation.
 
@@ -76,13 +77,10 @@ def q_learning(
         the item that the user responded to last.
       num_states: rows of the table, by default ``num_items + 1``, the last for users
         without history.
-      exploration: a name in ``explorations``.
-      exclude_history: never show an item of the observed history, and leave those of the
-        next history out of the maximum.
       discount: default γ, in [0, 1].
       step_size: default step size, in (0, 1].
-      epsilon: default ε, a constant or ``(start, end, steps)``, linear in updates.
-      temperature: default temperature of Boltzmann exploration, in units of value.
+      policy: how slates follow from values; with ``exclude_history`` the maximum leaves out the items of
+        the next history.
 
     Returns:
       The agent; ``init(..., params=...)`` takes a table ``f32[S, N]``. ``learn`` reports
@@ -98,21 +96,17 @@ def q_learning(
         raise ValueError(f"discount is {discount}; it must be in [0, 1].")
     if not 0 < step_size <= 1:
         raise ValueError(f"step_size is {step_size}; it must be in (0, 1].")
-    defaults = TabularHyper(
-        discount=float(discount), step_size=float(step_size), **exploration_fields(epsilon, temperature)
-    )
+    defaults = TabularHyper(discount=float(discount), step_size=float(step_size), **policy.hparams())
 
-    def init(
-        key: Array, spec: Spec, items: Items, hparams: TabularHyper | None = None, params: PyTree = None
-    ) -> TabularState:
+    def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> TabularState:
         del key
-        check_problem(spec, items, exclude_history)
+        check_problem(spec, items, policy.exclude_history)
         shape = (spec.num_items + 1 if num_states is None else num_states, spec.num_items)
         if params is not None and jnp.shape(params) != shape:
             raise ValueError(f"The table to start from has shape {jnp.shape(params)}; it must be {shape}.")
         return TabularState(
             table=jnp.zeros(shape) if params is None else jnp.array(params, jnp.float32),
-            hparams=jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if hparams is None else hparams),
+            hparams=hyper_parameters(hparams, defaults),
             step=jnp.zeros((), jnp.int32),
             spec=spec,
         )
@@ -120,25 +114,28 @@ def q_learning(
     def scores(state: TabularState, observation: Observation) -> tuple[Array, BlockScorer]:
         return dense_scorer(state.table[state_fn(observation)])
 
-    def learn(key: Array, state: TabularState, sample: Sample) -> tuple[TabularState, dict[str, Array]]:
+    def learn(key: Array, state: TabularState, batch: Batch) -> Update:
         del key
-        step, hparams = jax.tree.map(lambda x: x[:, 0], sample.steps), state.hparams
-        v_t = max_score(*scores(state, step.next_observation), exclude=excluded(step.next_observation, exclude_history))
+        step, hparams = jax.tree.map(lambda x: x[:, 0], batch.experience), state.hparams
+        o_t = step.next_observation
+        queries, choices, exclude = policy.choices(state.spec, o_t, *scores(state, o_t))
+        v_t = max_score(queries, choices, exclude=exclude)
         discount_t = jnp.where(step.terminated, 0.0, hparams.discount)
 
-        slots = step.slate.shape[1]
+        shown = shown_items(step.slate, step.observation)
+        slots = shown.shape[1]
         each_slot = lambda x: jnp.repeat(x, slots)  # noqa: E731
-        s_tm1, a_tm1 = each_slot(state_fn(step.observation) % state.table.shape[0]), step.slate.reshape(-1)
+        s_tm1, a_tm1 = each_slot(state_fn(step.observation) % state.table.shape[0]), shown.reshape(-1)
         q_tm1 = state.table[s_tm1, a_tm1]
         error = td_error(q_tm1, step.reward.reshape(-1), each_slot(discount_t), each_slot(v_t))
-        weights = ((a_tm1 != PAD_ID) & each_slot(sample.valid)).astype(jnp.float32)
+        weights = ((a_tm1 != PAD_ID) & each_slot(batch.valid)).astype(jnp.float32)
 
         same = (s_tm1[:, None] == s_tm1[None]) & (a_tm1[:, None] == a_tm1[None])
         repeats = jnp.maximum(same.astype(jnp.float32) @ weights, 1.0)
         table = state.table.at[s_tm1, a_tm1].add(hparams.step_size * error * weights / repeats)
         mean = lambda x: jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)  # noqa: E731
         metrics = {"td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
-        return dataclasses.replace(state, table=table, step=state.step + 1), metrics
+        return Update(dataclasses.replace(state, table=table, step=state.step + 1), metrics)
 
-    act = act_on_scores(scores, exploration, exclude_history)
-    return Agent(init, act, learn, scores, hparams=defaults)
+    act, log_prob = policy.functions(scores)
+    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults)

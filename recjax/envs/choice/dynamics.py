@@ -26,8 +26,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from recjax.envs.base import Transition
 from recjax.envs.choice.declared import Declared
+from recjax.response import CLICK, CONVERSION, SATISFACTION
 from recjax.types import PAD_ID, Array, Behaviour, Observation, Response
+
+SIGNALS = (CLICK, CONVERSION, SATISFACTION)
+"""What these users answer."""
 
 
 @struct.dataclass
@@ -141,9 +146,7 @@ def append(observation: Observation, item: Array, behaviour: Array, happened: Ar
     )
 
 
-def step(
-    key: Array, user: User, slate: Array, declared: Declared, factors: ItemFactors
-) -> tuple[Observation, User, Response, Array, Array, dict[str, Array]]:
+def step(key: Array, user: User, slate: Array, declared: Declared, factors: ItemFactors) -> Transition:
     """One user answers one slate.
 
     Args:
@@ -154,8 +157,7 @@ def step(
       factors: what the dynamics know of the items.
 
     Returns:
-      ``(observation, user, response, terminated, truncated, info)`` as in
-      :class:`~recjax.envs.Environment`. ``info`` has ``user_satisfaction`` (slow satisfaction after
+      The transition; its ``info`` has ``user_satisfaction`` (slow satisfaction after
       the slate) and ``boredom`` (its mean over the slate before the choice).
     """
     choice_u, conversion_u, leave_u = jax.random.uniform(key, (3,))
@@ -190,7 +192,7 @@ def step(
     terminated = leave_u < leave_probability(satisfaction, declared)
     truncated = (after.steps >= declared.max_steps) & ~terminated
     info = {"user_satisfaction": satisfaction, "boredom": jnp.mean(jnp.where(shown, bored, 0.0))}
-    return after.observation, after, response, terminated, truncated, info
+    return Transition(after.observation, after, response, terminated, truncated, info)
 
 
 def leave_probability(satisfaction: Array, declared: Declared) -> Array:

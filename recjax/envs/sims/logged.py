@@ -8,6 +8,7 @@ from flax import struct
 
 from recjax.data import Dataset, Interactions, item_features, last_histories, sequences
 from recjax.envs.base import Environment, register
+from recjax.envs.choice import dynamics
 from recjax.envs.choice.declared import Declared
 from recjax.envs.preference import Preference, fit_preference
 from recjax.envs.sims.population import Params, environment
@@ -83,6 +84,7 @@ def logged(
             slate_size=slate_size,
             history_length=history_length,
             context_size=0 if context is None else context.shape[1],
+            signals=dynamics.SIGNALS,
         ),
         item_features(dataset, train),
         Declared() if declared is None else declared,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from flax import struct
 
-from recjax.envs.base import Environment
+from recjax.envs.base import Environment, Transition
 from recjax.envs.choice import dynamics
 from recjax.envs.choice.declared import Declared, as_arrays
-from recjax.types import Array, Items, Observation, PyTree, Response, Spec
+from recjax.types import Array, Items, Observation, PyTree, Spec
 
 
 @struct.dataclass
@@ -53,13 +52,11 @@ def environment(
     factors = dynamics.ItemFactors(vectors=item_vectors, bias=item_bias, topics=dynamics.topics(item_vectors))
     params = Params(declared=as_arrays(declared), factors=factors, population=population)
 
-    def reset(key: Array, params: Params) -> tuple[Observation, dynamics.User]:
+    def reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, dynamics.User]:
         user = dynamics.arrive(*draw(key, params), params.declared)
         return user.observation, user
 
-    def step(
-        key: Array, state: dynamics.User, slate: Array, params: Params
-    ) -> tuple[Observation, dynamics.User, Response, Array, Array, dict[str, Any]]:
+    def step(key: Array, state: dynamics.User, slate: Array, params: Params, world: PyTree) -> Transition:
         return dynamics.step(key, state, slate, params.declared, params.factors)
 
     return Environment(spec=spec, params=params, items=items, reset=reset, step=step)

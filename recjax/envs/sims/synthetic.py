@@ -70,12 +70,12 @@ def synthetic(
       ValueError: an argument is out of range.
 
     >>> env = synthetic(num_items=100, slate_size=3)
-    >>> observation, state = jax.jit(env.reset)(jax.random.key(1), env.params)
-    >>> _, _, response, *_ = jax.jit(env.step)(jax.random.key(2), state, jnp.array([4, 8, 15]), env.params)
-    >>> response.click.shape
+    >>> observation, state = jax.jit(env.reset)(jax.random.key(1), env.params, None)
+    >>> after = jax.jit(env.step)(jax.random.key(2), state, jnp.array([4, 8, 15]), env.params, None)
+    >>> after.response["click"].shape
     (3,)
     """
-    spec = Spec(num_items=num_items, slate_size=slate_size, history_length=history_length)
+    spec = Spec(num_items, slate_size, history_length, signals=dynamics.SIGNALS)
     for name, value, fine in (
         ("factors", factors, factors >= 1),
         ("genres", genres, genres >= 1),

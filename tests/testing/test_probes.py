@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.envs import PROBES, environments, q_values
+from recjax.envs import environments
+from recjax.testing import PROBES, q_values
 
 
 @pytest.mark.parametrize("g", [0.0, 0.5, 0.9])
@@ -48,15 +49,15 @@ def test_rollouts_of_the_best_policy_earn_the_values(name):
     starts = set()
     for seed in range(6):
         for first in range(env.spec.num_items):
-            observation, state = reset(jax.random.key(seed), env.params)
+            observation, state = reset(jax.random.key(seed), env.params, None)
             start = s = row(observation)
             starts.add(start)
             action, value, discount = first, 0.0, 1.0
             for step in range(1, 20):
                 observation, state, response, terminated, truncated, _ = step_(
-                    jax.random.key(0), state, jnp.array([action]), env.params
+                    jax.random.key(0), state, jnp.array([action]), env.params, None
                 )
-                value += discount * float(response.click[0])
+                value += discount * float(response["click"][0])
                 discount *= g
                 if terminated:
                     break

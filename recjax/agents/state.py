@@ -1,22 +1,26 @@
-"""What agents have in common: checks of a problem, what must not be shown, copies."""
+"""What the states of agents have in common: the problem that they fit, hyper-parameters, copies."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from recjax.types import Array, Items, Observation, PyTree, Spec
+from recjax.types import Items, PyTree, Spec
+
+T = TypeVar("T")
 
 
 def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any = None) -> None:
     """Refuses problems whose slates could not be filled or whose sizes disagree.
 
     Raises:
-      ValueError: the catalogue is smaller than a history and a slate while histories are
-        excluded; or spec, items and network count different items.
+      ValueError: actions are vectors; the catalogue is smaller than a history and a slate while
+        histories are excluded; or spec, items and network count different items.
     """
+    if spec.action_space == "vector":
+        raise ValueError(f"This agent shows slates, but Spec.action_size is {spec.action_size}: actions are vectors.")
     sizes = {"spec": spec.num_items, "items": items.num_items}
     if hasattr(network, "num_items"):
         sizes["network"] = network.num_items
@@ -30,9 +34,9 @@ def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any 
         )
 
 
-def excluded(observation: Observation, exclude_history: bool) -> Array | None:
-    """Ids ``i32[B, L]`` that must not be shown, or None."""
-    return observation.history if exclude_history else None
+def hyper_parameters(given: T | None, defaults: T) -> T:
+    """The hyper-parameters of a state as ``f32`` arrays: those given, or the defaults."""
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if given is None else given)
 
 
 def owned(tree: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ recording, a chain whether the long term is weighed against the short. The idea 
 (https://andyljones.com/posts/rl-debugging.html).
 
 Every probe is a deterministic decision process with slates of one item and rewards through
-``Response.click``. Its state is observable: the history of state 0 is empty, that of state
+the signal "click". Its state is observable: the history of state 0 is empty, that of state
 ``s > 0`` ends with item ``s - 1``; where states differ by their context, all histories are empty.
 
 >>> observations, q = q_values("probe_delay", discount=0.9)
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.envs.base import Environment, environments
+from recjax.envs import Environment, Transition, environments
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, Response, Spec
 
 LEAVES = -1
@@ -167,21 +167,19 @@ def _observe(state: Array, params: Params) -> Observation:
     return Observation(history=(state - 1)[None].astype(jnp.int32), behaviour=behaviour[None].astype(jnp.int32))
 
 
-def _reset(key: Array, params: Params) -> tuple[Observation, State]:
+def _reset(key: Array, params: Params, world: None) -> tuple[Observation, State]:
     starts = 1 if params.context is None else len(params.context)
     state = State(state=jax.random.randint(key, (), 0, starts), steps=jnp.zeros((), jnp.int32))
     return _observe(state.state, params), state
 
 
-def _step(
-    key: Array, state: State, slate: Array, params: Params
-) -> tuple[Observation, State, Response, Array, Array, dict[str, Array]]:
+def _step(key: Array, state: State, slate: Array, params: Params, world: None) -> Transition:
     successor = params.successor[state.state, slate[0]]
     response = Response(click=params.reward[state.state, slate])
     terminated = successor == LEAVES
     after = State(state=jnp.where(terminated, state.state, successor), steps=state.steps + 1)
     truncated = (after.steps >= params.horizon) & ~terminated
-    return _observe(after.state, params), after, response, terminated, truncated, {}
+    return Transition(_observe(after.state, params), after, response, terminated, truncated, {})
 
 
 def _environment(name: str) -> Environment:

@@ -1,0 +1,143 @@
+"""Acting and responding: one step of interaction of many users, and cohorts that are followed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recjax.agents.base import Agent
+from recjax.envs.base import Environment
+from recjax.rewards import Reward
+from recjax.types import PAD_ID, Array, Observation, PyTree, Step, shown_items
+
+
+@struct.dataclass
+class Users:
+    """The users being served: what is seen of them, and what is not."""
+
+    observation: Observation
+    state: PyTree
+
+
+class Interaction(NamedTuple):
+    """An environment, an agent and a reward, as functions of keys and states.
+
+    Attributes:
+      env: the environment.
+      agent: the agent.
+      reward: function of the response, ``f32[..., K]``.
+    """
+
+    env: Environment
+    agent: Agent
+    reward: Reward
+
+    def arrive(self, key: Array, params: PyTree, world: PyTree, count: int) -> Users:
+        """New users."""
+        keys = jax.random.split(key, count)
+        return Users(*jax.vmap(self.env.reset, in_axes=(0, None, None))(keys, params, world))
+
+    def step(
+        self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
+    ) -> tuple[Users, Step]:
+        """Act and respond, once for every user; those who are done make room for new ones."""
+        act_key, respond_key, arrive_key = jax.random.split(key, 3)
+        count = users.observation.history.shape[0]
+        slate, log_prob, extras = self.agent.act(act_key, agent, users.observation, explore=explore)
+        respond = jax.vmap(self.env.step, in_axes=(0, 0, 0, None, None))
+        observation, state, response, terminated, truncated, _ = respond(
+            jax.random.split(respond_key, count), users.state, slate, params, world
+        )
+        step = Step(
+            observation=users.observation,
+            slate=slate,
+            log_prob=log_prob,
+            extras=extras,
+            response=response,
+            reward=self.reward(response),
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=observation,
+        )
+        done = terminated | truncated
+        users = jax.tree.map(
+            lambda fresh, going: jnp.where(done.reshape(done.shape + (1,) * (fresh.ndim - 1)), fresh, going),
+            self.arrive(arrive_key, params, world, count),
+            Users(observation=observation, state=state),
+        )
+        return users, step
+
+    def tick(self, key: Array, world: PyTree, step: Step, params: PyTree) -> PyTree:
+        """The world after a step whose slates hold items."""
+        return world if self.env.tick is None else self.env.tick(key, world, step, params)
+
+
+Visit = Callable[[Any, Step, Array], tuple[Any, Any]]
+"""``(carry, step, staying bool[B]) -> (carry, output)``; slates hold items, and nothing of users who have left."""
+
+
+def follow(
+    interaction: Interaction,
+    agent: PyTree,
+    users: Users,
+    world: PyTree,
+    keys: tuple[Array, Array],
+    visit: Visit,
+    carry: Any,
+    *,
+    explore: bool,
+) -> tuple[Any, Any]:
+    """Follows a cohort of users until they leave; nobody takes their place.
+
+    Args:
+      interaction: who meets whom.
+      agent: the agent's state, which stays as it is.
+      users: ``B`` of them, who have just arrived.
+      world: what changes for all users.
+      keys: of acting and responding, and of the world, each ``[steps]``.
+      visit: called with each step.
+      carry: what ``visit`` begins with.
+      explore: whether the agent explores.
+
+    Returns:
+      ``(carry, outputs)``, outputs stacked over steps.
+    """
+    env = interaction.env
+
+    def body(state: tuple, keys: tuple[Array, Array]) -> tuple[tuple, Any]:
+        users, world, staying, carry = state
+        users, step = interaction.step(keys[0], users, agent, env.params, world, explore=explore)
+        step = absent(with_items(step), staying)
+        world = interaction.tick(keys[1], world, step, env.params)
+        carry, output = visit(carry, step, staying)
+        return (users, world, staying & ~(step.terminated | step.truncated), carry), output
+
+    count = users.observation.history.shape[0]
+    begun: Any = users, world, jnp.ones(count, bool), carry
+    (*_, carry), outputs = jax.lax.scan(body, begun, keys)
+    return carry, outputs
+
+
+def with_items(step: Step) -> Step:
+    """A step whose slates hold items, also where the agent chose positions in candidates."""
+    if step.observation.candidates is None:
+        return step
+    return dataclasses.replace(step, slate=shown_items(step.slate, step.observation))
+
+
+def absent(step: Step, staying: Array) -> Step:
+    """A step without the users who have left: a new one stands in their row, unobserved."""
+    seen = staying[:, None]
+    here = lambda x: jnp.where(staying.reshape(staying.shape + (1,) * (x.ndim - 1)), x, 0)  # noqa: E731
+    is_slate = jnp.issubdtype(step.slate.dtype, jnp.integer)
+    return dataclasses.replace(
+        step,
+        slate=jnp.where(seen, step.slate, PAD_ID if is_slate else 0),
+        response=jax.tree.map(here, step.response),
+        reward=here(step.reward),
+    )
