@@ -30,7 +30,7 @@ from recjax.eval.catalogue_metrics import (
     self_information,
     tail_coverage,
 )
-from recjax.eval.definitions import Metric, describe, metrics
+from recjax.eval.definitions import Metric, describe, metrics, register_metric
 from recjax.eval.evaluation import Evaluation, evaluate, table
 from recjax.eval.exposure import Exposure, Total
 from recjax.eval.full_ranking import target_ranks
@@ -88,6 +88,7 @@ __all__ = [
     "ranking_metrics",
     "recall",
     "reciprocal_rank",
+    "register_metric",
     "self_information",
     "serendipity",
     "t_quantile",

@@ -17,8 +17,7 @@ import jax
 
 import recjax
 from recjax.agents import Agent
-from recjax.eval import metrics as metric_definitions
-from recjax.eval import paired_difference
+from recjax.eval import describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.policies import Policy, make_policy
 from recjax.loop.prepare import Prepared, prepare
@@ -172,7 +171,7 @@ def _results(
         "simulator": prepared.simulator,
         "policies": policies,
         "long_term_value": _long_term_value(runs),
-        "definitions": {name: dataclasses.asdict(metric_definitions[name]) for name in measured},
+        "definitions": {name: dataclasses.asdict(describe(name)) for name in measured},
         "hardware": _hardware(),
         "software": {"python": platform.python_version()} | {name: metadata.version(name) for name in SOFTWARE},
         "seconds": seconds | {"total": sum(seconds.values())},
