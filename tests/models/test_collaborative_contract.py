@@ -110,12 +110,27 @@ def test_smallest_catalogue(name):
         (Interactions(np.zeros(0, int), np.zeros(0, int)), {}, "no events of known items"),
         (Interactions([0], [0]), {"weight": "stars"}, "weight='stars' is not one of"),
         (Interactions([0], [0]), {"weight": "rating"}, "needs a rating"),
-        (Interactions([0, 0], [0, 1], rating=[3, np.nan]), {"weight": "rating"}, "needs a rating"),
+        (Interactions([0, 0], [0, 1], rating=[3, np.nan]), {"weight": "rating"}, "needs a rating.*row 1 has nan"),
+        (Interactions([0, 0], [0, 1], rating=[-3, 1]), {"weight": "rating"}, "needs a rating.*row 0 has -3"),
+        (Interactions([0, 5], [0, 1], rating=[3, 1e30]), {"weight": "rating"}, r"user 5 and item 1 is 1e\+30"),
     ],
 )
 def test_bad_logs_are_refused(name, interactions, options, message):
     with pytest.raises(ValueError, match=message):
         fit(name, interactions, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_infinite_ratings_are_refused(name):
+    with pytest.raises(ValueError, match=r"1.*inf"):
+        fit(name, Interactions([0, 0], [0, 1], rating=[3, np.inf]), weight="rating")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ratings_up_to_a_million_give_finite_scores(name):
+    first = log()
+    counts = Interactions(first.user, first.item, rating=10.0 ** (first.rating + 1))
+    assert np.isfinite(fit(name, counts, weight="rating").scores(jnp.array([[0, 1], [PAD_ID, 6]]))).all()
 
 
 def test_recommend_ranks_without_what_was_seen_whatever_the_batch(model):

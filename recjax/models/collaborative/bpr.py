@@ -13,7 +13,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from recjax import catalogue, fit
 from recjax.catalogue import ItemIndex, RowOptimizer, lookup, negatives, row_adagrad
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
 from recjax.types import Array, PyTree
 
 FOLD_IN_NEGATIVES = 256
@@ -80,7 +80,7 @@ class BPR:
         and exponentials a user, much more than scoring the items.
         """
         num_items = len(self.items)
-        items = jnp.sort(distinct(history, num_items))
+        items = jnp.sort(distinct_ids(history, num_items))
         pairs = max(1, items.shape[1] * min(FOLD_IN_NEGATIVES, num_items))
         users = max(1, min(len(items), FOLD_IN_PAIRS // pairs))
         return lax.map(self._fold_in_one, items, batch_size=users)
