@@ -48,7 +48,7 @@ def policy_rows(results: dict[str, Any], metrics: tuple[str, ...]) -> tuple[list
         [policy] + [interval_text(final_values(results, policy, metric)) for metric in metrics]
         for policy in results["policies"]
     ]
-    return ["policy"] + [HEADINGS[name] for name in metrics], rows
+    return ["policy"] + [HEADINGS.get(name, name) for name in metrics], rows
 
 
 def ranking_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
