@@ -74,7 +74,8 @@ def evaluate(
     Users go through in batches; the result does not depend on their size (beyond the
     rounding of the model's own arithmetic), and only one batch of scores exists at a time.
     With ``R`` targets a user a batch has ``batch_size // R`` users, and at least one, since
-    each target is compared with a block of items: memory follows ``batch_size``, not ``R``.
+    each target is compared with a block of items: memory follows ``batch_size`` and, only
+    beyond it, ``R``.
 
     Args:
       score_fn: ``histories -> scores f32[B, N]`` or ``histories -> (queries, items)`` for
@@ -232,10 +233,10 @@ def _check_users(
     if lengths != {len(targets)}:
         raise ValueError(f"targets are of {len(targets)} users, but histories and seen of {sorted(lengths)}.")
     given = histories.history if isinstance(histories, Observation) else histories
-    length = getattr(given, "shape", (0, protocol.history_length))[-1]
-    if length != protocol.history_length:
+    if isinstance(given, np.ndarray | jax.Array) and check_ids("histories", given).shape[-1] != protocol.history_length:
         raise ValueError(
-            f"The protocol says history_length={protocol.history_length}, but the histories have length {length}."
+            f"The protocol says history_length={protocol.history_length}, but the histories have length"
+            f" {given.shape[-1]}."
         )
     if protocol.ties == "average" and targets.shape[1] > 1:
         raise ValueError("ties='average' needs one target a user: tied targets would share a rank. Use 'lowest_id'.")

@@ -25,10 +25,10 @@ def recommend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ranks the whole catalogue for many users, in batches, and leaves out what they had.
 
-    What a user had is what ``history`` holds. Of an array it is those events alone: one cut
-    to the newest 20 says nothing of the events before, whose items would be recommended
-    again, unless they are given as ``seen``. :class:`recjax.data.Sequences` hold all events
-    of all users: the model is shown the newest ``history_length``, and everything is left out.
+    ``exclude_seen`` sees no more than ``history``, unless ``seen`` is given: of an array that
+    was cut to the newest 20 events, items from before the cut are recommended again.
+    :class:`recjax.data.Sequences` hold all events of all users; of these the model is shown
+    the newest ``history_length``, and the items of all events are left out.
 
     >>> from recjax.data import Interactions
     >>> from recjax.models import popularity

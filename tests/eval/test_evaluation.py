@@ -314,6 +314,8 @@ def test_table_has_one_protocol(users):
         ({"ties": "average"}, {"targets": np.zeros((U, 2), np.int32)}, "share a rank"),
         ({}, {"targets": np.full(U, 1.9)}, "targets must hold integer ids .* such as 1.9"),
         ({}, {"targets": np.full(U, 2**32)}, "targets holds the id 4294967296"),
+        ({}, {"histories": np.zeros((U, L))}, "histories must hold integer ids"),
+        ({}, {"histories": np.full((U, L), 2**31)}, "histories holds the id 2147483648"),
         ({}, {"targets": np.zeros((U, 1, 1), int)}, r"targets has shape \(17, 1, 1\)"),
         ({}, {"batch_size": 0}, "batch_size is 0"),
         ({"seen": "excluded"}, {"seen": np.zeros((U, 1))}, "seen must hold integer ids"),
