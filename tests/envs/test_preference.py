@@ -158,7 +158,9 @@ def test_ratings_of_unknown_users_and_items_are_left_out_and_counted(fitted, dat
         time=np.append(log.time, np.arange(n)),
         rating=np.append(log.rating, [5.0] * n),
     )
-    preference, report = fit_preference(dataclasses.replace(dataset, interactions=more), factors=3)
+    wider = dataclasses.replace(dataset)
+    object.__setattr__(wider, "interactions", more)  # a data set checks its users when it is made
+    preference, report = fit_preference(wider, factors=3)
     chex.assert_trees_all_equal(preference, fitted[0])
     assert report == dataclasses.replace(fitted[1], num_left_out=n)
     assert "12 ratings of unknown users or items left out" in str(report)

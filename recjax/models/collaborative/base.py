@@ -88,9 +88,6 @@ def user_item_matrix(interactions: Interactions, num_items: int, weight: str = "
         raise ValueError(
             f"Item id {interactions.item[bad[0]]} is outside 0 .. {num_items} (num_items), in row {bad[0]}."
         )
-    bad = np.flatnonzero(interactions.user < 0)
-    if len(bad):
-        raise ValueError(f"User id {interactions.user[bad[0]]} is negative, in row {bad[0]}.")
     value = _event_weights(interactions, weight)
     kept = (interactions.item < num_items) & (value > 0)
     if not kept.any():
