@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from recjax.response import CLICK, Response, Signal
@@ -28,6 +29,40 @@ PyTree = Any
 
 PAD_ID = -1
 """Marks an empty position of a history, a slate or an exclusion list."""
+
+
+def check_ids(name: str, ids: Any) -> Any:
+    """Ids as 32-bit integers, where no value is rounded or wraps around on the way.
+
+    Args:
+      name: what the ids are called in an error.
+      ids: an array of integers of any shape, or nested lists of them.
+
+    Returns:
+      JAX arrays and tracers as they are; anything else as a NumPy array ``i32[...]``.
+
+    Raises:
+      ValueError: the ids are no integers, or do not fit into 32 bits.
+
+    >>> check_ids("items", [[3, -1]]).tolist()
+    [[3, -1]]
+    >>> check_ids("items", [0.5])
+    Traceback (most recent call last):
+    ...
+    ValueError: items must hold integer ids (padding is -1), but has dtype float64, such as 0.5.
+    """
+    array = ids if isinstance(ids, jax.Array) else np.asarray(ids)
+    if not jnp.issubdtype(array.dtype, jnp.integer) and not (isinstance(array, np.ndarray) and array.size == 0):
+        known = array.size and not isinstance(array, jax.core.Tracer)
+        shown = f", such as {np.ravel(np.asarray(array))[0]}" if known else ""
+        raise ValueError(f"{name} must hold integer ids (padding is {PAD_ID}), but has dtype {array.dtype}{shown}.")
+    if isinstance(array, jax.Array):
+        return array
+    limits = np.iinfo(np.int32)
+    outside = (array < limits.min) | (array > limits.max)
+    if outside.any():
+        raise ValueError(f"{name} holds the id {array[outside][0]}; ids are 32-bit, at most {limits.max}.")
+    return array.astype(np.int32, copy=False)
 
 
 class Behaviour(enum.IntEnum):

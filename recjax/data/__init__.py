@@ -28,7 +28,7 @@ from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
-from recjax.data.next_items import NextItems, next_items, observations
+from recjax.data.next_items import NextItems, SeenItems, next_items, observations
 from recjax.data.offline import bandit_steps, transitions
 from recjax.data.readers import from_frame, read
 from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
@@ -55,6 +55,7 @@ __all__ = [
     "NextItems",
     "OneHot",
     "Report",
+    "SeenItems",
     "Sequences",
     "Split",
     "Standardiser",

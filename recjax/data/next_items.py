@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -30,6 +32,34 @@ def observations(
     if context is not None and users is not None:
         context = context[users]
     return Observation(history, behaviour, context, time)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SeenItems:
+    """The items that each user has met before, one row of its own length a user, on the host.
+
+    Attributes:
+      starts: ``i64[U + 1]``, where the items of each user begin.
+      items: ``i32[E]``.
+    """
+
+    starts: np.ndarray
+    items: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, users: np.ndarray) -> np.ndarray:
+        """``i32[B, S]`` items of users ``i32[B]``, padded with ``PAD_ID``; ``S`` is a power of two.
+
+        >>> SeenItems(np.array([0, 3, 3]), np.array([5, 6, 7])).rows(np.array([1, 0])).tolist()
+        [[-1, -1, -1, -1], [-1, 5, 6, 7]]
+        """
+        end, length = self.starts[1:][users], np.diff(self.starts)[users]
+        width = 1 << int(max(int(length.max(initial=0)), 1) - 1).bit_length()
+        at = end[:, None] - width + np.arange(width)
+        inside = at >= (end - length)[:, None]
+        return np.where(inside, np.append(self.items, PAD_ID)[np.where(inside, at, -1)], PAD_ID).astype(np.int32)
 
 
 @struct.dataclass

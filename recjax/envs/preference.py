@@ -56,9 +56,13 @@ class Preference:
     item_bias: Array
 
     def logits(self, users: Array, items: Array) -> Array:
-        """Logits of pairs: ``users`` and ``items`` are ids of one shape, which is the result's."""
+        """Logits of pairs: ``users`` and ``items`` are ids of one shape, which is the result's.
+
+        NaN where either id is outside the data set that the preference was fitted to.
+        """
+        known = (users >= 0) & (users < len(self.user_bias)) & (items >= 0) & (items < len(self.item_bias))
         inner = jnp.sum(self.user_vectors[users] * self.item_vectors[items], axis=-1)
-        return inner + self.user_bias[users] + self.item_bias[items]
+        return jnp.where(known, inner + self.user_bias[users] + self.item_bias[items], jnp.nan)
 
 
 class ReliabilityBin(NamedTuple):
@@ -78,9 +82,11 @@ class PreferenceReport:
       baseline_log_likelihood: the same for item + user bias.
       calibration: reliability over ten equally wide bins of the prediction; empty bins are left out.
       num_held_out: interactions held out, uniformly at random.
-      num_interactions: rated interactions of the log; the preference that is returned is fitted to all.
+      num_interactions: rated interactions of the log between users and items of the data set; the
+        preference that is returned is fitted to all.
       like_rate: share of interactions at or above the threshold.
       threshold: rating from which an item counts as liked.
+      num_left_out: rated interactions whose user or item the data set does not know.
     """
 
     log_likelihood: float
@@ -90,6 +96,7 @@ class PreferenceReport:
     num_interactions: int
     like_rate: float
     threshold: float
+    num_left_out: int = 0
 
     @property
     def calibration_error(self) -> float:
@@ -103,6 +110,7 @@ class PreferenceReport:
             f" held-out log-likelihood {self.log_likelihood:.4f} nats per interaction,"
             f" item + user bias {self.baseline_log_likelihood:.4f}, calibration error {self.calibration_error:.3f}"
             f" ({self.num_held_out:,} interactions held out at random)"
+            + (f"; {self.num_left_out:,} ratings of unknown users or items left out" if self.num_left_out else "")
         )
 
 
@@ -122,7 +130,8 @@ def fit_preference(
 
     Args:
       dataset: a :class:`recjax.data.Dataset`. Interactions without a rating say nothing of liking
-        and are left out.
+        and are left out; so are those of users or items that the data set does not know (ids
+        outside ``0 .. num_users - 1`` and ``0 .. num_items - 1``), which the report counts.
       threshold: an item rated at or above it is liked.
       factors: most factors that the log may support; needless ones switch off.
       iterations: rounds of coordinate ascent.
@@ -133,7 +142,8 @@ def fit_preference(
       The preference, and the report on its fit to the rest of the log.
 
     Raises:
-      ValueError: the log has no ratings, everything or nothing is liked, or an argument is out of range.
+      ValueError: the log has no ratings or infinite ones, everything or nothing is liked, an
+        argument is out of range, or nothing is left to fit when the share is held out.
     """
     if factors < 0 or iterations < 1 or not 0 < held_out < 1:
         raise ValueError(
@@ -141,18 +151,22 @@ def fit_preference(
             " it needs factors >= 0, iterations >= 1 and 0 < held_out < 1."
         )
     log = dataset.interactions
-    rated, liked = _liked(log.rating, threshold)
+    known = (log.user >= 0) & (log.user < dataset.num_users) & (log.item >= 0) & (log.item < dataset.num_items)
+    rating = np.full(len(log), np.nan, np.float32) if log.rating is None else log.rating
+    rated, liked = _liked(rating, threshold, known)
     split_key, fit_key = jax.random.split(jax.random.key(0) if key is None else key)
     num_held_out = max(1, round(held_out * len(liked)))
+    if num_held_out == len(liked):
+        raise ValueError(f"held_out={held_out:g} holds out all {len(liked)} ratings; leave some to fit.")
     test = np.asarray(jax.random.permutation(split_key, len(liked)))[:num_held_out]
     train = np.ones(len(liked), np.float32)
     train[test] = 0.0
 
-    users, items = log.user[rated], log.item[rated]
-    fit = partial(_fit, fit_key, users, items, liked, num_users=dataset.num_users, num_items=dataset.num_items)
-    shown = users[test], items[test]
-    logits = fit(train, factors=factors, iterations=iterations).logits(*shown)
-    baseline = fit(train, factors=0, iterations=iterations).logits(*shown)
+    events = _Events(log.user[rated], log.item[rated], liked, train)
+    size = _Size(dataset.num_users, dataset.num_items, factors, iterations)
+    shown = events.users[test], events.items[test]
+    logits = _fit(fit_key, events, size).logits(*shown)
+    baseline = _fit(fit_key, events, size._replace(factors=0)).logits(*shown)
     report = PreferenceReport(
         log_likelihood=_log_likelihood(logits, liked[test]),
         baseline_log_likelihood=_log_likelihood(baseline, liked[test]),
@@ -161,14 +175,20 @@ def fit_preference(
         num_interactions=len(liked),
         like_rate=float(liked.mean()),
         threshold=float(threshold),
+        num_left_out=int((~known & ~np.isnan(rating)).sum()),
     )
-    return fit(np.ones_like(train), factors=factors, iterations=iterations), report
+    return _fit(fit_key, events._replace(weight=np.ones_like(train)), size), report
 
 
-def _liked(rating: np.ndarray | None, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that have a rating, and ``f32`` whether each of them is liked."""
-    rated = np.flatnonzero(~np.isnan(rating)) if rating is not None else np.zeros(0, int)
-    if rating is None or not len(rated):
+def _liked(rating: np.ndarray, threshold: float, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ``known`` users and items that have a rating, and ``f32`` whether each of them is liked."""
+    infinite = np.flatnonzero(np.isinf(rating))
+    if len(infinite):
+        raise ValueError(
+            f"The rating in row {infinite[0]} is {rating[infinite[0]]}; ratings must be finite, or NaN for none."
+        )
+    rated = np.flatnonzero(known & ~np.isnan(rating))
+    if not len(rated):
         raise ValueError(
             "The log has no ratings, so there is nothing to fit a preference to; pass a Preference of your own."
         )
@@ -179,6 +199,24 @@ def _liked(rating: np.ndarray | None, threshold: float) -> tuple[np.ndarray, np.
             f" [{rating[rated].min():g}, {rating[rated].max():g}]; choose a threshold inside."
         )
     return rated, liked
+
+
+class _Events(NamedTuple):
+    """Rated interactions: ids ``i32[E]``, ``f32[E]`` whether liked, ``f32[E]`` how much each counts."""
+
+    users: np.ndarray
+    items: np.ndarray
+    liked: np.ndarray
+    weight: np.ndarray
+
+
+class _Size(NamedTuple):
+    """What a fit is compiled for."""
+
+    num_users: int
+    num_items: int
+    factors: int
+    iterations: int
 
 
 class _Side(NamedTuple):
@@ -229,29 +267,16 @@ def _posterior(own: _Side, other: _Side, events: tuple[Array, ...], one: int, wi
     return _side(mean, jnp.zeros_like(precision).at[:, free[:, None], free].set(covariance))
 
 
-@partial(jax.jit, static_argnames=("num_users", "num_items", "factors", "iterations"))
-def _fit(
-    key: Array,
-    users: Array,
-    items: Array,
-    liked: Array,
-    weight: Array,
-    *,
-    num_users: int,
-    num_items: int,
-    factors: int,
-    iterations: int,
-) -> Preference:
-    size = factors + 2
+@partial(jax.jit, static_argnames="of")
+def _fit(key: Array, events: _Events, of: _Size) -> Preference:
+    size = of.factors + 2
     user_one, item_one = size - 1, size - 2
-    padding = -len(users) % CHUNK
-    user_id, item_id, liked, weight = (
-        jnp.pad(column, (0, padding)).reshape(-1, CHUNK) for column in (users, items, liked, weight)
-    )
+    padding = -len(events.users) % CHUNK
+    user_id, item_id, liked, weight = (jnp.pad(column, (0, padding)).reshape(-1, CHUNK) for column in events)
 
     def start(key: Array, rows: int, one: int) -> _Side:
-        noise = 0.3 * jax.random.normal(key, (rows, factors))
-        return _side(jnp.zeros((rows, size)).at[:, :factors].set(noise).at[:, one].set(1.0))
+        noise = 0.3 * jax.random.normal(key, (rows, of.factors))
+        return _side(jnp.zeros((rows, size)).at[:, : of.factors].set(noise).at[:, one].set(1.0))
 
     def round_(carry: Any, _: None) -> tuple[Any, None]:
         user, item, user_width, item_width, item_mean = carry
@@ -262,19 +287,19 @@ def _fit(
         # Empirical Bayes. The scale of user factors stays 1, since only products are identified.
         item_mean = jnp.mean(item.mean[:, -1])
         second = jnp.mean(item.moment[:, :: size + 1], axis=0)
-        item_width = jnp.append(second[:factors], second[-1] - item_mean**2)
+        item_width = jnp.append(second[: of.factors], second[-1] - item_mean**2)
         user_width = user_width.at[-1].set(jnp.mean(user.moment[:, item_one * (size + 1)]))
         return (user, item, *(jnp.maximum(width, MIN_WIDTH) for width in (user_width, item_width)), item_mean), None
 
     user_key, item_key = jax.random.split(key)
-    user, item = start(user_key, num_users, user_one), start(item_key, num_items, item_one)
+    user, item = start(user_key, of.num_users, user_one), start(item_key, of.num_items, item_one)
     width = jnp.ones(size - 1)
-    carry: Any = user, item, width, width.at[:factors].set(0.25), jnp.zeros(())
-    (user, item, *_), _ = jax.lax.scan(round_, carry, None, length=iterations)
+    carry: Any = user, item, width, width.at[: of.factors].set(0.25), jnp.zeros(())
+    (user, item, *_), _ = jax.lax.scan(round_, carry, None, length=of.iterations)
     return Preference(
-        user_vectors=user.mean[:, :factors],
+        user_vectors=user.mean[:, : of.factors],
         user_bias=user.mean[:, item_one],
-        item_vectors=item.mean[:, :factors],
+        item_vectors=item.mean[:, : of.factors],
         item_bias=item.mean[:, -1],
     )
 

@@ -37,7 +37,7 @@ from recjax.eval.catalogue_metrics import (
     self_information,
     tail_coverage,
 )
-from recjax.eval.definitions import Metric, describe, metrics
+from recjax.eval.definitions import Metric, describe, metrics, register_metric
 from recjax.eval.evaluation import Evaluation, evaluate, table
 from recjax.eval.exposure import Exposure, Total
 from recjax.eval.full_ranking import target_ranks
@@ -98,6 +98,7 @@ __all__ = [
     "ranking_metrics",
     "recall",
     "reciprocal_rank",
+    "register_metric",
     "reward_metrics",
     "self_information",
     "serendipity",

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 Better = Literal["higher", "lower", "depends"]
 
@@ -20,12 +20,22 @@ class Metric:
       unit: of the number.
       range: the values that it can take.
       definition: one sentence.
+
+    Raises:
+      ValueError: ``better`` is none of the three, or a text is empty.
     """
 
     better: Better
     unit: str
     range: str
     definition: str
+
+    def __post_init__(self) -> None:
+        if self.better not in get_args(Better):
+            raise ValueError(f"Metric.better is {self.better!r}; choose one of {get_args(Better)}.")
+        for name in ("unit", "range", "definition"):
+            if not getattr(self, name):
+                raise ValueError(f"Metric.{name} is empty; say it in words, '1' for a number without a unit.")
 
 
 _RANKING = {
@@ -114,8 +124,39 @@ _BEYOND_ACCURACY = {
     ),
 }  # fmt: skip
 
-metrics: Mapping[str, Metric] = MappingProxyType(_RANKING | _FEEDBACK | _BEYOND_ACCURACY)
-"""Every metric by its name without ``@k``."""
+_metrics: dict[str, Metric] = _RANKING | _FEEDBACK | _BEYOND_ACCURACY
+
+metrics: Mapping[str, Metric] = MappingProxyType(_metrics)
+"""Every metric by its name without ``@k``, registered ones included."""
+
+
+def register_metric(name: str, metric: Metric) -> Metric:
+    """Adds the definition of a metric, so that :func:`describe` and the reports of a loop know it.
+
+    Args:
+      name: of the metric, without a cutoff.
+      metric: its definition.
+
+    Returns:
+      The definition.
+
+    Raises:
+      ValueError: the name is taken by another definition, is empty or holds an ``@``.
+
+    >>> register_metric("ctr", Metric("higher", "seconds", "[0, inf)", "Seconds until the first click."))
+    Traceback (most recent call last):
+    ...
+    ValueError: A metric named 'ctr' is registered already: 'Clicks per shown slot.' Choose another name.
+    """
+    if not name or "@" in name:
+        raise ValueError(
+            f"A metric cannot be named {name!r}; the name must not be empty or hold '@', which sets off k."
+        )
+    if _metrics.get(name, metric) != metric:
+        raise ValueError(
+            f"A metric named {name!r} is registered already: {_metrics[name].definition!r} Choose another name."
+        )
+    return _metrics.setdefault(name, metric)
 
 
 def describe(name: str) -> Metric:
@@ -131,5 +172,8 @@ def describe(name: str) -> Metric:
     if base not in metrics:
         close = difflib.get_close_matches(base, metrics, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"There is no metric named {name!r}. Known: {', '.join(metrics)}.{hint}")
+        raise ValueError(
+            f"There is no metric named {name!r}. Known: {', '.join(metrics)}.{hint} Metrics of your own are defined by"
+            " register_metric."
+        )
     return metrics[base]

@@ -34,8 +34,32 @@ class Interval:
         """What follows the ± sign of a symmetric interval."""
         return (self.high - self.low) / 2
 
+    def plus_minus(self, digits: int | None = None) -> str:
+        """The mean and the half-width, ``mean±half``; the mean alone where the interval is not known.
+
+        Args:
+          digits: decimals of both numbers; by default as many as show two digits of the
+            half-width, and at most three.
+
+        >>> mean_interval([1.0, 2.0, 3.0]).plus_minus(), mean_interval([1.0]).plus_minus()
+        ('2.0±2.5', '1.000')
+        """
+        half = self.half_width
+        if digits is None:
+            digits = min(max(1 - math.floor(math.log10(half)), 0), 3) if math.isfinite(half) and half > 0 else 3
+        return f"{self.mean:.{digits}f}" + (f"±{half:.{digits}f}" if math.isfinite(half) else "")
+
+    def __format__(self, spec: str) -> str:
+        """``mean [low, high]``, each number in the given format, ``.4g`` by default.
+
+        >>> f"{mean_interval([1.0, 2.0, 3.0]):+.1f}"
+        '+2.0 [-0.5, +4.5]'
+        """
+        mean, low, high = (format(number, spec or ".4g") for number in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
     def __str__(self) -> str:
-        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return format(self)
 
 
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -87,11 +111,15 @@ def bootstrap_interval(values: ArrayLike, *, level: float = 0.95, resamples: int
       seed: seed of the resampling; the same seed gives the same interval.
 
     Raises:
-      ValueError: as :func:`mean_interval`.
+      ValueError: as :func:`mean_interval`, or ``resamples`` is below 1.
 
     References:
       Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
+    if resamples < 1:
+        raise ValueError(
+            f"resamples is {resamples}; a bootstrap interval needs at least one, and thousands to be exact."
+        )
     numbers, mean = _numbers(values, level)
     count = len(numbers)
     if count < 2:
@@ -110,10 +138,16 @@ def t_quantile(df: int, level: float) -> float:
       df: degrees of freedom, at least 1.
       level: in (0, 1).
 
+    Raises:
+      ValueError: ``df`` is below 1 or ``level`` is outside (0, 1).
+
     References:
       Abramowitz, Stegun, "Handbook of Mathematical Functions", 26.7.3, 26.7.4 (the
       distribution as a finite sum, inverted here by bisection) and 26.7.5 (large ``df``).
     """
+    if df < 1:
+        raise ValueError(f"df is {df}; Student's t has at least one degree of freedom.")
+    _check_level(level)
     if df > 1000:
         z = statistics.NormalDist().inv_cdf((1 + level) / 2)
         return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
@@ -140,7 +174,11 @@ def _numbers(values: ArrayLike, level: float) -> tuple[np.ndarray, float]:
     array = np.asarray(values, float)
     if array.ndim != 1:
         raise ValueError(f"An interval is over one axis of values; got shape {array.shape}.")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie strictly between 0 and 1, e.g. 0.95.")
+    _check_level(level)
     numbers = array[~np.isnan(array)]
     return numbers, float(numbers.mean()) if len(numbers) else math.nan
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie strictly between 0 and 1, e.g. 0.95.")

@@ -1,15 +1,17 @@
 """Beyond accuracy, within a list: diversity, serendipity, calibration, popularity lift.
 
-Lists are item ids ``i32[..., K]`` padded with ``PAD_ID`` anywhere. A list that a metric
-says nothing about (too short, no genres) has the value NaN and is left out of means.
+Lists are item ids ``i32[..., K]`` padded with ``PAD_ID`` anywhere. An id outside the
+catalogue, such as the one that :meth:`recjax.data.IdMap.encode` gives to unknown items, is
+no item either: its slot counts as empty. A list that a metric says nothing about (too
+short, no genres) has the value NaN and is left out of means.
 """
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
-from recjax.eval.ranking import distinct
-from recjax.types import Array
+from recjax.eval.ranking import distinct, only_items
+from recjax.types import Array, check_ids
 
 
 def intra_list_diversity(slates: Array, content: Array) -> Array:
@@ -24,6 +26,9 @@ def intra_list_diversity(slates: Array, content: Array) -> Array:
       ``f32[...]`` in [0, 2], in [0, 1] for content without negative numbers; NaN for
       lists with fewer than two items.
 
+    Raises:
+      ValueError: ``slates`` are no integers or ``content`` is no matrix.
+
     References:
       Smyth, McClave, "Similarity vs. diversity", ICCBR 2001; Ziegler, McNee, Konstan,
       Lausen, "Improving recommendation lists through topic diversification", WWW 2005.
@@ -32,8 +37,8 @@ def intra_list_diversity(slates: Array, content: Array) -> Array:
     >>> intra_list_diversity(jnp.array([[0, 1], [0, 2], [2, -1]]), genres).tolist()
     [0.0, 1.0, nan]
     """
-    shown = slates >= 0
-    vectors = jnp.where(shown[..., None], content[slates], 0.0)
+    shown, content = _rows("slates", slates, "content", content)
+    vectors = jnp.where(shown[..., None], content, 0.0)
     squares = jnp.sum(vectors**2, axis=-1, keepdims=True)
     vectors = vectors * jnp.where(squares > 0, squares, 1.0) ** -0.5
     # Over ordered pairs a != b, the cosines sum to |sum x|^2 - sum |x|^2: no [K, K] matrix is needed.
@@ -42,7 +47,7 @@ def intra_list_diversity(slates: Array, content: Array) -> Array:
     return jnp.where(count > 1, 1 - cosines / jnp.maximum(count * (count - 1), 1), jnp.nan)
 
 
-def serendipity(slates: Array, relevant: Array, expected: Array) -> Array:
+def serendipity(slates: Array, relevant: Array, expected: Array, *, num_items: int | None = None) -> Array:
     """The share of a list that is relevant and that a primitive model would not have recommended.
 
     ``|(slate without expected) and relevant| / |slate|``. What is expected is up to the
@@ -52,17 +57,26 @@ def serendipity(slates: Array, relevant: Array, expected: Array) -> Array:
       slates: ``i32[..., K]``; repeats of an item fill slots but count once.
       relevant: ``i32[..., R]`` padded.
       expected: ``i32[..., E]`` the primitive model's recommendations, padded.
+      num_items: size of the catalogue. Two unknown items have one id; give the size where
+        lists may hold any, so that one is not taken for the other.
 
     Returns:
       ``f32[...]`` in [0, 1]; NaN for users without relevant items, 0 for empty lists.
+
+    Raises:
+      ValueError: ids are no integers, or the lists are of different users.
 
     References:
       Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy: evaluating recommender systems by
       coverage and serendipity", RecSys 2010; divided by the length of the list.
     """
+    slates, relevant, expected = _same_users(slates=slates, relevant=relevant, expected=expected)
+    # A relevant item that is unknown cannot be recommended, but its user has a relevant item.
+    has_relevant = jnp.any(relevant >= 0, axis=-1)
+    slates, relevant = only_items(slates, num_items), only_items(relevant, num_items)
     lucky = distinct(slates) & _contains(relevant, slates) & ~_contains(expected, slates)
     share = jnp.sum(lucky, axis=-1) / jnp.maximum(jnp.sum(slates >= 0, axis=-1), 1)
-    return jnp.where(jnp.any(relevant >= 0, axis=-1), share, jnp.nan)
+    return jnp.where(has_relevant, share, jnp.nan)
 
 
 def genre_distribution(ids: Array, multi_hot: Array) -> Array:
@@ -74,10 +88,13 @@ def genre_distribution(ids: Array, multi_hot: Array) -> Array:
 
     Returns:
       ``f32[..., G]`` that sums to 1; NaN where no item of the list has a genre.
+
+    Raises:
+      ValueError: ``ids`` are no integers or ``multi_hot`` is no matrix.
     """
-    genres = multi_hot[ids]
+    listed, genres = _rows("ids", ids, "multi_hot", multi_hot)
     per_item = jnp.sum(genres, axis=-1, keepdims=True)
-    counts = (ids >= 0)[..., None] & (per_item > 0)
+    counts = listed[..., None] & (per_item > 0)
     total = jnp.sum(jnp.where(counts, genres / jnp.maximum(per_item, 1), 0.0), axis=-2)
     return total / jnp.sum(total, axis=-1, keepdims=True)
 
@@ -99,13 +116,15 @@ def calibration(slates: Array, profiles: Array, multi_hot: Array, *, alpha: floa
       has no item with a genre.
 
     Raises:
-      ValueError: ``alpha`` is outside (0, 1).
+      ValueError: ``alpha`` is outside (0, 1), ids are no integers, or the lists and the
+        profiles are of different users.
 
     References:
       Steck, "Calibrated Recommendations", RecSys 2018.
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must lie strictly between 0 and 1, e.g. 0.01.")
+    slates, profiles = _same_users(slates=slates, profiles=profiles)
     p, q = genre_distribution(profiles, multi_hot), genre_distribution(slates, multi_hot)
     smoothed = (1 - alpha) * q + alpha * p
     return jnp.sum(jnp.where(p == 0, 0.0, p * jnp.log(p / smoothed)), axis=-1)
@@ -125,17 +144,43 @@ def popularity_lift(slates: Array, profiles: Array, popularity: Array) -> Array:
     Returns:
       ``f32[]``, 0 when equally popular; users without items are left out of that mean.
 
+    Raises:
+      ValueError: ids are no integers, the lists and the profiles are of different users, or
+        ``popularity`` has not one number an item.
+
     References:
       Abdollahpouri, Mansoury, Burke, Mobasher, "The connection between popularity bias,
       calibration, and fairness in recommendation", RecSys 2020.
     """
+    slates, profiles = _same_users(slates=slates, profiles=profiles)
     gap_q, gap_p = (jnp.nanmean(_mean_popularity(ids, popularity)) for ids in (slates, profiles))
     return (gap_q - gap_p) / gap_p
 
 
 def _mean_popularity(ids: Array, popularity: Array) -> Array:
-    listed = ids >= 0
-    return jnp.sum(jnp.where(listed, popularity[ids], 0.0), axis=-1) / jnp.sum(listed, axis=-1)
+    listed, popularity = _rows("ids", ids, "popularity", popularity, ndim=1)
+    return jnp.sum(jnp.where(listed, popularity, 0.0), axis=-1) / jnp.sum(listed, axis=-1)
+
+
+def _rows(name: str, ids: Array, table_name: str, table: Array, *, ndim: int = 2) -> tuple[Array, Array]:
+    """Which ids are items of a table ``[N, ...]``, and its rows at the ids; an arbitrary row where none is."""
+    ids, table = jnp.asarray(check_ids(name, ids)), jnp.asarray(table)
+    if table.ndim != ndim or not len(table):
+        wanted = "[N, F], one row an item" if ndim == 2 else "[N], one number an item"
+        raise ValueError(f"{table_name} has shape {table.shape}; it must be {wanted}.")
+    listed = (ids >= 0) & (ids < len(table))
+    return listed, table[jnp.where(listed, ids, 0)]
+
+
+def _same_users(**lists: Array) -> tuple[Array, ...]:
+    """The lists as ids, whose leading shapes, all but the last axis, agree."""
+    ids = {name: jnp.asarray(check_ids(name, value)) for name, value in lists.items()}
+    if len({value.shape[:-1] for value in ids.values()}) > 1 or any(value.ndim == 0 for value in ids.values()):
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in ids.items())
+        raise ValueError(
+            f"Give one list of each kind a user, so that all shapes but the last axis agree; got {shapes}."
+        )
+    return tuple(ids.values())
 
 
 def _contains(ids: Array, queries: Array) -> Array:

@@ -27,11 +27,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from recjax.types import Array
+from recjax.types import PAD_ID, Array, check_ids
 
 
-def positions(ranked: Array, relevant: Array) -> Array:
+def positions(ranked: Array, relevant: Array, *, num_items: int | None = None) -> Array:
     """The ranks of relevant items in a list.
 
     Args:
@@ -39,26 +40,35 @@ def positions(ranked: Array, relevant: Array) -> Array:
         an item that is repeated counts where it stands first.
       relevant: ``i32[..., R]`` relevant items padded with ``PAD_ID``, in any order, or
         ``i32[...]`` for one held-out item a user. Repeats count once.
+      num_items: size of the catalogue. Give it where lists may hold the id of unknown items
+        (:meth:`recjax.data.IdMap.encode`): all of them have one id, and an unknown item in a
+        list is not the unknown item that is relevant, which can only be missed.
 
     Returns:
       ``f32[..., R]``: slot of each relevant item, from 1; ``inf`` where it is not listed;
       NaN for padding and repeats.
 
     Raises:
-      ValueError: the leading shapes differ.
+      ValueError: the leading shapes differ, or ids are no integers.
     """
+    ranked, relevant = (jnp.asarray(check_ids(*ids)) for ids in (("ranked", ranked), ("relevant", relevant)))
     if relevant.ndim == ranked.ndim - 1:
         relevant = relevant[..., None]
-    if ranked.shape[:-1] != relevant.shape[:-1]:
+    if not ranked.ndim or ranked.shape[:-1] != relevant.shape[:-1]:
         raise ValueError(
             f"ranked has shape {ranked.shape} and relevant {relevant.shape}; give one list of relevant items"
             f" for each ranked list, so that the leading shapes agree."
         )
-    found = relevant[..., :, None] == ranked[..., None, :]
+    found = relevant[..., :, None] == only_items(ranked, num_items)[..., None, :]
     slots = jnp.arange(1, ranked.shape[-1] + 1, dtype=jnp.float32)
     slots = slots.reshape((1,) * (found.ndim - 1) + (-1,))
     ranks = jnp.min(jnp.where(found, slots, jnp.inf), axis=-1, initial=jnp.inf)
     return jnp.where(distinct(relevant), ranks, jnp.nan)
+
+
+def only_items(ids: Array, num_items: int | None) -> Array:
+    """``ids`` with ``PAD_ID`` in place of those outside a catalogue of ``num_items``; as they are for None."""
+    return ids if num_items is None else jnp.where(ids < num_items, ids, PAD_ID)
 
 
 def distinct(ids: Array) -> Array:
@@ -78,7 +88,11 @@ def hit_rate(ranks: Array, k: int) -> Array:
 
     Returns:
       ``f32[...]``; NaN for users without relevant items.
+
+    Raises:
+      ValueError: ``ranks`` are no numbers or have no axis, or ``k`` is no integer above 0.
     """
+    ranks = _checked_ranks(ranks)
     return _where_defined(ranks, jnp.any(_hits(ranks, k), axis=-1))
 
 
@@ -88,6 +102,7 @@ def recall(ranks: Array, k: int) -> Array:
     The divisor is the number of relevant items also where it exceeds ``k``. Arguments and
     result are those of :func:`hit_rate`.
     """
+    ranks = _checked_ranks(ranks)
     return jnp.sum(_hits(ranks, k), axis=-1) / _num_relevant(ranks)
 
 
@@ -96,6 +111,7 @@ def precision(ranks: Array, k: int) -> Array:
 
     Short lists are divided by ``k`` too. Arguments and result are those of :func:`hit_rate`.
     """
+    ranks = _checked_ranks(ranks)
     return _where_defined(ranks, jnp.sum(_hits(ranks, k), axis=-1) / k)
 
 
@@ -109,6 +125,7 @@ def ndcg(ranks: Array, k: int) -> Array:
       Järvelin, Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002;
       the discount is the one of Burges et al., ICML 2005.
     """
+    ranks = _checked_ranks(ranks)
     dcg = jnp.sum(jnp.where(_hits(ranks, k), 1 / jnp.log2(1 + ranks), 0.0), axis=-1)
     slots = jnp.arange(1, k + 1, dtype=jnp.float32)
     ideal = jnp.concatenate([jnp.zeros(1), jnp.cumsum(1 / jnp.log2(1 + slots))])
@@ -125,6 +142,7 @@ def reciprocal_rank(ranks: Array, k: int | None = None) -> Array:
     Returns:
       ``f32[...]``; NaN for users without relevant items.
     """
+    ranks = _checked_ranks(ranks)
     first = jnp.min(jnp.where(jnp.isnan(ranks), jnp.inf, ranks), axis=-1, initial=jnp.inf)
     hit = first < jnp.inf if k is None else first <= _checked(k)
     return _where_defined(ranks, jnp.where(hit, 1 / first, 0.0))
@@ -137,6 +155,7 @@ def average_precision(ranks: Array, k: int) -> Array:
     only scores 1 even where ``R > k``. (TREC's ``map_cut`` divides by ``R``.) Arguments and
     result are those of :func:`hit_rate`.
     """
+    ranks = _checked_ranks(ranks)
     ordered = jnp.sort(ranks, axis=-1)
     hits_so_far = jnp.arange(1, ranks.shape[-1] + 1, dtype=jnp.float32).reshape((1,) * (ranks.ndim - 1) + (-1,))
     total = jnp.sum(jnp.where(_hits(ordered, k), hits_so_far / ordered, 0.0), axis=-1)
@@ -153,8 +172,11 @@ def ranking_metrics(ranks: Array, ks: Sequence[int]) -> dict[str, Array]:
     Returns:
       ``f32[...]`` for each of ``hit_rate@k``, ``recall@k``, ``precision@k``, ``ndcg@k``,
       ``map@k``, ``mrr@k``, and ``mrr`` without a cutoff.
+
+    Raises:
+      ValueError: as :func:`hit_rate`.
     """
-    return _at_all(ranks, tuple(ks))
+    return _at_all(_checked_ranks(ranks), tuple(_checked(k) for k in ks))
 
 
 @partial(jax.jit, static_argnums=1)
@@ -172,9 +194,19 @@ def _at_all(ranks: Array, ks: tuple[int, ...]) -> dict[str, Array]:
 
 
 def _checked(k: int) -> int:
-    if k < 1:
-        raise ValueError(f"k is {k}; a ranking is cut at 1 or more items.")
-    return k
+    if not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k is {k}; a ranking is cut at 1 or more items, a Python integer.")
+    return int(k)
+
+
+def _checked_ranks(ranks: Array) -> Array:
+    ranks = jnp.asarray(ranks)
+    if not ranks.ndim or not (jnp.issubdtype(ranks.dtype, jnp.floating) or jnp.issubdtype(ranks.dtype, jnp.integer)):
+        raise ValueError(
+            f"ranks has shape {ranks.shape} and dtype {ranks.dtype}; ranking metrics take the ranks f32[..., R] of"
+            " relevant items that positions() or target_ranks() return."
+        )
+    return ranks
 
 
 def _hits(ranks: Array, k: int) -> Array:

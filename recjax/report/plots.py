@@ -39,7 +39,7 @@ def curves(results: dict[str, Any]) -> str:
                 steps, [i.low for i in intervals], [i.high for i in intervals],
                 color=colours[policy], alpha=0.15, linewidth=0,
             )  # fmt: skip
-        axis.set_title(HEADINGS[metric], loc="left", fontsize=10)
+        axis.set_title(HEADINGS.get(metric, metric), loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
         axis.set_xlabel("loop step (slates shown to every user)")

@@ -39,13 +39,7 @@ def number(value: float) -> str:
 def interval_text(values: np.ndarray) -> str:
     """``mean±half-width`` of the 95 % interval over seeds; a dash where there is no mean."""
     interval = mean_interval(values)
-    if not np.isfinite(interval.mean):
-        return "–"
-    if not np.isfinite(interval.half_width):
-        return number(interval.mean)
-    # Two digits of the half-width, and at most three decimals.
-    digits = 3 if interval.half_width == 0 else int(np.clip(1 - np.floor(np.log10(interval.half_width)), 0, 3))
-    return f"{interval.mean:.{digits}f}±{interval.half_width:.{digits}f}"
+    return interval.plus_minus() if np.isfinite(interval.half_width) else number(interval.mean)
 
 
 def policy_rows(results: dict[str, Any], metrics: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
@@ -54,7 +48,7 @@ def policy_rows(results: dict[str, Any], metrics: tuple[str, ...]) -> tuple[list
         [policy] + [interval_text(final_values(results, policy, metric)) for metric in metrics]
         for policy in results["policies"]
     ]
-    return ["policy"] + [HEADINGS[name] for name in metrics], rows
+    return ["policy"] + [HEADINGS.get(name, name) for name in metrics], rows
 
 
 def ranking_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -17,8 +17,7 @@ import jax
 
 import recjax
 from recjax.agents import Agent
-from recjax.eval import metrics as metric_definitions
-from recjax.eval import paired_difference
+from recjax.eval import default_metrics, describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
 from recjax.loop.run import OnRecord, Result, Saving, run_program
@@ -156,6 +155,9 @@ def _results(
         for name, run in runs.items()
     }
     measured = next(iter(runs.values())).evaluations
+    of_metrics = {
+        name: metric for sums in default_metrics(prepared.env.spec) for name, metric in sums.definitions.items()
+    }
     return {
         "recjax": recjax.__version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -165,7 +167,7 @@ def _results(
         "simulator": prepared.simulator,
         "policies": policies,
         "long_term_value": _long_term_value(runs),
-        "definitions": {name: dataclasses.asdict(metric_definitions[name]) for name in measured},
+        "definitions": {name: dataclasses.asdict(of_metrics.get(name) or describe(name)) for name in measured},
         "hardware": _hardware(),
         "software": {"python": platform.python_version()} | {name: metadata.version(name) for name in SOFTWARE},
         "seconds": seconds | {"total": sum(seconds.values())},

@@ -12,11 +12,11 @@ from scipy import special, stats
 
 from recjax.data import Interactions
 from recjax.envs import fit_preference
-from recjax.envs.preference import _fit, _liked
+from recjax.envs.preference import _Events, _fit, _liked, _Size
 
 
-def sizes(dataset) -> dict[str, int]:
-    return {"num_users": dataset.num_users, "num_items": dataset.num_items, "factors": 3, "iterations": 30}
+def size(dataset) -> _Size:
+    return _Size(dataset.num_users, dataset.num_items, factors=3, iterations=30)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_needless_factors_switch_off(dataset):
     rng = np.random.default_rng(2)
     logits = rng.normal(size=dataset.num_users)[log.user] + rng.normal(size=dataset.num_items)[log.item]
     liked = (rng.random(len(log)) < special.expit(logits)).astype(np.float32)
-    fit = _fit(jax.random.key(0), log.user, log.item, liked, np.ones_like(liked), **sizes(dataset))
+    fit = _fit(jax.random.key(0), _Events(log.user, log.item, liked, np.ones_like(liked)), size(dataset))
     inner = np.asarray(fit.user_vectors @ fit.item_vectors.T)
     assert inner.std() < 0.25
     assert np.asarray(fit.item_bias).std() > 0.7
@@ -107,17 +107,8 @@ def test_updates_agree_with_a_naive_implementation():
     log = Interactions(rng.integers(0, users, events), rng.integers(0, items, events))
     liked, weight = rng.integers(0, 2, events), rng.integers(0, 2, events)
     key = jax.random.key(5)
-    fit = _fit(
-        key,
-        log.user,
-        log.item,
-        liked.astype(np.float32),
-        weight.astype(np.float32),
-        num_users=users,
-        num_items=items,
-        factors=1,
-        iterations=4,
-    )
+    events = _Events(log.user, log.item, liked.astype(np.float32), weight.astype(np.float32))
+    fit = _fit(key, events, _Size(num_users=users, num_items=items, factors=1, iterations=4))
     noise = [
         0.3 * np.asarray(jax.random.normal(k, (rows, 1)), np.float64)
         for k, rows in zip(jax.random.split(key), (users, items), strict=True)
@@ -136,8 +127,11 @@ def test_interactions_of_weight_zero_are_unseen(dataset):
     liked = (log.rating >= 4).astype(np.float32)
     weight = (np.arange(len(log)) % 3 > 0).astype(np.float32)
     flipped = np.where(weight > 0, liked, 1 - liked)
-    masked = _fit(jax.random.key(0), log.user, log.item, liked, weight, **sizes(dataset))
-    chex.assert_trees_all_equal(masked, _fit(jax.random.key(0), log.user, log.item, flipped, weight, **sizes(dataset)))
+    masked, same = (
+        _fit(jax.random.key(0), _Events(log.user, log.item, labels, weight), size(dataset))
+        for labels in (liked, flipped)
+    )
+    chex.assert_trees_all_equal(masked, same)
 
 
 def test_same_key_same_fit(fitted, dataset):
@@ -149,9 +143,39 @@ def test_same_key_same_fit(fitted, dataset):
 
 
 def test_interactions_without_rating_are_left_out():
-    rated, liked = _liked(np.array([np.nan, 5.0, 2.0, np.nan, 4.0], np.float32), threshold=4.0)
+    rating = np.array([np.nan, 5.0, 2.0, np.nan, 4.0, 1.0], np.float32)
+    rated, liked = _liked(rating, threshold=4.0, known=np.arange(6) < 5)
     assert rated.tolist() == [1, 2, 4]
     assert liked.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_ratings_of_unknown_users_and_items_are_left_out_and_counted(fitted, dataset):
+    """Ten ratings of 5 of the id that stands for unknown items, and two of a user beyond the last."""
+    log, n = dataset.interactions, 12
+    more = Interactions(
+        np.append(log.user, [*range(10), *[dataset.num_users] * 2]),
+        np.append(log.item, [dataset.num_items] * 10 + [0, 1]),
+        time=np.append(log.time, np.arange(n)),
+        rating=np.append(log.rating, [5.0] * n),
+    )
+    wider = dataclasses.replace(dataset)
+    object.__setattr__(wider, "interactions", more)  # a data set checks its users when it is made
+    preference, report = fit_preference(wider, factors=3)
+    chex.assert_trees_all_equal(preference, fitted[0])
+    assert report == dataclasses.replace(fitted[1], num_left_out=n)
+    assert "12 ratings of unknown users or items left out" in str(report)
+    assert "left out" not in str(fitted[1])
+
+
+def test_pairs_with_unknown_ids_have_no_logit(fitted):
+    preference, _ = fitted
+    num_users, num_items = len(preference.user_bias), len(preference.item_bias)
+    users = np.array([0, -1, num_users, 0, 0, num_users - 1])
+    items = np.array([0, 0, 0, -1, num_items, num_items - 1])
+    logits = np.asarray(preference.logits(users, items))
+    np.testing.assert_array_equal(np.isnan(logits), [False, True, True, True, True, False])
+    vectors = preference.user_vectors[-1] @ preference.item_vectors[-1]
+    assert logits[-1] == pytest.approx(float(vectors + preference.user_bias[-1] + preference.item_bias[-1]), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +188,14 @@ def test_interactions_without_rating_are_left_out():
         ([1.0, 5.0], {"factors": -1}, "factors=-1"),
         ([1.0, 5.0], {"iterations": 0}, "iterations=0"),
         ([1.0, 5.0], {"held_out": 1.0}, "held_out=1.0"),
+        ([1.0, 5.0], {"held_out": 0.9}, "held_out=0.9 holds out all 2 ratings"),
+        ([1.0, np.inf], {}, "inf"),
     ],
 )
 def test_bad_input(dataset, rating, arguments, message):
-    log = Interactions([0, 1], [0, 1], rating=rating)
-    with pytest.raises(ValueError, match=message):
+    def fit():
+        log = Interactions([0, 1], [0, 1], rating=rating)
         fit_preference(dataclasses.replace(dataset, interactions=log), **arguments)
+
+    with pytest.raises(ValueError, match=message):
+        fit()

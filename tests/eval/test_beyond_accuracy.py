@@ -180,3 +180,68 @@ def test_calibration_extremes():
     for alpha in (0.0, 1.0):
         with pytest.raises(ValueError, match="alpha"):
             eval.calibration(slates, profiles, genres, alpha=alpha)
+
+
+@pytest.mark.parametrize("unknown", [PAD, -2, N, N + 1, 2**31 - 1])
+def test_ids_outside_the_catalogue_are_no_items(unknown):
+    """Whatever the last item is like, a list with an unknown item is the list without it."""
+    rng = np.random.default_rng(5)
+    genres = jnp.array((rng.random((N, 4)) < 0.5) | (np.arange(4) == 0), jnp.float32)
+    popularity = POPULARITY.at[N - 1].set(1000.0)
+    without, with_unknown = LISTS.at[:, 1].set(PAD), LISTS.at[:, 1].set(unknown)
+    for content in (genres, genres.at[N - 1].set(100.0)):
+        for metric in (
+            lambda lists: eval.intra_list_diversity(lists, content),  # noqa: B023
+            lambda lists: eval.genre_distribution(lists, content),  # noqa: B023
+            lambda lists: eval.calibration(lists, PROFILES, content),  # noqa: B023
+            lambda lists: eval.calibration(LISTS, lists, content),  # noqa: B023
+        ):
+            np.testing.assert_array_equal(metric(with_unknown), metric(without))
+    for metric in (
+        lambda lists: eval.popularity_lift(lists, PROFILES, popularity),
+        lambda lists: eval.popularity_lift(LISTS, lists, popularity),
+        lambda lists: eval.exposure_counts(lists, N),
+        lambda lists: eval.serendipity(lists, LISTS[:, ::-1], LISTS[:, :1], num_items=N),
+        lambda lists: eval.serendipity(LISTS[:, ::-1], lists, LISTS[:, :1], num_items=N),
+        lambda lists: eval.serendipity(LISTS[:, ::-1], LISTS, lists, num_items=N),
+    ):
+        np.testing.assert_array_equal(metric(with_unknown), metric(without))
+    jitted = jax.jit(eval.intra_list_diversity)(with_unknown, genres)
+    np.testing.assert_allclose(jitted, eval.intra_list_diversity(without, genres), rtol=1e-6)
+
+
+def test_one_unknown_item_is_not_another():
+    lists, relevant, nothing = jnp.array([[N, 3]]), jnp.array([[N, 4]]), jnp.array([[PAD]])
+    assert eval.serendipity(lists, relevant, nothing, num_items=N)[0] == 0
+    # With unknown items alone to find, nothing can be found, which is not the same as nothing to find.
+    assert eval.serendipity(lists, jnp.array([[N]]), nothing, num_items=N)[0] == 0
+    assert np.isnan(eval.serendipity(lists, nothing, nothing, num_items=N)[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: eval.exposure_counts(jnp.ones(3), N), "ids must hold integer ids .* such as 1.0"),
+        (lambda: eval.exposure_counts(np.array([2**32 + 1]), N), "ids holds the id 4294967297"),
+        (lambda: eval.exposure_counts(LISTS, 0), "num_items is 0"),
+        (lambda: eval.intra_list_diversity(LISTS * 1.0, jnp.ones((N, 2))), "slates must hold integer ids"),
+        (lambda: eval.intra_list_diversity(LISTS, jnp.ones(N)), r"content has shape \(12,\); it must be \[N, F\]"),
+        (lambda: eval.genre_distribution(LISTS, jnp.ones((0, 2))), r"multi_hot has shape \(0, 2\)"),
+        (lambda: eval.popularity_lift(LISTS, PROFILES, jnp.ones((N, 1))), r"popularity has shape \(12, 1\)"),
+        (lambda: eval.popularity_lift(LISTS, PROFILES[:2], POPULARITY), r"slates \(6, 5\), profiles \(2, 3\)"),
+        (lambda: eval.calibration(LISTS, PROFILES[0], jnp.ones((N, 2))), r"slates \(6, 5\), profiles \(3,\)"),
+        (lambda: eval.serendipity(LISTS, LISTS, LISTS[:1]), r"expected \(1, 5\)"),
+        (lambda: eval.serendipity(LISTS, LISTS, LISTS > 0), "expected must hold integer ids"),
+        (lambda: eval.gini(jnp.ones((2, N))), r"one number an item.*counts \(2, 12\)"),
+        (lambda: eval.coverage(jnp.ones(())), r"counts \(\)"),
+        (lambda: eval.is_tail(POPULARITY, head_share=20), "head_share is 20"),
+        (lambda: eval.tail_coverage(jnp.ones(N), POPULARITY[:1]), r"counts \(12,\), popularity \(1,\)"),
+        (lambda: eval.exposure_popularity_lift(jnp.ones(N), jnp.ones(1)), r"popularity \(1,\)"),
+        (lambda: eval.novelty_information(jnp.ones(N), jnp.ones(N + 1)), r"popularity \(13,\)"),
+        (lambda: eval.novelty_new(jnp.ones(N), jnp.ones(N)), "is_new has dtype float32"),
+        (lambda: eval.new_coverage(jnp.ones(N), jnp.ones(1, bool)), r"is_new \(1,\)"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

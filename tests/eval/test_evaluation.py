@@ -11,6 +11,7 @@ import pytest
 from flax import struct
 
 from recjax.catalogue import ItemIndex
+from recjax.data import SeenItems
 from recjax.eval import Evaluation, Protocol, SampledProtocol, describe, evaluate, table
 from recjax.types import Observation
 
@@ -76,6 +77,62 @@ def test_observations_and_several_targets(users):
     np.testing.assert_array_equal(got.ranks[:, 0], naive_ranks(histories, targets, seen_excluded=False))
     assert np.isinf(got.ranks[:, 1]).all()
     assert got.num_users == U
+
+
+@pytest.mark.parametrize(("num_targets", "users_at_once"), [(1, 12), (2, 6), (5, 2), (9, 1), (40, 1)])
+def test_batches_hold_fewer_users_the_more_targets_each_has(users, num_targets, users_at_once):
+    histories, _ = users
+    rng = np.random.default_rng(6)
+    many = np.stack([rng.permutation(40)[:num_targets] for _ in range(U)])
+    many[5] = PAD
+    sizes = set()
+
+    def score(shown):
+        sizes.add(len(shown))
+        return score_by_last_item(shown)
+
+    got = evaluate(score, histories, many, FULL, seen=histories, batch_size=12)
+    assert sizes == {users_at_once}
+    for user in np.delete(np.arange(U), 5):
+        order = [item for item in np.argsort(-TABLE[histories[user, -1]], kind="stable") if item not in histories[user]]
+        expected = [order.index(target) + 1 if target in order else np.inf for target in many[user]]
+        np.testing.assert_array_equal(got.ranks[user], expected)
+    assert np.isnan(got.ranks[5]).all()
+
+
+@pytest.mark.parametrize("protocol", [FULL, SAMPLED])
+@pytest.mark.parametrize("batch_size", [1, 4, 500])
+def test_what_was_seen_may_have_rows_of_any_length(users, protocol, batch_size):
+    histories, targets = users
+    rng = np.random.default_rng(7)
+    length = rng.integers(0, 7, U)
+    length[0] = 0
+    rows = [rng.permutation(N)[:n] for n in length]
+    seen = SeenItems(np.concatenate([[0], np.cumsum(length)]), np.concatenate(rows).astype(np.int32))
+    padded = np.stack([np.pad(row, (0, 7 - len(row)), constant_values=PAD) for row in rows]).astype(np.int32)
+    got, expected = (
+        evaluate(score_by_last_item, histories, targets, protocol, seen=s, batch_size=batch_size)
+        for s in (seen, padded)
+    )
+    np.testing.assert_array_equal(got.ranks, expected.ranks)
+    assert (got.ranks != evaluate(score_by_last_item, histories, targets, protocol, seen=histories).ranks).any()
+
+
+def test_one_long_row_of_what_was_seen_costs_the_others_nothing(users):
+    """Rows are as wide as the longest of their batch, not of all users."""
+    histories, targets = users
+    length = np.where(np.arange(U) == U - 1, 1000, 1)
+    seen = SeenItems(np.concatenate([[0], np.cumsum(length)]), np.zeros(length.sum(), np.int32))
+    widths = []
+
+    class Recording(SeenItems):
+        def rows(self, users):
+            found = super().rows(users)
+            widths.append(found.shape[1])
+            return found
+
+    evaluate(score_by_last_item, histories, targets, FULL, seen=Recording(seen.starts, seen.items), batch_size=4)
+    assert widths == [1, 1, 1, 1, 1024]
 
 
 def test_nobody_has_a_target(users):
@@ -171,6 +228,43 @@ def test_popularity_negatives_follow_popularity():
     np.testing.assert_allclose(shares, [0, 0.1, 0.3, 0.6], atol=0.03)
 
 
+def test_a_target_that_is_no_candidate_is_a_miss_in_any_ranking(users):
+    histories, targets = users
+    candidates = np.arange(N) % 2 == 0
+    full = dataclasses.replace(KEPT, item_filter="even ids")
+    sampled = dataclasses.replace(SAMPLED, item_filter="even ids", seen="kept", num_negatives=N)
+    ranks = [
+        evaluate(score_by_last_item, histories, targets, protocol, candidates=candidates).ranks
+        for protocol in (full, sampled)
+    ]
+    np.testing.assert_array_equal(ranks[0], ranks[1])
+    np.testing.assert_array_equal(np.isinf(ranks[0][:, 0]), targets % 2 == 1 & (targets != PAD))
+
+
+def by_popularity(users, popularity, **options):
+    protocol = dataclasses.replace(SAMPLED, seen="kept", negatives="popularity", item_filter="some")
+    return evaluate(score_by_last_item, *users, protocol, popularity=popularity, **options)
+
+
+@pytest.mark.parametrize(
+    ("popularity", "options", "message"),
+    [
+        (np.where(np.arange(N) == 4, np.nan, 1), {}, "popularity of item 4 is nan"),
+        (np.where(np.arange(N) == 7, -2.0, 1), {}, "popularity of item 7 is -2"),
+        (np.where(np.arange(N) == 0, np.inf, 1), {}, "popularity of item 0 is inf"),
+        (np.where(np.arange(N) == 3, 1e300, 1), {}, "popularity of item 3 is inf"),
+        (np.ones(N - 1), {}, "popularity has length 11, but the model scores 12 items"),
+        (np.ones((N, 1)), {}, r"popularity has shape \(12, 1\)"),
+        (np.zeros(N), {}, "No candidate has a popularity above 0"),
+        (np.arange(N) == 3, {"candidates": np.arange(N) != 3}, "No candidate has a popularity above 0"),
+        (np.ones(N), {"candidates": np.ones(N + 3, bool)}, "popularity is of 12 items and candidates of 15"),
+    ],
+)
+def test_popularities_that_nothing_can_be_drawn_by_are_named(users, popularity, options, message):
+    with pytest.raises(ValueError, match=message):
+        by_popularity(users, popularity, **options)
+
+
 def test_protocol_is_one_line_that_names_everything():
     line = str(dataclasses.replace(FULL, item_filter="5-core"))
     assert "\n" not in line
@@ -218,6 +312,20 @@ def test_table_has_one_protocol(users):
         ({}, {"seen": np.zeros((2, 1), np.int32)}, "17 users"),
         ({}, {"targets": np.zeros(0, np.int32)}, "no users"),
         ({"ties": "average"}, {"targets": np.zeros((U, 2), np.int32)}, "share a rank"),
+        ({}, {"targets": np.full(U, 1.9)}, "targets must hold integer ids .* such as 1.9"),
+        ({}, {"targets": np.full(U, 2**32)}, "targets holds the id 4294967296"),
+        ({}, {"histories": np.zeros((U, L))}, "histories must hold integer ids"),
+        ({}, {"histories": np.full((U, L), 2**31)}, "histories holds the id 2147483648"),
+        ({}, {"targets": np.zeros((U, 1, 1), int)}, r"targets has shape \(17, 1, 1\)"),
+        ({}, {"batch_size": 0}, "batch_size is 0"),
+        ({"seen": "excluded"}, {"seen": np.zeros((U, 1))}, "seen must hold integer ids"),
+        ({"seen": "excluded"}, {"seen": np.zeros(U, int)}, r"seen has shape \(17,\)"),
+        ({}, {"seen": SeenItems(np.array([0, 1]), np.array([3]))}, "17 users"),
+        ({"item_filter": "some"}, {"candidates": np.ones(N + 8, bool)}, "candidates has length 20, but .* 12 items"),
+        ({"item_filter": "some"}, {"candidates": np.ones(N - 1, bool)}, "candidates has length 11, but .* 12 items"),
+        ({"item_filter": "some"}, {"candidates": np.ones((U, N), bool)}, r"candidates has shape \(17, 12\)"),
+        ({"item_filter": "some"}, {"candidates": np.ones(N, int)}, "dtype int64; it must be bool"),
+        ({"item_filter": "some"}, {"candidates": np.zeros(N, bool)}, "candidates is False everywhere"),
     ],
 )
 def test_contradictions_are_named(users, changes, arguments, message):
@@ -231,8 +339,23 @@ def test_bad_sampled_calls_are_named(users):
     sampled = dataclasses.replace(SAMPLED, seen="kept")
     with pytest.raises(ValueError, match="one target a user"):
         evaluate(score_by_last_item, histories, np.stack([targets, targets], 1), sampled)
-    with pytest.raises(ValueError, match="popularity"):
+    with pytest.raises(ValueError, match="give popularity="):
         evaluate(score_by_last_item, histories, targets, dataclasses.replace(sampled, negatives="popularity"))
+    with pytest.raises(ValueError, match="nor have uniform negatives"):
+        evaluate(score_by_last_item, histories, targets, sampled, popularity=np.ones(N))
+
+
+def test_scores_of_another_shape_are_named(users):
+    for wrong in (jnp.ones(N), jnp.ones((3, N)), jnp.ones((U, N, 1))):
+        with pytest.raises(ValueError, match=r"score_fn gave scores of shape .* for 17 users"):
+            evaluate(lambda h: wrong, *users, KEPT)  # noqa: B023
+
+
+def test_metrics_that_were_not_measured_are_named(users):
+    got = evaluate(score_by_last_item, *users, KEPT)
+    for look_up in (lambda: got.interval("ndcg@10"), lambda: table({"a": got}, metrics=["ndcg@10"])):
+        with pytest.raises(ValueError, match=r"no metric 'ndcg@10'; it has hit_rate@1"):
+            look_up()
 
 
 @pytest.mark.parametrize(

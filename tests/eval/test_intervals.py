@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recjax.eval import bootstrap_interval, mean_interval, paired_difference, t_quantile
+from recjax.eval import Interval, bootstrap_interval, mean_interval, paired_difference, t_quantile
 
 VALUES = np.random.default_rng(0).gamma(2.0, size=60)
 
@@ -72,3 +72,23 @@ def test_bad_values_are_named():
         mean_interval(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="95"):
         mean_interval([1.0, 2.0], level=95)
+    with pytest.raises(ValueError, match="df is 0"):
+        t_quantile(0, 0.95)
+    with pytest.raises(ValueError, match="level is 95"):
+        t_quantile(3, 95)
+    with pytest.raises(ValueError, match="resamples is 0"):
+        bootstrap_interval([1.0, 2.0], resamples=0)
+
+
+def test_intervals_as_text():
+    interval = Interval(mean=0.12345, low=0.1, high=0.15, level=0.95, count=4)
+    assert str(interval) == f"{interval}" == "0.1235 [0.1, 0.15]"
+    assert f"{interval:+.2f}" == "+0.12 [+0.10, +0.15]"
+    assert interval.plus_minus() == "0.123±0.025"
+    assert interval.plus_minus(1) == "0.1±0.0"
+    big = Interval(mean=1200.0, low=952.0, high=1448.0, level=0.95, count=3)
+    assert big.plus_minus() == "1200±248"
+    equal = mean_interval([5.0, 5.0])
+    assert equal.plus_minus() == "5.000±0.000"
+    one = mean_interval([5.0])
+    assert (one.plus_minus(), one.plus_minus(2), str(one)) == ("5.000", "5.00", "5 [nan, nan]")

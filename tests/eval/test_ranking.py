@@ -116,6 +116,19 @@ def test_one_held_out_item_needs_no_extra_axis():
     assert ndcg(ranks, 2)[0] == pytest.approx(1 / np.log2(3))
 
 
+def test_unknown_items_are_missed():
+    """All unknown items have one id, so that one in a list would pass for another that is relevant."""
+    ranked, relevant = jnp.array([[9, 3, 9, 4]]), jnp.array([[4, 9, PAD]])
+    np.testing.assert_array_equal(positions(ranked, relevant, num_items=9), [[4, np.inf, np.nan]])
+    np.testing.assert_array_equal(positions(ranked, relevant, num_items=10), [[4, 1, np.nan]])
+    np.testing.assert_array_equal(positions(ranked, relevant), [[4, 1, np.nan]])
+
+
+def test_lists_of_python_integers_are_ids():
+    np.testing.assert_array_equal(positions([[5, 2]], [2]), [[2]])
+    assert hit_rate([[1.0, np.inf]], 1)[0] == 1
+
+
 def test_cutoff_beyond_the_list():
     ranks = positions(jnp.array([[1, 2]]), jnp.array([[2, 9]]))
     assert precision(ranks, 10)[0] == pytest.approx(0.1)
@@ -155,5 +168,15 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(4, 1\)"):
         positions(jnp.zeros((2, 3), jnp.int32), jnp.zeros((4, 1), jnp.int32))
     for metric in (hit_rate, recall, precision, ndcg, average_precision, reciprocal_rank):
-        with pytest.raises(ValueError, match="k is 0"):
-            metric(jnp.ones((1, 1)), 0)
+        for k in (0, 2.5, "10"):
+            with pytest.raises(ValueError, match=f"k is {k}; a ranking is cut at"):
+                metric(jnp.ones((1, 1)), k)
+        for ranks in (jnp.ones(()), jnp.ones((1, 2), bool)):
+            with pytest.raises(ValueError, match=r"take the ranks f32\[..., R\]"):
+                metric(ranks, 1)
+    with pytest.raises(ValueError, match="k is 0"):
+        ranking_metrics(jnp.ones((1, 1)), (1, 0))
+    with pytest.raises(ValueError, match="ranked must hold integer ids"):
+        positions(jnp.ones((1, 2)), jnp.ones((1, 2), jnp.int32))
+    with pytest.raises(ValueError, match="relevant holds the id 4294967301"):
+        positions(jnp.ones((1, 2), jnp.int32), np.array([[2**32 + 5]]))

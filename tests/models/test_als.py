@@ -26,14 +26,14 @@ def random_log():
     return Interactions(user, item, rating=dense[user, item]), dense.astype(np.float64)
 
 
-def numpy_half_sweep(r, y):
+def numpy_half_sweep(r, y, regularization=REGULARIZATION, alpha=ALPHA):
     """Solves for every row of ``r`` with the loops of the definition."""
     x = np.zeros((len(r), y.shape[1]))
     for u in range(len(r)):
-        a = REGULARIZATION * np.eye(y.shape[1])
+        a = regularization * np.eye(y.shape[1])
         b = np.zeros(y.shape[1])
         for i in range(len(y)):
-            confidence = 1 + ALPHA * r[u, i]
+            confidence = 1 + alpha * r[u, i]
             a += confidence * np.outer(y[i], y[i])
             b += confidence * (r[u, i] > 0) * y[i]
         x[u] = np.linalg.solve(a, b)
@@ -93,7 +93,46 @@ def test_the_key_decides_the_start():
     assert not np.allclose(one.items, other.items)
 
 
-@pytest.mark.parametrize("options", [{"factors": 0}, {"sweeps": -1}, {"regularization": 0.0}, {"alpha": float("nan")}])
+@pytest.mark.parametrize("top", [2, 4, 6])
+def test_raw_counts_equal_numpy(top):
+    """Counts up to a million with alpha 40 make equations that float32 does not solve."""
+    rng = np.random.default_rng(top)
+    users, items, factors = 60, 40, 16
+    r = np.where(rng.random((users, items)) < 0.2, np.floor(10 ** rng.uniform(0, top, (users, items))), 0)
+    r[0, 0] = 10**top
+    user, item = np.nonzero(r)
+    log = Interactions(user, item, rating=r[user, item])
+    options = {"factors": factors, "alpha": 40.0, "regularization": 5.0, "weight": "rating"}
+    y = np.asarray(als(log, items, sweeps=0, **options).items, np.float64)
+    for _ in range(2):
+        y = numpy_half_sweep(r.T, numpy_half_sweep(r, y, 5.0, 40.0), 5.0, 40.0)
+    model = als(log, items, sweeps=2, **options)
+    assert model.items.dtype == model.gram.dtype == jnp.float32
+    np.testing.assert_allclose(model.items, y, atol=2e-3 * np.abs(y).max())
+    np.testing.assert_allclose(model.gram, y.T @ y + 5 * np.eye(factors), rtol=1e-2, atol=1e-2)
+    x = numpy_half_sweep((np.arange(items) < 3)[None].astype(float), np.asarray(model.items, np.float64), 5.0, 40.0)
+    np.testing.assert_allclose(model.scores(jnp.array([[0, 1, 2]])), x @ np.asarray(model.items).T, atol=1e-5)
+    assert jnp.zeros(1).dtype == jnp.float32, "double precision is on outside of the fit"
+
+
+def test_entries_that_float64_does_not_solve_either():
+    log = Interactions([0, 0, 1], [0, 1, 1], rating=[1, 9e11, 3])
+    with pytest.raises(ValueError, match=r"entries run up to 9e\+11 with alpha=4000.* Use smaller entries"):
+        als(log, 2, factors=2, alpha=4000.0, weight="rating")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"factors": 0},
+        {"sweeps": -1},
+        {"regularization": 0.0},
+        {"regularization": float("inf")},
+        {"alpha": float("nan")},
+        {"alpha": float("inf")},
+        {"alpha": 1e6},
+    ],
+)
 def test_bad_options(options):
     with pytest.raises(ValueError, match="als needs factors >= 1"):
         als(random_log()[0], ITEMS, **options)

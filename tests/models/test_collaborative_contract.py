@@ -102,20 +102,33 @@ def test_smallest_catalogue(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("interactions", "options", "message"),
+    ("columns", "options", "message"),
     [
-        (Interactions([0], [NUM_ITEMS + 1]), {}, "Item id 8 is outside 0 .. 7"),
-        (Interactions([0], [-1]), {}, "Item id -1 is outside"),
-        (Interactions([0], [NUM_ITEMS]), {}, "no events of known items"),
-        (Interactions(np.zeros(0, int), np.zeros(0, int)), {}, "no events of known items"),
-        (Interactions([0], [0]), {"weight": "stars"}, "weight='stars' is not one of"),
-        (Interactions([0], [0]), {"weight": "rating"}, "needs a rating"),
-        (Interactions([0, 0], [0, 1], rating=[3, np.nan]), {"weight": "rating"}, "needs a rating"),
+        (([0], [NUM_ITEMS + 1]), {}, r"Item id 8 is outside 0 .. 7 .* row 0"),
+        (([0], [-1]), {}, "-1"),
+        (([0], [NUM_ITEMS]), {}, "no events of known items"),
+        ((np.zeros(0, int), np.zeros(0, int)), {}, "no events of known items"),
+        (([0], [0]), {"weight": "stars"}, "weight='stars' is not one of"),
+        (([0], [0]), {"weight": "rating"}, "needs a rating.*row 0 has nan"),
+        (([0, 0], [0, 1], None, [3, np.nan]), {"weight": "rating"}, "needs a rating.*row 1 has nan"),
+        (([0, 0], [0, 1], None, [-3, 1]), {"weight": "rating"}, "needs a rating.*row 0 has -3"),
+        (([0, 0], [0, 1], None, [3, np.inf]), {"weight": "rating"}, "1.*inf"),
+        (([0, 5], [0, 1], None, [3, 1e30]), {"weight": "rating"}, r"user 5 and item 1 is 1e\+30"),
     ],
 )
-def test_bad_logs_are_refused(name, interactions, options, message):
+def test_bad_logs_are_refused(name, columns, options, message):
+    def fit_columns():
+        fit(name, Interactions(*columns), **options)
+
     with pytest.raises(ValueError, match=message):
-        fit(name, interactions, **options)
+        fit_columns()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ratings_up_to_a_million_give_finite_scores(name):
+    first = log()
+    counts = Interactions(first.user, first.item, rating=10.0 ** (first.rating + 1))
+    assert np.isfinite(fit(name, counts, weight="rating").scores(jnp.array([[0, 1], [PAD_ID, 6]]))).all()
 
 
 def test_recommend_ranks_without_what_was_seen_whatever_the_batch(model):

@@ -131,7 +131,9 @@ def test_multi_hot_of_odd_histories():
 
 
 @pytest.mark.parametrize("fit", [item_knn, user_knn])
-@pytest.mark.parametrize("options", [{"neighbours": 0}, {"shrinkage": -1.0}, {"shrinkage": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"neighbours": 0}, {"shrinkage": -1.0}, {"shrinkage": float("nan")}, {"shrinkage": np.inf}]
+)
 def test_bad_options(fit, options):
     with pytest.raises(ValueError, match="neighbours must be at least 1 and shrinkage at least 0; got"):
         fit(random_log()[0], ITEMS, **options)

@@ -37,6 +37,14 @@ def test_interval_text(values, text):
     assert interval_text(np.array(values)) == text
 
 
+def test_metrics_that_recjax_does_not_know_head_their_columns_by_name():
+    found = results([0.1, 0.3])
+    found["policies"]["random"]["evaluations"]["dwell_time"] = [[1.0, 2.0], [3.0, 3.0]]
+    headings, rows = report.policy_rows(found, ("ctr", "dwell_time"))
+    assert headings == ["policy", "CTR", "dwell_time"]
+    assert rows[0][2] == "3.000±0.000"
+
+
 def test_json_is_strict_and_written_whole(tmp_path):
     path = tmp_path / "metrics.json"
     report.write_json(path, {"a": np.float32("nan"), "b": np.arange(2), "c": (np.inf, 1.5), "d": None})

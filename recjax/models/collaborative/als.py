@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import jax
@@ -13,11 +14,21 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from recjax.catalogue import ItemIndex
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
 from recjax.types import Array
 
 CHUNK = 32
 BLOCK_CHUNKS = 1024
+
+SINGLE_PRECISION = 2.0**14
+"""The confidence of a row over the regularisation, which says how ill-conditioned its equations can be, up to which
+float32 solves them to about three digits. Beyond it they are solved in float64."""
+
+DOUBLE_PRECISION = SINGLE_PRECISION * 2.0**29
+"""The same for float64, which has 29 bits more."""
+
+MAX_ALPHA = 1e5
+"""Largest ``alpha`` over the regularisation: users are folded in by float32, which has three digits left then."""
 
 
 @struct.dataclass
@@ -36,7 +47,7 @@ class ALS:
 
     def fold_in(self, history: Array) -> Array:
         """User factors ``f32[B, F]`` of histories ``i32[B, L]``: the exact minimiser given the items."""
-        ids = distinct(history, len(self.items))
+        ids = distinct_ids(history, len(self.items))
         present = (ids < len(self.items)).astype(jnp.float32)
         normal, target = _normal_equations(self.items[ids], present, self.alpha * present)
         return _solve(self.gram[None] + normal, target)
@@ -67,37 +78,60 @@ def als(
     Minimises ``sum_ui c_ui (p_ui - <x_u, y_i>)^2 + regularization (|X|^2 + |Y|^2)`` over
     all pairs, with ``p_ui`` 1 where there is an event, else 0, and ``c_ui = 1 + alpha
     r_ui`` for the entry ``r_ui`` of the matrix. Users and items are solved for in turn,
-    exactly, by Cholesky factorisation of batches of normal equations.
+    exactly, by Cholesky factorisation of batches of normal equations: in float32, or in
+    float64 where a user or an item has so much confidence (raw counts, a large ``alpha``)
+    that float32 would lose the digits. The factors are float32 in either case.
 
     Args:
       interactions: the training log.
       num_items: items in the catalogue.
       factors: ``F``.
-      regularization: above 0.
-      alpha: above 0.
+      regularization: above 0 and finite.
+      alpha: above 0, and at most 1e5 times the regularization.
       sweeps: how often users and items are solved for; 0 returns the random start.
       weight: the entries ``r_ui``, see :func:`~recjax.models.collaborative.user_item_matrix`.
       key: of the start; ``jax.random.key(0)`` by default.
 
     Raises:
-      ValueError: an option is out of range.
+      ValueError: an option is out of range, or the entries are so far apart that float64
+        does not solve the equations either.
 
     References:
       Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets",
       ICDM 2008.
     """
-    if factors < 1 or sweeps < 0 or not regularization > 0 or not alpha > 0:
+    most_alpha = MAX_ALPHA * regularization
+    if factors < 1 or sweeps < 0 or not 0 < regularization < np.inf or not 0 < alpha <= most_alpha:
         raise ValueError(
-            "als needs factors >= 1, sweeps >= 0, regularization > 0 and alpha > 0; got"
-            f" factors={factors}, sweeps={sweeps}, regularization={regularization}, alpha={alpha}."
+            "als needs factors >= 1, sweeps >= 0, a finite regularization > 0 and alpha > 0 of at most"
+            f" {MAX_ALPHA:g} times that; got factors={factors}, sweeps={sweeps}, regularization={regularization},"
+            f" alpha={alpha}."
         )
     matrix = user_item_matrix(interactions, num_items, weight)
     of_users, of_items = _pack(matrix, alpha), _pack(matrix.transpose(), alpha)
     items = jax.random.normal(jax.random.key(0) if key is None else key, (num_items, factors)) / factors
-    for _ in range(sweeps):
-        users = _solve_rows(of_users, items, regularization, num_rows=matrix.num_users)
-        items = _solve_rows(of_items, users, regularization, num_rows=num_items)
-    return ALS(items=items, gram=_gram(items, regularization), alpha=jnp.float32(alpha))
+    spread = _largest_confidence(matrix, alpha) / regularization
+    wide = spread > SINGLE_PRECISION
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        items = items.astype(jnp.float64) if wide else items
+        for _ in range(sweeps):
+            users = _solve_rows(of_users, items, regularization, num_rows=matrix.num_users)
+            items = _solve_rows(of_items, users, regularization, num_rows=num_items)
+        gram = _gram(items, regularization).astype(jnp.float32)
+        items = items.astype(jnp.float32)
+    if spread > DOUBLE_PRECISION or not np.isfinite(items).all():
+        raise ValueError(
+            f"The equations of als cannot be solved to three digits: entries run up to {matrix.weight.max():g} with"
+            f" alpha={alpha:g} and regularization={regularization:g}. Use smaller entries (weight='binary', or the"
+            " logarithm of counts as ratings), a smaller alpha or more regularization."
+        )
+    return ALS(items=items, gram=gram, alpha=jnp.float32(alpha))
+
+
+def _largest_confidence(matrix: UserItemMatrix, alpha: float) -> float:
+    """The largest sum of ``alpha r`` over a row or a column."""
+    weight = matrix.weight.astype(np.float64)
+    return alpha * max(np.bincount(ids, weights=weight).max() for ids in (matrix.user, matrix.item))
 
 
 def _normal_equations(vectors: Array, present: Array, extra: Array) -> tuple[Array, Array]:

@@ -14,6 +14,9 @@ from recjax.types import Array
 
 WEIGHTS = ("binary", "behaviour", "rating")
 
+MAX_ENTRY = 1e12
+"""Largest entry of a user-item matrix: float32 holds the squares, and sums of billions of them."""
+
 
 class CollaborativeModel(Protocol):
     """A pytree that scores every item for users who are known by their history only."""
@@ -39,7 +42,7 @@ class UserItemMatrix:
       starts: ``i64[U + 1]``, where in the columns below each user begins.
       user: ``i32[E]`` row of each entry, ascending.
       item: ``i32[E]``, ascending within a row.
-      weight: ``f32[E]``, above 0.
+      weight: ``f32[E]``, above 0 and at most :data:`MAX_ENTRY`.
       num_items: ``N``.
       ids: ``i32[U]`` id of the user of each row, ascending.
     """
@@ -75,22 +78,31 @@ def user_item_matrix(interactions: Interactions, num_items: int, weight: str = "
         weights of the behaviours of a pair; ``rating`` adds up its ratings.
 
     Raises:
-      ValueError: an unknown weight, ids outside ``0 .. num_items``, no events, or ratings
-        that are missing or negative.
+      ValueError: an unknown weight, ids outside ``0 .. num_items``, no events, ratings that
+        are missing, negative or infinite, or an entry above 1e12.
     """
     if weight not in WEIGHTS:
         raise ValueError(f"weight={weight!r} is not one of {WEIGHTS}.")
-    bad = (interactions.item < 0) | (interactions.item > num_items)
-    if bad.any():
-        raise ValueError(f"Item id {interactions.item[bad][0]} is outside 0 .. {num_items} (num_items).")
+    bad = np.flatnonzero((interactions.item < 0) | (interactions.item > num_items))
+    if len(bad):
+        raise ValueError(
+            f"Item id {interactions.item[bad[0]]} is outside 0 .. {num_items} (num_items), in row {bad[0]}."
+        )
     value = _event_weights(interactions, weight)
     kept = (interactions.item < num_items) & (value > 0)
     if not kept.any():
         raise ValueError("The log has no events of known items with a weight above 0; there is nothing to fit.")
     ids, user = np.unique(interactions.user[kept], return_inverse=True)
     pair, entry = np.unique(user.astype(np.int64) * num_items + interactions.item[kept], return_inverse=True)
-    total = np.bincount(entry, weights=value[kept]).astype(np.float32)
+    total = np.bincount(entry, weights=value[kept])
     user, item = (pair // num_items).astype(np.int32), (pair % num_items).astype(np.int32)
+    largest = int(np.argmax(total))
+    if not total[largest] <= MAX_ENTRY:
+        raise ValueError(
+            f"The entry of user {ids[user[largest]]} and item {item[largest]} is {total[largest]:g}; entries above"
+            f" {MAX_ENTRY:g} overflow when they are squared. Scale the ratings down, or use weight='binary'."
+        )
+    total = total.astype(np.float32)
     return UserItemMatrix(
         starts=np.searchsorted(user, np.arange(user[-1] + 2)),
         user=user,
@@ -106,12 +118,17 @@ def _event_weights(interactions: Interactions, weight: str) -> np.ndarray:
         return np.ones(len(interactions), np.float32)
     if weight == "behaviour":
         return behaviour_weights(interactions)
-    if interactions.rating is None or not (interactions.rating >= 0).all():
-        raise ValueError("weight='rating' needs a rating of at least 0 for every event; use 'binary' or 'behaviour'.")
-    return interactions.rating
+    rating = np.full(len(interactions), np.nan) if interactions.rating is None else interactions.rating
+    bad = np.flatnonzero(~((rating >= 0) & np.isfinite(rating)))
+    if len(bad):
+        raise ValueError(
+            "weight='rating' needs a rating of at least 0, and a finite one, for every event;"
+            f" row {bad[0]} has {rating[bad[0]]}. Use 'binary' or 'behaviour'."
+        )
+    return rating
 
 
-def distinct(history: Array, num_items: int) -> Array:
+def distinct_ids(history: Array, num_items: int) -> Array:
     """The distinct known items of each history, ``i32[B, L]``; the other places hold ``num_items``."""
     known = (history >= 0) & (history < num_items)
     ordered = jnp.sort(jnp.where(known, history, num_items), axis=-1)
@@ -121,6 +138,6 @@ def distinct(history: Array, num_items: int) -> Array:
 
 def multi_hot(history: Array, num_items: int) -> Array:
     """``f32[B, N]``: 1 for every known item of each history."""
-    items = distinct(history, num_items)
+    items = distinct_ids(history, num_items)
     users = jnp.arange(len(history))[:, None]
     return jnp.zeros((len(history), num_items)).at[users, items].set(1.0, mode="drop")

@@ -13,8 +13,8 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from recjax import catalogue, fit
 from recjax.catalogue import ItemIndex, RowOptimizer, lookup, negatives, row_adagrad
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
-from recjax.types import Array, PyTree
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
+from recjax.types import Array, PyTree, check_ids
 
 FOLD_IN_NEGATIVES = 256
 """Items, evenly spaced over the catalogue, that a history is compared with when a user is folded in."""
@@ -59,8 +59,11 @@ class BPR:
         """Scores by the factors that were trained, ``i32[B]`` users as in the log -> ``f32[B, N]``.
 
         A user who has no events in the training log gets the biases alone.
+
+        Raises:
+          ValueError: ``users`` are no integers.
         """
-        users = jnp.asarray(users)
+        users = jnp.asarray(check_ids("users", users))
         row = jnp.minimum(jnp.searchsorted(self.user_ids, users), len(self.user_ids) - 1)
         known = self.user_ids[row] == users
         return self.item_index().scores(jnp.where(known[:, None], self.users[row], 0.0))
@@ -80,7 +83,7 @@ class BPR:
         and exponentials a user, much more than scoring the items.
         """
         num_items = len(self.items)
-        items = jnp.sort(distinct(history, num_items))
+        items = jnp.sort(distinct_ids(history, num_items))
         pairs = max(1, items.shape[1] * min(FOLD_IN_NEGATIVES, num_items))
         users = max(1, min(len(items), FOLD_IN_PAIRS // pairs))
         return lax.map(self._fold_in_one, items, batch_size=users)

@@ -8,7 +8,7 @@ from flax import struct
 from jax import lax
 
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
 from recjax.types import Array
 
 MAX_ITEMS = 46_340
@@ -32,7 +32,7 @@ class EASE:
     def scores(self, history: Array) -> Array:
         """``i32[B, L]`` -> ``f32[B, N]``, the predicted entries of the users' rows."""
         num_items = len(self.weights)
-        items = jnp.sort(distinct(history, num_items))
+        items = jnp.sort(distinct_ids(history, num_items))
 
         # One item of every history at a time: [B, L, N] rows are never held, and B L N additions
         # are fewer than the B N N multiplications of a dense product.

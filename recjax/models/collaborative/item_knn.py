@@ -11,7 +11,7 @@ from flax import struct
 from jax import lax
 
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
 from recjax.types import PAD_ID, Array
 
 BLOCK_ELEMENTS = 2**25
@@ -39,7 +39,7 @@ class ItemKNN:
     def scores(self, history: Array) -> Array:
         """``i32[B, L]`` -> ``f32[B, N]``."""
         num_items = len(self.ids)
-        items = distinct(history, num_items)
+        items = distinct_ids(history, num_items)
         reached = self.ids.at[items].get(mode="fill", fill_value=PAD_ID)
         weights = self.weights.at[items].get(mode="fill", fill_value=0.0)
         users = jnp.arange(len(history))[:, None, None]
@@ -72,7 +72,7 @@ def item_knn(
       weight: entries of the matrix, see :func:`~recjax.models.collaborative.user_item_matrix`.
 
     Raises:
-      ValueError: ``neighbours`` is below 1 or ``shrinkage`` below 0.
+      ValueError: ``neighbours`` is below 1, or ``shrinkage`` is below 0 or not finite.
 
     References:
       Sarwar et al., "Item-based Collaborative Filtering Recommendation Algorithms", WWW
@@ -118,8 +118,8 @@ def _from_pairs(matrix: UserItemMatrix, norms: np.ndarray, neighbours: int, shri
 
 
 def check_neighbours(neighbours: int, shrinkage: float) -> None:
-    """Raises ValueError unless ``neighbours >= 1`` and ``shrinkage >= 0``."""
-    if neighbours < 1 or not shrinkage >= 0:
+    """Raises ValueError unless ``neighbours >= 1`` and ``shrinkage`` is finite and at least 0."""
+    if neighbours < 1 or not 0 <= shrinkage < np.inf:
         raise ValueError(
             f"neighbours must be at least 1 and shrinkage at least 0; got neighbours={neighbours},"
             f" shrinkage={shrinkage}."

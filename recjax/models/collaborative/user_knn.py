@@ -101,7 +101,7 @@ def user_knn(
       weight: entries of the matrix, see :func:`~recjax.models.collaborative.user_item_matrix`.
 
     Raises:
-      ValueError: ``neighbours`` is below 1 or ``shrinkage`` below 0.
+      ValueError: ``neighbours`` is below 1, or ``shrinkage`` is below 0 or not finite.
 
     References:
       Resnick et al., "GroupLens: An Open Architecture for Collaborative Filtering of
