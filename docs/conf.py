@@ -25,7 +25,7 @@ html_title = f"recjax {release}"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-# A page shows what its room exports in __all__, in that order, wherever it is defined.
+# A page shows what its package exports in __all__, in that order, wherever it is defined.
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
@@ -44,7 +44,7 @@ CLASS_DEFAULT = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>")
 
 
 def skip_generated(app, what, name, member, skip, options):
-    """Leaves out what Flax and NamedTuple generate, and `register`, a method of each room's registry."""
+    """Leaves out what Flax and NamedTuple generate, and `register`, a method of each registry."""
     if isinstance(member, enum.Enum) and member.name == name:
         return False
     if what == "class" and (name in GENERATED or type(member).__name__ == "_tuplegetter"):

@@ -1,7 +1,7 @@
 """recjax: the whole feedback loop of a recommender as compiled JAX.
 
 Represent users and items, recommend, let the user respond, remember, learn, represent
-again. Each room is a subpackage and is imported by name, so ``import recjax`` alone is
+again. Each part is a subpackage and is imported by name, so ``import recjax`` alone is
 cheap, starts no device and changes no global state:
 
 >>> import recjax

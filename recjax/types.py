@@ -1,4 +1,4 @@
-"""The few pytrees and constants that every room shares.
+"""The few pytrees and constants that every package shares.
 
 Ids. Items are ``0 .. num_items - 1``, so scores, slates, metrics and catalogue
 arrays are indexed by item id with no offset. Tables that are looked up by history
@@ -207,7 +207,7 @@ class Step:
         environments with continuous actions the action, ``f32[..., A]``.
       log_prob: ``f32[...]`` log-probability (density) with which the policy chose it.
       extras: what the policy wants to see again when it learns, a pytree of arrays ``[..., ...]``.
-      response: the user's answer, kept so that a log can be rewarded anew.
+      response: the user's answer, from which a log can be rewarded anew.
       reward: ``f32[..., K]`` reward of each slot; ``f32[..., 1]`` of a continuous action.
       terminated: ``bool[...]`` the user left; the future is worth nothing.
       truncated: ``bool[...]`` the episode was cut; the future goes on unseen.

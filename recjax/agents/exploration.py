@@ -170,7 +170,7 @@ def _epsilon_log_prob(slate: Array, best: Array, allowed: Array, epsilon: Array)
     """Summed over which slots explored.
 
     The ``m`` slots that do not show their greedy item did; of the others any number may have. With ``e``
-    slots that explored, the items in them were drawn one by one from the ``A - (K - e)`` that no slot kept:
+    slots that explored, the items in them were drawn one by one from the ``A - (K - e)`` that no other slot shows:
 
     ``P = Σ_e C(K - m, e - m) ε^e (1 - ε)^(K - e) / ((A - K + 1) ... (A - K + e))``.
     """

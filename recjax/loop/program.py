@@ -63,9 +63,6 @@ class Program:
       config: the schedule.
       reward: function of the response, ``f32[..., K]``.
       metrics: what is accumulated; :func:`recjax.eval.default_metrics` unless given.
-
-    Raises:
-      ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
     """
 
     def __init__(
@@ -79,7 +76,7 @@ class Program:
         self.env, self.agent, self.config, self.reward = env, agent, config, reward
         self.metrics = tuple(default_metrics(env.spec) if metrics is None else metrics)
         self.buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
-        self.checked: Checked = check(env, agent, reward, self.metrics, self.buffer, config)
+        self._checked: Checked | None = None
         self._interaction = Interaction(env, agent, reward)
         self._compiled: dict[str, Callable] = {}
         self._axes: PyTree = None
@@ -100,10 +97,16 @@ class Program:
           params: warm-starts the agent's network.
           per_seed_hparams: whether the leaves of ``hparams`` have a leading ``[seeds]`` axis, so that
             every seed runs with hyper-parameters of its own.
+
+        Raises:
+          ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
         """
         keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
         hparams = self.agent.hparams if hparams is None else hparams
         of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
+        if self._checked is None:
+            start = (of_seed, params)
+            self._checked = check(self.env, self.agent, self.reward, self.metrics, self.buffer, self.config, start)
         one = jax.eval_shape(
             lambda key, hparams: self._init(key, hparams, params), jax.eval_shape(lambda: keys[0]), of_seed
         )
@@ -145,6 +148,13 @@ class Program:
     def lower(self, state: LoopState) -> Any:
         """The lowered chunk, for reading its memory and cost: ``.compile().memory_analysis()``."""
         return self._function("chunk", state).lower(state, self.env.params, self.env.items)  # type: ignore[attr-defined]
+
+    @property
+    def checked(self) -> Checked:
+        """The shapes of a step and what learning reports, as :meth:`init` has found them."""
+        if self._checked is None:
+            raise ValueError("Call Program.init before its other methods; it traces what they are made of.")
+        return self._checked
 
     @property
     def _learn_every(self) -> int:

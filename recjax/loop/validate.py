@@ -43,15 +43,16 @@ def check(
     metrics: Sequence[Accumulator],
     buffer: Buffer | None,
     config: LoopConfig,
+    start: tuple[PyTree, PyTree] = (None, None),
 ) -> Checked:
-    """Traces one step of a loop.
+    """Traces one step of a loop of an agent that starts from ``(hparams, params)``.
 
     Raises:
       ValueError: what does not keep its contract, what it should be, and what it is.
     """
     user = check_environment(env)
     observation = _batched(user.observation, config.users)
-    state, action = check_agent(agent, env, observation)
+    state, action = check_agent(agent, env, observation, start)
     response = _batched(user.response, config.users)
     rewards = _trace("reward", reward, response)
     wanted = _shape((config.users, 1 if env.spec.action_size else env.spec.slate_size))
@@ -100,14 +101,16 @@ class _User(NamedTuple):
     response: Response
 
 
-def check_agent(agent: Agent, env: Environment, observation: PyTree) -> tuple[PyTree, tuple[Any, Any, Any]]:
+def check_agent(
+    agent: Agent, env: Environment, observation: PyTree, start: tuple[PyTree, PyTree]
+) -> tuple[PyTree, tuple[Any, Any, Any]]:
     """Traces ``init``, ``act`` and ``log_prob`` for a batch of users; returns the shapes of the state and the action.
 
     Raises:
       ValueError: what does not keep the contract of :class:`recjax.agents.Agent`.
     """
     spec, users = env.spec, observation.history.shape[0]
-    state = _trace("Agent.init", lambda key: agent.init(key, spec, env.items, agent.hparams), _key())
+    state = _trace("Agent.init", lambda key: agent.init(key, spec, env.items, *start), _key())
     for explore in (True, False):
         name = f"Agent.act(explore={explore})"
         action = _trace(name, lambda *a, explore=explore: agent.act(*a, explore=explore), _key(), state, observation)

@@ -85,17 +85,17 @@ def export_policy(agent: Agent, state: PyTree, spec: Spec) -> Exported:
     batch = BATCH if has_index else max(1, min(BATCH, DENSE_SCORES // spec.num_items))
     events = jax.ShapeDtypeStruct((batch, spec.history_length), jnp.int32)
     used = _export(program, leaves, events).module_kept_var_idx
-    kept = [number for number in range(len(leaves)) if number in used]
+    read = [number for number in range(len(leaves)) if number in used]
 
-    def of_kept(arrays: list[Array], history: Array, behaviour: Array) -> PyTree:
+    def of_read(arrays: list[Array], history: Array, behaviour: Array) -> PyTree:
         whole = [jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-        for number, array in zip(kept, arrays, strict=True):
+        for number, array in zip(read, arrays, strict=True):
             whole[number] = array
         return program(whole, history, behaviour)
 
-    arrays = [leaves[number] for number in kept]
+    arrays = [leaves[number] for number in read]
     return Exported(
-        bytes(_export(of_kept, arrays, events).serialize()), arrays, index, _reads(of_kept, arrays, spec, batch)
+        bytes(_export(of_read, arrays, events).serialize()), arrays, index, _reads(of_read, arrays, spec, batch)
     )
 
 

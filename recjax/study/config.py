@@ -51,7 +51,7 @@ class LearnConfig:
     row_wise: bool | None = None
     """Update only the item rows that are read, and keep item vectors (default: for more than 20,000 items)."""
     index_every: int = 100
-    """Updates between full refreshes of kept item vectors (with row_wise)."""
+    """Updates between full refreshes of cached item vectors (with row_wise)."""
     negatives: int = 1024
     """Sampled negatives of the supervised model that is retrained in the loop (with row_wise)."""
     exploration: str = "epsilon_greedy"

@@ -58,8 +58,8 @@ def prepare(
 
     Args:
       config: the study.
-      directory: where what was fitted is kept; None keeps nothing.
-      resume: takes what an earlier call has kept in ``directory`` instead of fitting anew.
+      directory: where what was fitted is saved; None saves nothing.
+      resume: takes what an earlier call has saved in ``directory`` instead of fitting anew.
       progress: where to show progress.
     """
     simulate_key, collect_key, train_key = jax.random.split(jax.random.key(config.seed), 3)

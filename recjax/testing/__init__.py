@@ -1,7 +1,7 @@
 """Conformance suites for agents, environments, memories, metrics and data sets of one's own.
 
-Each ``check_…`` runs one part on the contract of its kind and raises an error that says what is
-not kept. ``recjax``'s own parts pass the same suites:
+Each ``check_…`` runs one part on the contract of its kind and raises an error that says what
+is broken. ``recjax``'s own parts pass the same suites:
 
 >>> import jax
 >>> from recjax import agents, envs, replay, testing

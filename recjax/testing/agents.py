@@ -14,7 +14,7 @@ from recjax.eval import default_metrics
 from recjax.loop import Interaction, LoopConfig
 from recjax.loop.faults import is_slate
 from recjax.loop.validate import check
-from recjax.types import Items, PyTree, Spec, Step, seed_axes
+from recjax.types import PyTree, Step, seed_axes
 
 USERS = 8
 
@@ -39,15 +39,11 @@ def check_agent(agent: Agent, env: Environment, *, params: PyTree = None, rtol: 
     reward = lambda response: response[env.spec.signals[0].name]  # noqa: E731
     config = LoopConfig(users=USERS, replay_capacity=64 * USERS, batch_size=USERS)
     buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
+    start = agent.hparams, params
+    check(env, agent, reward, default_metrics(env.spec), buffer, config, start)
 
-    def init(key: Any, spec: Spec, items: Items, hparams: PyTree = None, own: PyTree = None) -> PyTree:
-        return agent.init(key, spec, items, hparams, params)
-
-    given = agent._replace(init=init)
-    check(env, given, reward, default_metrics(env.spec), buffer, config)
-
-    interaction = Interaction(env, given, reward)
-    state = given.init(jax.random.key(0), env.spec, env.items, agent.hparams)
+    interaction = Interaction(env, agent, reward)
+    state = agent.init(jax.random.key(0), env.spec, env.items, *start)
     steps = _Steps(interaction, state)
     for explore in (True, False):
         step = steps(jax.random.key(2), explore)
@@ -64,7 +60,7 @@ def check_agent(agent: Agent, env: Environment, *, params: PyTree = None, rtol: 
             found = agent.log_prob(state, step.observation, step.slate, explore=explore)
             _equal(found, step.log_prob, f"log_prob(explore={explore}) does not say what act said.", rtol)
     if agent.learn is not None:
-        _check_learning(given, steps, buffer, rtol)
+        _check_learning(agent, steps, buffer, rtol)
 
 
 class _Steps:

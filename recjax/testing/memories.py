@@ -89,7 +89,7 @@ def _check_batch(batch: Any, time: int, window: int) -> None:
     assert (after[counts] == wanted[counts]).all(), "A next observation is not the one that was seen."
     assert (steps.reward == expected.reward[rows]).all(), "A reward is not the one that was added."
     assert (batch.probabilities > 0).all(), "A window was drawn whose probability is 0."
-    of_window = {}
+    of_window: dict[int, int] = {}
     for index, first in zip(batch.indices.tolist(), code[:, 0].tolist(), strict=True):
         assert of_window.setdefault(index, first) == first, f"Index {index} stands for two windows."
 
@@ -107,6 +107,7 @@ def _check_in_place(buffer: Any, state: Any) -> None:
 
     run = jax.vmap(lambda state: jax.lax.scan(body, state, jnp.arange(4)), in_axes=(axes,), out_axes=(axes, 0))
     memory = jax.jit(run, donate_argnums=0).lower(two).compile().memory_analysis()
+    assert memory is not None
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(two))
     assert memory.alias_size_in_bytes >= 0.9 * size, (
         f"Of {size} bytes of two seeds' memory only {memory.alias_size_in_bytes} are written in place; declare what"
