@@ -1,7 +1,7 @@
 """Items that no training has seen: what their texts are worth, beside controls that have none.
 
-    python experiments/cold_start.py                 # MovieLens-1M, 5 seeds; about 15 min a seed on 2 cores
-    python experiments/cold_start.py --smoke         # a generated log and a tiny random language model, seconds
+    python experiments/language/cold_start.py                 # MovieLens-1M, 5 seeds; about 15 min a seed on 2 cores
+    python experiments/language/cold_start.py --smoke         # a generated log, tiny language model, seconds
 
 A share of the items is cold: all their events are taken out of the training log. Every network is trained on the
 catalogue of the others and is then given the whole catalogue (``nn.with_new_items``); cold items are what they are
@@ -25,16 +25,17 @@ paired interval. Every seed writes one JSON file below ``--out``, and its traini
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from _new_items import METRICS, PARTS, Language, Problem, StudyConfig, each_seed, learn, named, problem, rank, sasrec
-from _runs import mean_and_spread, paired_text, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _new_items import METRICS, PARTS, Language, Problem, RankingConfig, each_seed, learn, named, problem, rank, sasrec
+from runner import Result, Study, mean_and_spread, paired_text, run
 
 from recjax import data, language, nn
 from recjax.data import Dataset
@@ -70,19 +71,13 @@ ROWS: dict[str, Row] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(RankingConfig):
     rows: tuple[str, ...] = tuple(ROWS)
     """What to train; the others are compared with the first."""
-    cold_share: float = 0.2
-    """Of the items."""
     text_dim: int = 64
     """Directions of the vectors of texts that are kept, those of the largest variance."""
     adaptor: str = "linear"
     """What brings vectors of texts to the width, a name in ``nn.adaptors``."""
-    out: Path = Path("experiments/results/cold_start")
-    """Where the JSON files go."""
-    work: Path = Path("runs/cold_start")
-    """Where checkpoints and vectors of texts go."""
 
 
 def described(of: Problem, row: Row, seed: int, get_model: Language, config: Config) -> Items:
@@ -95,9 +90,7 @@ def described(of: Problem, row: Row, seed: int, get_model: Language, config: Con
     vectors = language.encode(get_model(), data.item_texts(of.dataset), cache=config.work / "vectors")
     if row.vectors == "random":
         vectors = np.random.default_rng(seed).normal(size=vectors.shape).astype(np.float32)
-    # The map is fitted to warm items: new ones come later.
-    white = language.fit_whitening(vectors[: of.num_warm], config.text_dim)
-    return dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
+    return dataclasses.replace(items, vectors=jnp.asarray(of.whitened(vectors, config.text_dim)(vectors)))
 
 
 def genres_and_years(dataset: Dataset) -> np.ndarray:
@@ -113,16 +106,16 @@ def genres_and_years(dataset: Dataset) -> np.ndarray:
 
 def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
-    of = problem(dataset, seed, config.cold_share, config.history_length)
+    of = problem(dataset, np.random.default_rng(seed), config.new, config.history_length)
     rows: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     for name in config.rows:
         items = described(of, ROWS[name], seed, get_model, config)
         warm, module = (
             sasrec(count, config, adaptor=config.adaptor, **ROWS[name].options)
-            for count in (of.num_warm, dataset.num_items)
+            for count in (of.num_known, dataset.num_items)
         )
-        learned = learn(warm, of.train, of.warm(items), name, seed, config)
+        learned = learn(warm, of.train, of.known(items), name, seed, config)
         params = nn.with_new_items(learned.params, dataset.num_items)
         found = {part: rank(of, module, params, items, part) for part in PARTS}
         rows[name] = {part: named(evaluation) for part, evaluation in found.items()}
@@ -131,29 +124,31 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
             interval = bootstrap_interval(found["warm"].per_user[key] - alone[key])
             rows[name]["warm"][f"{short} less first"] = [interval.mean, interval.low, interval.high]
     users = {part: evaluation.num_users for part, evaluation in found.items()}
-    chance = min(1.0, 10 / (dataset.num_items - of.num_warm))
-    return {
-        "data": dataset.name, "seed": seed, "config": stated(config), "users": users, "chance": chance,
-        "protocol": str(found["cold"].protocol), "rows": rows,
-    }  # fmt: skip
+    chance = min(1.0, 10 / (dataset.num_items - of.num_known))
+    return {"users": users, "chance": chance, "protocol": str(found["cold"].protocol), "rows": rows}
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One row a kind of items, seeds together."""
-    first = results[0]
-    title = f"{first['data']}: {first['users']['cold']:,} users of cold items, {first['users']['warm']:,} of the others"
-    caption = f"{first['protocol']}; HR@10 of cold items by chance: {first['chance']:.4f}"
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("what is known of an item")
+    first = results[0].found
     reference = next(iter(first["rows"]))
-    for heading in (*(f"{part} {metric}" for part in PARTS for metric in METRICS), f"warm NDCG@10 less {reference}"):
-        table.add_column(heading, justify="right")
+    lines = []
     for name in first["rows"]:
-        found = [each["rows"][name] for each in results]
+        found = [each.found["rows"][name] for each in results]
         cells = [mean_and_spread([row[part][metric] for row in found]) for part in PARTS for metric in METRICS]
         less = "" if name == reference else difference([row["warm"]["NDCG@10 less first"] for row in found])
-        table.add_row(name, *cells, less)
-    Console(width=160).print(table)
+        lines.append(([name, *cells, less], results))
+    users = first["users"]
+    study.show(
+        f"{study.config.data}: {users['cold']:,} users of cold items, {users['warm']:,} of the others",
+        [
+            "known of an item",
+            *(f"{part} {metric}" for part in PARTS for metric in METRICS),
+            f"warm NDCG@10 less {reference}",
+        ],
+        lines,
+        caption=f"{first['protocol']}; HR@10 of cold items by chance: {first['chance']:.4f}",
+    )
 
 
 def difference(found: list[list[float]]) -> str:
@@ -164,16 +159,15 @@ def difference(found: list[list[float]]) -> str:
     return paired_text([each[0] for each in found], [0.0] * len(found))
 
 
-def main(config: Config) -> None:
-    unknown = set(config.rows) - set(ROWS)
+def main(study: Study) -> None:
+    unknown = set(study.config.rows) - set(ROWS)
     if unknown:
         raise SystemExit(f"There are no rows {sorted(unknown)}; choose of {', '.join(ROWS)}.")
-    show(each_seed(result, config))
+    show(study, each_seed(study, result))
 
 
 if __name__ == "__main__":
-    small = {
-        "rows": ("ids", "texts + ids"), "dim": 8, "text_dim": 4, "warmup_steps": 0, "history_length": 8, "epochs": 1,
-        "seeds": 1, "batch_size": 32,
-    }  # fmt: skip
-    run_study(main, tyro.cli(Config, description=__doc__), **small)
+    run(
+        __file__, __doc__, Config, main,
+        rows=("ids", "texts + ids"), dim=8, text_dim=4, warmup_steps=0, history_length=8, epochs=1, batch_size=32,
+    )  # fmt: skip

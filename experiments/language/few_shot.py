@@ -1,8 +1,8 @@
 """Few examples of what users like, for a language model that is asked and for models that are not (TALLRec).
 
-    python experiments/few_shot.py                          # MovieLens-100K; hours on two CPU cores
-    python experiments/few_shot.py --shots 16 --seeds 1 --test 200 --validation 50
-    python experiments/few_shot.py --smoke                  # tiny random models, generated ratings, seconds
+    python experiments/language/few_shot.py                          # MovieLens-100K; hours on two CPU cores
+    python experiments/language/few_shot.py --shots 16 --seeds 1 --test 200 --validation 50
+    python experiments/language/few_shot.py --smoke                  # tiny random models, generated ratings, seconds
 
 A rating above 3 is a like. Known of a user are the ten ratings before; examples in the order of time are split
 8 : 1 : 1, shots are drawn from the first part by seed, the epoch is chosen by AUC on a random sample of the second, and
@@ -14,14 +14,15 @@ in the shots, a GRU and a causal transformer of ids, and a logistic regression o
 The published rows are those of TALLRec's README, of a model of 7 billion parameters. Its script takes the last 10,000
 examples in the order in which users first occur, where time alone decides here; so the rows are no reproduction.
 
-Every training writes one JSON file below ``--out``, with the scores of all test examples; a study that was killed goes
-on after the last of them, and the training of a language model at its last epoch.
+A cached result holds the ranks of all test examples. A study that was killed goes on after the last of them, and the
+training of a language model at its last epoch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +32,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from _few_shot import HISTORY, Examples, Problem, auc, generated, interval, problem
-from _runs import kept, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import rankdata
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _few_shot import HISTORY, Examples, Problem, auc, generated, interval, problem
+from runner import LongOptions, Result, Study, config_hash, run, stated
 
 from recjax import data, fit, language, nn
 from recjax.types import Array, Behaviour, Items, Observation, PyTree
@@ -50,7 +52,7 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(LongOptions):
     shots: tuple[int, ...] = (16, 64, 256)
     """Examples that are learned from."""
     ways: tuple[str, ...] = (
@@ -79,16 +81,8 @@ class Config:
     """Of the changes of the queries and values of each layer."""
     dim: int = 32
     """Width of the vectors of ids."""
-    seeds: int = 3
-    """Draws of shots, each with a training."""
     data: str = "ml-100k"
     """Named data set with titles and ratings."""
-    work: Path | None = None
-    """Where language models in training keep their last epoch; below ``out`` by default."""
-    out: Path = Path("experiments/results/few_shot")
-    """Where the numbers go."""
-    smoke: bool = False
-    """Tiny random models on generated ratings: checks that the script runs."""
 
 
 OF_LANGUAGE_MODELS = ("language_model", "epochs", "batch_size", "learning_rate", "rank")
@@ -240,81 +234,77 @@ def learn(of: Problem, way: str, shots: int, seed: int, config: Config, work: Pa
     return by_ids(of, chosen, config, way, seed)
 
 
-def main(config: Config) -> None:
+def main(study: Study) -> None:
+    config: Any = study.config
     of = problem(generated() if config.smoke else data.load(config.data), config.validation, config.test)
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     with fit.Progress(enabled=not config.smoke) as progress:
         for way in config.ways:
             for shots in (0,) if way in UNTRAINED else config.shots:
                 for seed in range(1 if way in UNTRAINED else config.seeds):
-                    results.append(run(of, way, shots, seed, config, progress))
+                    results.append(one(study, of, way, shots, seed, progress))
                     show_one(results[-1])
-    show(of, results, config)
+    show(study, of, results)
 
 
-def run(of: Problem, way: str, shots: int, seed: int, config: Config, progress: fit.Progress) -> dict[str, Any]:
-    """One training, or what was kept of it."""
+def one(study: Study, of: Problem, way: str, shots: int, seed: int, progress: fit.Progress) -> Result:
+    """One training, cached."""
+    config: Any = study.config
     others = {"low-rank": (), "zero-shot": OF_LANGUAGE_MODELS[1:]}.get(way, OF_LANGUAGE_MODELS)
-    said = {
-        "way": way,
-        "shots": shots,
-        "config": stated(config, "shots", "ways", *others),
-        "prompt": language.PREFERENCE,
-    }
-    name = f"{config.data}-{way.replace(' ', '_')}-{shots}-{recipe_hash(said)}-{seed}"
+    without = ("shots", "ways", *others)
+    condition = {"way": way, "shots": shots, "prompt": language.PREFERENCE}
 
     def result() -> dict[str, Any]:
         start = time.perf_counter()
-        learned = learn(of, way, shots, seed, config, (config.work or config.out / "work") / name, progress)
+        work = config.work / f"{config_hash(condition, stated(config, *without))}-{seed}"
+        learned = learn(of, way, shots, seed, config, work, progress)
         between = time.perf_counter()
         scores = learned.score(of.test)
-        return said | {
-            "seed": seed, "auc": auc(of.test.liked, scores), "trained": learned.trained, "epoch": learned.epoch,
+        return {
+            "auc": auc(of.test.liked, scores), "trained": learned.trained, "epoch": learned.epoch,
             "seconds": {"learning": between - start, "test": time.perf_counter() - between},
-            "scores": [float(f"{score:.6g}") for score in scores],
+            # An AUC depends on no more of the scores.
+            "ranks": rankdata(scores, method="dense").tolist(),
         }  # fmt: skip
 
-    return kept(config.out / f"{name}.json", result)
+    return study.result(result, seed, condition, without)
 
 
-def show_one(found: dict[str, Any]) -> None:
-    seconds = found["seconds"]
+def show_one(result: Result) -> None:
+    condition, seconds = result.condition, result.found["seconds"]
     print(
-        f"{found['way']}, {found['shots']} shots, seed {found['seed']}: AUC {100 * found['auc']:.2f}, learned in"
-        f" {seconds['learning']:.0f} s, test in {seconds['test']:.0f} s on {found['hardware']}",
+        f"{condition['way']}, {condition['shots']} shots, seed {result.seed}: AUC {100 * result.found['auc']:.2f},"
+        f" learned in {seconds['learning']:.0f} s, test in {seconds['test']:.0f} s on {result.machine['hardware']}",
         flush=True,
     )
 
 
-def show(of: Problem, results: list[dict[str, Any]], config: Config) -> None:
+def show(study: Study, of: Problem, results: list[Result]) -> None:
     """AUC by shots, the mean over seeds, with the interval over test examples."""
-    table = Table(
-        title=f"{'generated ratings' if config.smoke else config.data}: AUC in % by shots", title_justify="left"
-    )
-    table.add_column("way")
-    for shots in config.shots:
-        table.add_column(str(shots), justify="right")
+    config: Any = study.config
+    lines: list[Any] = []
     for way in config.ways:
+        of_way = [each for each in results if each.condition["way"] == way]
         cells = []
         for shots in config.shots:
-            scores = [
-                np.array(each["scores"]) for each in results if each["way"] == way and each["shots"] in (shots, 0)
-            ]
-            found = interval(of.test.liked, scores, 20 if config.smoke else 1000)
+            ranks = [np.array(each.found["ranks"]) for each in of_way if each.condition["shots"] in (shots, 0)]
+            found = interval(of.test.liked, ranks, 20 if config.smoke else 1000)
             cells.append(f"{100 * found.mean:.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]")
-        table.add_row(way, *cells)
+        lines.append(([way, *cells], of_way))
     for row, published in PUBLISHED.items():
-        table.add_row(row, *(f"{published[shots]:.2f}" if shots in published else "" for shots in config.shots))
-    table.caption = (
-        f"{len(of.test)} of the test examples and {len(of.validation)} of the validation examples, drawn at random;"
-        f" {of.test.liked.mean():.0%} of the former are likes. Means over draws of shots ({config.seeds}); in"
-        " brackets 95 % of bootstrap samples of test examples."
+        lines.append(([row, *(f"{published[n]:.2f}" if n in published else "" for n in config.shots)], []))
+    study.show(
+        f"{'generated ratings' if config.smoke else config.data}: AUC in % by shots",
+        ["way", *map(str, config.shots)],
+        lines,
+        caption=f"{len(of.test)} of the test examples and {len(of.validation)} of the validation examples, drawn at"
+        f" random; {of.test.liked.mean():.0%} of the former are likes. Means over draws of shots ({config.seeds}); in"
+        " brackets 95 % of bootstrap samples of test examples.",
     )
-    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
-    run_study(
-        main, tyro.cli(Config, description=__doc__), shots=(16,), test=20, validation=10, epochs=1, seeds=1, dim=8,
-        rank=2, batch_size=8,
+    run(
+        __file__, __doc__, Config, main,
+        shots=(16,), test=20, validation=10, epochs=1, dim=8, rank=2, batch_size=8,
     )  # fmt: skip

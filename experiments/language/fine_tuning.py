@@ -1,7 +1,7 @@
 """How much of a language model to train along with a recommender: nothing of it, low-rank changes, or whole layers.
 
-    python experiments/fine_tuning.py                # MovieLens-100K, 5 seeds
-    python experiments/fine_tuning.py --smoke        # a generated log and a tiny random language model, seconds
+    python experiments/language/fine_tuning.py                # MovieLens-100K, 5 seeds
+    python experiments/language/fine_tuning.py --smoke        # a generated log, tiny language model, seconds
 
 A share of the items is cold: all their events are taken out of the training log. First a SASRec learns to recommend
 from the vectors that a language model makes of titles and genres, as they are. From there it goes on in three ways,
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from _new_items import (
     METRICS,
     PARTS,
     TEXTS_ALONE,
     Language,
     Problem,
-    StudyConfig,
+    RankingConfig,
     each_seed,
     learn,
     named,
@@ -44,9 +47,7 @@ from _new_items import (
     rank,
     sasrec,
 )
-from _runs import mean_and_spread, paired_text, run_study, stated
-from rich.console import Console
-from rich.table import Table
+from runner import Result, Study, mean_and_spread, paired_text, run
 
 from recjax import data, fit, language, nn
 from recjax.data import Dataset
@@ -61,7 +62,7 @@ STARTS = {"": WAYS, SCRATCH: ("whole",)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(RankingConfig):
     data: str = "ml-100k"
     """Named data set whose items have titles and genres."""
     layers: int = 1
@@ -70,8 +71,6 @@ class Config(StudyConfig):
     """Of the changes of their matrices."""
     max_tokens: int = 16
     """Tokens of a text at most."""
-    cold_share: float = 0.2
-    """Of the items."""
     dropout: float = 0.2
     """Between layers."""
     epochs: int = 40
@@ -84,12 +83,6 @@ class Config(StudyConfig):
     """Over which rates rise."""
     whole_rate: float = 0.05
     """Times the learning rate, is that of upper layers which are trained whole."""
-    seeds: int = 5
-    """Of the draw of cold items, the initial parameters and the training."""
-    out: Path = Path("experiments/results/fine_tuning")
-    """Where the JSON files go."""
-    work: Path = Path("runs/fine_tuning")
-    """Where checkpoints go."""
 
 
 def in_language(path: tuple[str, ...]) -> bool:
@@ -106,16 +99,14 @@ def low_rank(config: Config) -> fit.Adaptation:
 
 def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of cold items found, ready for JSON."""
-    of, model = problem(dataset, seed, config.cold_share, config.history_length), get_model()
+    of, model = problem(dataset, np.random.default_rng(seed), config.new, config.history_length), get_model()
     rows: dict[str, Any] = {}
-    for start, ways in STARTS.items():
+    for start, ways in ({"": WAYS[1:]} if config.smoke else STARTS).items():
         if start == SCRATCH:
             model = language.initialize(model.config, jax.random.key(seed), model.tokenizer)
         found = compared(of, model, ways, start, seed, config)
         rows |= {start + way: row for way, row in found.items()}
-    return {
-        "data": dataset.name, "seed": seed, "config": stated(config), "language": model.num_params, "rows": rows,
-    }  # fmt: skip
+    return {"language": model.num_params, "rows": rows}
 
 
 def compared(
@@ -128,10 +119,10 @@ def compared(
     )
     of_texts = functools.partial(sasrec, config=config, **TEXTS_ALONE)
     tower = language.text_tower(model, first=first)
-    trained_along = of_texts(of.num_warm, text_encoder=tower)
+    trained_along = of_texts(of.num_known, text_encoder=tower)
     shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
-    shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_warm - 1))
-    start = jax.jit(trained_along.init)(jax.random.key(seed), shown, of.warm(items))
+    shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_known - 1))
+    start = jax.jit(trained_along.init)(jax.random.key(seed), shown, of.known(items))
     start = language.with_language(start, model, first=first)
 
     def measure(params: PyTree, items: Items, **options: Any) -> dict[str, Any]:
@@ -139,8 +130,8 @@ def compared(
         return {part: named(rank(of, module, params, items, part)) for part in PARTS}
 
     as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
-    fixed = of_texts(of.num_warm)
-    learned = learn(fixed, of.train, of.warm(as_they_are), start_name + BEFORE, seed, config).params
+    fixed = of_texts(of.num_known)
+    learned = learn(fixed, of.train, of.known(as_they_are), start_name + BEFORE, seed, config).params
     rows = {BEFORE: measure(learned, as_they_are)}
     start = with_encoder(learned, start)
 
@@ -162,7 +153,7 @@ def compared(
         (module, known, params), options = how[way]
         ends: list[float] = []
         fitted = learn(
-            module, of.train, of.warm(known), start_name + way, seed, config, further, params=params,
+            module, of.train, of.known(known), start_name + way, seed, config, further, params=params,
             callback=lambda epoch, params: ends.append(time.perf_counter()), **options,  # noqa: B023
         )  # fmt: skip
         rows[way] = measure(fitted.params, known, text_encoder=module.text_encoder)
@@ -191,37 +182,35 @@ def with_encoder(learned: PyTree, start: PyTree) -> PyTree:
     return {"params": learned["params"] | {"item": item}}
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One row a way, seeds together; cold items first."""
-    first = results[0]
-    table = Table(title=f"{first['data']}: a language model of {first['language']:,} numbers", title_justify="left")
-    table.add_column("items")
-    table.add_column("language model", no_wrap=True)
-    for heading in ("trained of it", "s an epoch", *METRICS, "NDCG@10 less whole"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    first = results[0].found
+    lines: list[Any] = []
     for part in PARTS:
         for name in first["rows"]:
-            found = [each["rows"][name] for each in results]
+            found = [each.found["rows"][name] for each in results]
             seconds = [row["seconds_per_epoch"] for row in found if row.get("seconds_per_epoch") is not None]
             trained = found[0].get("trained", 0)
-            own, whole = ([each["rows"][way][part]["NDCG@10"] for each in results] for way in (name, WAYS[-1]))
-            table.add_row(
+            own, whole = ([each.found["rows"][way][part]["NDCG@10"] for each in results] for way in (name, WAYS[-1]))
+            cells = [
                 part, name, f"{trained:,} ({trained / first['language']:.2%})" if trained else "–",
                 f"{np.median(seconds):.1f}" if seconds else "–",
                 *(mean_and_spread([row[part][metric] for row in found]) for metric in METRICS),
                 "" if name == WAYS[-1] else paired_text(own, whole),
-            )  # fmt: skip
-        table.add_section()
-    Console(width=140).print(table)
+            ]  # fmt: skip
+            lines.append((cells, results))
+        lines.append(None)
+    title = f"{study.config.data}: a language model of {first['language']:,} numbers"
+    headings = ["items", "language model", "trained of it", "s an epoch", *METRICS, "NDCG@10 less whole"]
+    study.show(title, headings, lines, left=2)
 
 
-def main(config: Config) -> None:
-    show(each_seed(result, config))
+def main(study: Study) -> None:
+    show(study, each_seed(study, result))
 
 
 if __name__ == "__main__":
-    small = {
-        "dim": 8, "history_length": 8, "epochs": 1, "further": 2, "seeds": 1, "rank": 2, "batch_size": 16,
-        "warmup_steps": 0,
-    }  # fmt: skip
-    run_study(main, tyro.cli(Config, description=__doc__), **small)
+    run(
+        __file__, __doc__, Config, main,
+        dim=8, history_length=8, epochs=1, further=2, rank=2, batch_size=16, warmup_steps=0,
+    )  # fmt: skip

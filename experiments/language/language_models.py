@@ -1,8 +1,8 @@
 """Pretrained language models beside PyTorch: the same tokens, vectors, logits and continuations?
 
-Run:    python experiments/language_models.py                        (about a minute on two CPU cores)
-        python experiments/language_models.py --peer-python PATH     (about 5 minutes)
-Smoke:  python experiments/language_models.py --smoke
+Run:    python experiments/language/language_models.py                        (about a minute on two CPU cores)
+        python experiments/language/language_models.py --peer-python PATH     (about 5 minutes)
+Smoke:  python experiments/language/language_models.py --smoke
 Prints: one table of differences and the bounds that they must keep; exits with 1 where one is broken.
         MiniLM (BERT) is compared with sentence-transformers, SmolLM2-135M (Llama, from its GGUF file) with
         transformers. The first command reads what they said once, some of the logits only, the second asks them again
@@ -30,6 +30,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runner import RESULTS, Row, machine, write_rows
 
 from recjax import language
 
@@ -68,11 +72,13 @@ def descriptions() -> list[str]:
 class Config:
     smoke: bool = False
     """Tiny random models beside themselves; needs neither a network nor a peer."""
+    json: Path | None = None
+    """File to which rows of name, value, unit and hardware are written."""
     peer_python: str | None = None
     """Interpreter of an environment with sentence-transformers, accelerate and gguf."""
     keep: bool = False
     """Writes what the peer says to ``answers``."""
-    answers: Path = Path(__file__).parent / "results" / "language_models"
+    answers: Path = RESULTS / "language_models"
     """Where it was written."""
 
 
@@ -120,7 +126,7 @@ def peer(config: Config, name: str, **asked: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "asked.json"), Path(folder, "found.npz")
         question.write_text(json.dumps(asked), encoding="utf-8")
-        script = Path(__file__).with_name("_torch_language_models.py")
+        script = Path(__file__).parents[1] / "_torch_language_models.py"
         command = [str(config.peer_python), str(script), str(question), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -209,6 +215,9 @@ def main(config: Config) -> None:
     for check in checks:
         table.add_row(check.what, f"{check.found:.2g}", f"{check.bound:.2g}", "kept" if check.kept else "BROKEN")
     Console(width=120).print(table)
+    write_rows(
+        config.json, [Row(f"language_models/{each.what}", each.found, "", machine()["hardware"]) for each in checks]
+    )
     if not all(check.kept for check in checks):
         sys.exit(1)
 

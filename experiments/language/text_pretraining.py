@@ -1,8 +1,8 @@
 """Language models that go on learning, on the titles and genres of a catalogue: frozen, by low rank, and whole.
 
-    python experiments/text_pretraining.py                        (3 seeds, hours on two CPU cores)
-    python experiments/text_pretraining.py --models minilm --objectives masked
-    python experiments/text_pretraining.py --smoke                (tiny random models, seconds, no weights)
+    python experiments/language/text_pretraining.py                        (3 seeds, hours on two CPU cores)
+    python experiments/language/text_pretraining.py --models minilm --objectives masked
+    python experiments/language/text_pretraining.py --smoke                (tiny random models, seconds, no weights)
 
 Prints one table, mean and half the range over seeds. Held-out losses are of texts of a tenth of the items, in nats: of
 a gap ("masked", where a fresh head is trained in every way), of the next token ("causal"), and of telling one's second
@@ -16,7 +16,7 @@ is started again goes on from there.
 from __future__ import annotations
 
 import dataclasses
-import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
 
 from recjax import data, fit, language
 
 OBJECTIVES = {"minilm": ("masked", "simcse", "pairs"), "smollm2-135m": ("causal",)}
+OF_THE_GRID = ("models", "objectives", "ways")
+"""Options that say what is compared."""
 COMPARED = 32
 """Texts among which a partner is told, in held-out losses."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(LongOptions):
     models: tuple[str, ...] = ("minilm", "smollm2-135m")
     """Names in ``recjax.language.pretrained``."""
     objectives: tuple[str, ...] = ("masked", "simcse", "pairs", "causal")
@@ -58,14 +60,6 @@ class Config:
     """Named data set with titles and genres."""
     items: int = 1000
     """How many of its items, chosen at random, all of them at most."""
-    seeds: int = 3
-    """Of the choice, the heads and the training."""
-    out: Path = Path("experiments/results/text_pretraining")
-    """Where the JSON files go."""
-    work: Path = Path("runs/text_pretraining")
-    """Where checkpoints go."""
-    smoke: bool = False
-    """Tiny random models on a few made-up texts."""
 
 
 def catalogue(config: Config) -> list[tuple[str, str]]:
@@ -123,9 +117,9 @@ def held_out(model: language.LanguageModel, training: language.TextConfig, texts
     return float(np.mean(found))
 
 
-def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[str, Any]:
+def result(condition: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
     """What one training found, ready for JSON."""
-    model_name, objective, way = said["model"], said["objective"], said["way"]
+    model_name, objective, way = condition["model"], condition["objective"], condition["way"]
     items = catalogue(config)
     items = [items[i] for i in np.random.default_rng(seed).permutation(len(items))[: config.items]]
     joined = [f"{title}. {genres}" for title, genres in items]
@@ -142,40 +136,39 @@ def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[s
         layer_decay=config.layer_decay if way == "whole" else 1.0,
         lengths=1 if config.smoke else 4,
     )
-    found = said | {"seed": seed, "params": model.num_params, "before": held_out(model, training, test, seed)}
+    found = {"params": model.num_params, "before": held_out(model, training, test, seed)}
     if way == "frozen" and objective != "masked":
         return found | {"trained": 0, "after": found["before"]}
+    name = f"{config_hash(condition, stated(config, *OF_THE_GRID))}-{seed}"
     with fit.Progress(enabled=not config.smoke) as progress:
         fitted = language.fit_text(
             model, train, training, key=jax.random.key(seed), adaptation=adaptation(config, objective, way),
             checkpoints=fit.Checkpoints(config.work / name, keep=1), progress=progress,
         )  # fmt: skip
-    losses = [epoch["loss"] for epoch in fitted.history]
-    after = held_out(fitted.model, training, test, seed)
-    return found | {"trained": fitted.num_trained, "after": after, "losses": losses}
+    return found | {"trained": fitted.num_trained, "after": held_out(fitted.model, training, test, seed)}
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One row a model, objective and way, seeds together."""
-    table = Table(title="Further training on the texts of a catalogue: held-out nats", title_justify="left")
-    for heading in ("model", "objective", "what is trained"):
-        table.add_column(heading)
-    for heading in ("parameters", "share", "before", "after", "less"):
-        table.add_column(heading, justify="right")
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    rows: dict[tuple[str, ...], list[Result]] = {}
     for each in results:
-        rows.setdefault((each["model"], each["objective"], each["way"]), []).append(each)
-    for names, found in rows.items():
+        rows.setdefault(tuple(each.condition.values()), []).append(each)
+    lines = []
+    for names, of_row in rows.items():
+        found = [each.found for each in of_row]
         first = found[0]
-        table.add_row(
+        cells = [
             *names, f"{first['trained']:,}", f"{first['trained'] / first['params']:.2%}",
             *(mean_and_spread([each[when] for each in found]) for when in ("before", "after")),
             mean_and_spread([each["before"] - each["after"] for each in found]),
-        )  # fmt: skip
-    Console(width=140).print(table)
+        ]  # fmt: skip
+        lines.append((cells, of_row))
+    headings = ["model", "objective", "what is trained", "parameters", "share", "before", "after", "less"]
+    study.show("Further training on the texts of a catalogue: held-out nats", headings, lines, left=3)
 
 
-def main(config: Config) -> None:
+def main(study: Study) -> None:
+    config: Any = study.config
     wanted = [
         (name, objective, way)
         for name in config.models
@@ -187,15 +180,9 @@ def main(config: Config) -> None:
         # Every model, objective and way once or more, in the time of few compilations.
         wanted = [("minilm", "masked", "low-rank"), ("minilm", "simcse", "frozen"), ("minilm", "pairs", "low-rank"),
                   ("smollm2-135m", "causal", "whole")]  # fmt: skip
-    results: list[dict[str, Any]] = []
-    for model, objective, way in wanted:
-        said = {"model": model, "objective": objective, "way": way}
-        said["config"] = stated(config, "models", "objectives", "ways")
-        for seed in range(config.seeds):
-            name = f"{model}-{objective}-{way.replace(' ', '_')}-{recipe_hash(said)}-{seed}"
-            results.append(kept(config.out / f"{name}.json", functools.partial(result, said, seed, config, name)))
-    show(results)
+    conditions = [dict(zip(("model", "objective", "way"), each, strict=True)) for each in wanted]
+    show(study, study.grid(conditions, lambda condition, seed: result(condition, seed, config), OF_THE_GRID))
 
 
 if __name__ == "__main__":
-    run_study(main, tyro.cli(Config, description=__doc__), epochs=2, batch_size=8, learning_rate=1e-3, rank=1, seeds=1)
+    run(__file__, __doc__, Config, main, epochs=2, batch_size=8, learning_rate=1e-3, rank=1)

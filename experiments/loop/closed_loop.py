@@ -2,8 +2,8 @@
 
 `recjax loop` does this, more of it, and with a report. Here every step is in plain sight.
 
-Run:     python experiments/closed_loop.py
-Smoke:   python experiments/closed_loop.py --smoke     (a synthetic catalogue, no data)
+Run:     python experiments/loop/closed_loop.py
+Smoke:   python experiments/loop/closed_loop.py --smoke     (a synthetic catalogue, no data)
 Expect:  a table of policies; DQN and its myopic twin well above random and the supervised model.
          About two minutes on two CPU cores, most of it compilation.
 """
@@ -11,11 +11,17 @@ Expect:  a table of policies; DQN and its myopic twin well above random and the 
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import jax
 import optax
 import tyro
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runner import Row, machine, write_rows
 
 from recjax import agents, data, envs, loop, nn, rewards, study
 from recjax.eval import paired_difference
@@ -28,6 +34,8 @@ from recjax.report import HEADINGS, interval_text, rich_table
 class Config:
     smoke: bool = False
     """Seconds instead of minutes, on a synthetic catalogue."""
+    json: Path | None = None
+    """File to which rows of name, value, unit and hardware are written."""
     data: str = "ml-100k"
     """A named data set with ratings."""
     slate_size: int = 5
@@ -103,6 +111,11 @@ def main(config: Config) -> dict[str, loop.Result]:
     Console().print(rich_table("Policies", ["policy", *(HEADINGS[m] for m in metrics)], rows, caption=caption))
     gain = paired_difference(*(results[name].final()["session_reward"] for name in ("dqn", "myopic")))
     print(f"Long-term value (dqn - myopic, reward per session): {gain}")
+    finals = {name: result.final() for name, result in results.items()}
+    means = {f"{name}/{metric}": float(final[metric].mean()) for name, final in finals.items() for metric in metrics}
+    write_rows(
+        config.json, [Row(f"closed_loop/{name}", mean, "", machine()["hardware"]) for name, mean in means.items()]
+    )
     return results
 
 

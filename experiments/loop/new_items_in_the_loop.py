@@ -1,7 +1,7 @@
 """What a pretrained language model adds in the closed loop, where half of what can be shown is always new.
 
-    python experiments/new_items_in_the_loop.py              # MovieLens-100K, 10 seeds
-    python experiments/new_items_in_the_loop.py --smoke      # generated users and a tiny random language model, seconds
+    python experiments/loop/new_items_in_the_loop.py              # MovieLens-100K, 10 seeds
+    python experiments/loop/new_items_in_the_loop.py --smoke      # generated users, tiny language model, seconds
 
 A part of the catalogue is known from a log; in every round some more of it is released, in an order drawn by the seed,
 and on offer are the newly released items and those of the round before. A recommender is trained on the log of the
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
-import tyro
-from _new_items import tiny
-from _runs import kept, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _generated import ring
+from _new_items import New, NewConfig, Problem, problem, tiny
+from runner import Result, Study, run
 
 from recjax import agents, catalogue, data, envs, fit, language, loop, nn, rewards
 from recjax.data import Dataset
@@ -58,16 +59,15 @@ METRICS = {
 }
 
 
+RELEASED = New(item_share=0.5, rounds=5)
+
+
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(NewConfig):
+    new: New = RELEASED
+    """Which items are released, and in how many rounds."""
     data: str = "ml-100k"
     """Named data set whose items have titles, genres and ratings."""
-    language: str = "minilm"
-    """Language model, a name or a folder."""
-    known_share: float = 0.5
-    """Of the items, at least, known from the log."""
-    rounds: int = 5
-    """In which the others are released, as many in each."""
     steps: int = 40
     """Slates of every user in a round."""
     users: int = 128
@@ -92,12 +92,6 @@ class Config:
     """What is compared; texts come first."""
     seeds: int = 10
     """Of the order of release, the users and the training."""
-    out: Path = Path("experiments/results/new_items_in_the_loop")
-    """Where the JSON files go."""
-    work: Path = Path("runs/new_items_in_the_loop")
-    """Where vectors of texts are kept."""
-    smoke: bool = False
-    """Generated users and one round: checks that the script runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,29 +99,25 @@ class World:
     """One order of release.
 
     Attributes:
-      dataset: all items, in the order in which they are known or released.
+      of: which items are known and which are released, and when.
       preference: who likes what.
-      known: items that are known.
-      block: items that are released in a round.
       log: the events of the known items.
       vectors: of each policy's items, or None.
     """
 
-    dataset: Dataset
+    of: Problem
     preference: Preference
-    known: int
-    block: int
     log: data.Interactions
     vectors: dict[str, np.ndarray | None]
 
     def offer(self, number: int) -> slice:
         """What can be shown in a round, the newly released items last; rounds count from 1."""
-        until = self.known + number * self.block
-        return slice(until - 2 * self.block, until)
+        until = self.of.num_known + number * self.of.per_round
+        return slice(until - 2 * self.of.per_round, until)
 
     def items(self, policy: str, among: slice, new: int) -> Items:
         """What a policy knows of some items, of which the last are new."""
-        counts = np.bincount(self.log.item, minlength=self.dataset.num_items)[among]
+        counts = np.bincount(self.log.item, minlength=self.of.dataset.num_items)[among]
         vectors = self.vectors.get(policy)
         return Items(
             popularity=jnp.asarray(counts, jnp.float32),
@@ -142,8 +132,10 @@ class World:
         context = np.concatenate([taste.user_vectors, np.asarray(taste.user_bias)[:, None]], axis=1) if told else None
         names = () if context is None else tuple(map(str, range(context.shape[1])))
         dataset = data.with_items(
-            dataclasses.replace(self.dataset, interactions=self.log, extras={}, context=context, context_names=names),
-            np.arange(self.dataset.num_items)[among],
+            dataclasses.replace(
+                self.of.dataset, interactions=self.log, extras={}, context=context, context_names=names
+            ),
+            np.arange(self.of.dataset.num_items)[among],
         )
         env = envs.logged(
             dataset, preference=on_offer, slate_size=config.slate_size, history_length=config.history_length
@@ -151,42 +143,27 @@ class World:
         return env._replace(items=items)
 
 
-def generated() -> Dataset:
-    """Users who rate the films of the genre that they like."""
-    rng = np.random.default_rng(0)
-    user, item = np.repeat(np.arange(30), 20), rng.integers(0, 60, 600)
-    frame = pl.DataFrame({
-        "user": user, "item": item, "timestamp": np.arange(600), "rating": np.where((user + item) % 3 == 0, 5.0, 2.0),
-    })  # fmt: skip
-    columns = data.Columns(time="timestamp", rating="rating")
-    dataset, _ = data.from_frame(frame, columns, time_format="s", name="generated", allow={"duplicate"})
-    number = np.array(list(map(int, dataset.items.names)))
-    return dataclasses.replace(
-        dataset,
-        titles=tuple(f"film {n} of kind {n % 3}" for n in number),
-        genres=("a", "b", "c"),
-        multi_hot=(number[:, None] % 3 == np.arange(3)[None]).astype(np.float32),
-    )
+def rated(dataset: Dataset) -> Dataset:
+    """A log with ratings: users rate the items of every third kind high."""
+    log = dataset.interactions
+    rating = np.where((log.user + log.item) % 3 == 0, 5.0, 2.0).astype(np.float32)
+    return dataclasses.replace(dataset, interactions=dataclasses.replace(log, rating=rating))
 
 
 def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: int, config: Config) -> World:
     """Draws the order in which items are known and released."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(dataset.num_items)
-    dataset = data.with_items(dataset, order)
-    block = int((1 - config.known_share) * dataset.num_items) // config.rounds
-    known = dataset.num_items - config.rounds * block
-    log = dataset.interactions
+    of = problem(dataset, rng, config.new, config.history_length)
+    order, log = of.order, of.dataset.interactions
     noise = rng.normal(size=texts.shape).astype(np.float32)
-    # The map is fitted to known items: the others come later.
     white = {
-        name: language.fit_whitening(vectors[:known], config.text_dim)(vectors)
+        name: of.whitened(vectors, config.text_dim)(vectors)
         for name, vectors in (("texts", texts[order]), ("random vectors", noise))
     }
     tastes = dataclasses.replace(
         preference, item_vectors=preference.item_vectors[order], item_bias=preference.item_bias[order]
     )
-    return World(dataset, tastes, known, block, log.take(log.item < known), white)
+    return World(of, tastes, log.take(log.item < of.num_known), white)
 
 
 def towers(num_items: int, config: Config) -> dict[str, Any]:
@@ -200,7 +177,7 @@ def towers(num_items: int, config: Config) -> dict[str, Any]:
 
 def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> PyTree:
     """Parameters of a Q-network whose towers have learned to recommend known items."""
-    known = world.known
+    known = world.of.num_known
     items = world.items(policy, slice(known), 0)
     # Inner products, as values are, so that what is learned of the lengths of vectors carries over.
     module = nn.Recommendation(**towers(known, config), normalized=False, temperature=1.0)
@@ -208,7 +185,7 @@ def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> 
         epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=2e-3,
         schedule="cosine", weight_decay=0.01,
     )  # fmt: skip
-    sequences = data.sequences(world.log, world.dataset.num_users)
+    sequences = data.sequences(world.log, world.of.dataset.num_users)
     learned = fit_sequences(module, sequences, items, training, key=jax.random.key(seed)).params
     env = world.environment(items, slice(known), config)
     q_network = nn.DotProductQ(**towers(known, config))
@@ -228,14 +205,14 @@ def rate_by_tastes(taste: PyTree, observation: Observation, items: Items) -> tup
     return observation.context[:, :-1], catalogue.ItemIndex(*taste)
 
 
-def play(world: World, policy: str, seed: int, config: Config) -> list[dict[str, float]]:
-    """What a policy is worth at the start and at the end of each round."""
-    found: list[dict[str, float]] = []
+def play(world: World, policy: str, seed: int, config: Config) -> dict[str, dict[str, float]]:
+    """What a policy is worth, by ``at(round, "start")`` and ``at(round, "end")``."""
+    found: dict[str, dict[str, float]] = {}
     is_oracle = policy == "oracle"
     learned = None if is_oracle else trained_on_the_log(world, policy, seed, config)
-    for number in range(1, config.rounds + 1):
+    for number in range(1, config.new.rounds + 1):
         among = world.offer(number)
-        items = world.items(policy, among, world.block)
+        items = world.items(policy, among, world.of.per_round)
         env = world.environment(items, among, config, told=is_oracle)
         if is_oracle:
             params = world.preference.item_vectors[among], world.preference.item_bias[among]
@@ -252,10 +229,15 @@ def play(world: World, policy: str, seed: int, config: Config) -> list[dict[str,
         result = loop.run_program(program, jax.random.key(1000 * seed + number), params=params)
         if not is_oracle:
             learned = after_offer(learned, jax.tree.map(lambda leaf: leaf[0], result.state.agent.params), among)
-        for at, when in ((0, "start"), (-1, "end")):
-            numbers = {name: float(values[at, 0]) for name, values in result.evaluations.items()}
-            found.append({"round": number, "when": when, **numbers})
+        for row, when in ((0, "start"), (-1, "end")):
+            numbers = result.evaluations
+            found[at(number, when)] = {name: float(numbers[name][row, 0]) for name in METRICS if name in numbers}
     return found
+
+
+def at(number: int, when: str) -> str:
+    """The name of a moment."""
+    return f"round {number}, {when}"
 
 
 def on_offer(params: PyTree, among: slice) -> PyTree:
@@ -281,43 +263,35 @@ def result(
     rows = {"oracle": best}
     for policy in config.policies:
         rows[policy] = play(world, policy, seed, config)
-        for own, its in zip(rows[policy], best, strict=True):
-            own["regret"] = its["satisfaction_per_slate"] - own["satisfaction_per_slate"]
-    return {
-        "data": dataset.name,
-        "seed": seed,
-        "config": stated(config),
-        "known": world.known,
-        "block": world.block,
-        "rows": rows,
-    }
+        for moment, own in rows[policy].items():
+            own["regret"] = best[moment]["satisfaction_per_slate"] - own["satisfaction_per_slate"]
+    return {"known": world.of.num_known, "block": world.of.per_round, "rows": rows}
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One table a metric, policies by round; and what texts have over the controls."""
-    known, block = results[0]["known"], results[0]["block"]
-    rounds = sorted({row["round"] for row in results[0]["rows"]["texts"]})
-    policies = tuple(results[0]["rows"])
+    first = results[0].found
+    rounds, policies = range(1, study.config.new.rounds + 1), tuple(first["rows"])
     for metric, heading in METRICS.items():
-        title = f"{results[0]['data']}, {known:,} items known, {block:,} released in a round: {heading}"
-        table = Table("policy", "", title=title, title_justify="left")
-        for number in rounds:
-            table.add_column(f"round {number}", justify="right")
+        lines: list[Any] = []
         for when in ("start", "end"):
             for policy in policies:
-                if metric in results[0]["rows"][policy][0]:
-                    table.add_row(policy, when, *map(interval_text, by_round(results, policy, metric, when)))
+                if metric in first["rows"][policy][at(1, when)]:
+                    values = by_round(results, policy, metric, when)
+                    lines.append(([policy, when, *map(interval_text, values)], results))
             for control in policies[2:]:
                 own, other = (by_round(results, policy, metric, when) for policy in ("texts", control))
-                table.add_row(f"texts less {control}", when, *map(difference_text, own, other))
-            table.add_section()
-        Console(width=max(100, 40 + 17 * len(rounds))).print(table)
+                lines.append(([f"texts less {control}", when, *map(difference_text, own, other)], results))
+            lines.append(None)
+        known = f"{first['known']:,} items known, {first['block']:,} released in a round"
+        headings = ["policy", "", *(f"round {number}" for number in rounds)]
+        study.show(f"{study.config.data}, {known}: {heading}", headings, lines, left=2)
 
 
-def by_round(results: list[dict[str, Any]], policy: str, metric: str, when: str) -> list[list[float]]:
+def by_round(results: list[Result], policy: str, metric: str, when: str) -> list[list[float]]:
     """One number a seed, for each round."""
-    found = ([row[metric] for row in each["rows"][policy] if row["when"] == when] for each in results)
-    return [list(column) for column in zip(*found, strict=True)]
+    rounds = range(1, len(results[0].found["rows"][policy]) // 2 + 1)
+    return [[each.found["rows"][policy][at(number, when)][metric] for each in results] for number in rounds]
 
 
 def interval_text(values: list[float]) -> str:
@@ -332,8 +306,9 @@ def difference_text(own: list[float], other: list[float]) -> str:
     return f"{interval.mean:+.3f} ± {interval.half_width:.3f}"
 
 
-def main(config: Config) -> None:
-    dataset = generated() if config.smoke else data.load(config.data)
+def main(study: Study) -> None:
+    config: Any = study.config
+    dataset = rated(ring()) if config.smoke else data.load(config.data)
     preference, report = envs.fit_preference(dataset)
     print(report)
     described = data.item_texts(dataset)
@@ -344,16 +319,12 @@ def main(config: Config) -> None:
         model = tiny(described) if config.smoke else language.load(config.language)
         return language.encode(model, described, cache=config.work / "vectors")
 
-    name = f"{config.data}-{recipe_hash(stated(config))}"
-    show([
-        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, preference, vectors, seed, config))
-        for seed in range(config.seeds)
-    ])  # fmt: skip
+    show(study, study.grid([{}], lambda _, seed: result(dataset, preference, vectors, seed, config)))
 
 
 if __name__ == "__main__":
-    small = {
-        "policies": ("texts", "ids"), "rounds": 1, "steps": 4, "users": 8, "slate_size": 2, "dim": 8, "text_dim": 4,
-        "epochs": 1,
-    }  # fmt: skip
-    run_study(main, tyro.cli(Config, description=__doc__), **small, history_length=6, seeds=1)
+    run(
+        __file__, __doc__, Config, main,
+        policies=("texts", "ids"), new=New(item_share=0.5, rounds=1), steps=4, users=8, slate_size=2, dim=8, text_dim=4,
+        epochs=1, history_length=6,
+    )  # fmt: skip

@@ -5,23 +5,20 @@ each of the same users under the same random numbers: random, popularity, and tw
 real policy can be, since they read the users' hidden tastes. The first shows what a user likes
 best; the second also knows what the user has had enough of.
 
-    python experiments/sensitivity.py                 # MovieLens-100K, 2 min on 2 busy cores (40 s of CPU)
-    python experiments/sensitivity.py --smoke         # synthetic users, 25 s of CPU, most of it compilation
+    python experiments/loop/sensitivity.py                 # MovieLens-100K, 2 min on 2 busy cores (40 s of CPU)
+    python experiments/loop/sensitivity.py --smoke         # synthetic users, 25 s of CPU, most of it compilation
 
-Prints the fit of the preference and one table, and writes ``sensitivity.csv``,
-``sensitivity.json`` and ``sensitivity.md`` (the table of ``docs/simulator.md``) to ``--out``.
+Prints the fit of the preference and one table, and writes ``sensitivity.md`` (the table of ``docs/simulator.md``)
+to ``--out``.
 Expected with the defaults on MovieLens-100K, in clicks per slate: random 0.21, popularity 0.30, preference
 oracle 0.47, attraction oracle 0.57, each within 0.02; and the policies in that order of clicks in every row.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
-import json
-import os
-import platform
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runner import Row, machine, write_rows
 
 from recjax import agents, data, envs
 from recjax.catalogue import BlockScorer, ItemIndex, top_k
@@ -56,7 +57,9 @@ class Config:
     seed: int = 0
     """Seed of the fit, the users and their responses."""
     out: Path = Path("runs/sensitivity")
-    """Where the tables go."""
+    """Where the table goes."""
+    json: Path | None = None
+    """File to which rows of name, value, unit and hardware are written."""
     smoke: bool = False
     """Few synthetic users and no data: checks that the script runs."""
 
@@ -183,6 +186,7 @@ def main(config: Config) -> None:
     console.print(table(rows, list(runs)))
     write(config, rows, list(runs), str(report))
     console.print(f"Written to {config.out}")
+    write_rows(config.json, as_rows(rows))
 
 
 def cell(results: dict[str, Any]) -> str:
@@ -207,27 +211,21 @@ def table(rows: list[dict], names: list[str]) -> Table:
 
 def write(config: Config, rows: list[dict], names: list[str], report: str) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
-    flat = [
-        {key: row[key] for key in ("parameter", "change", "policy")}
-        | {name: row[name][0] for name in METRICS}
-        | {f"{name}_half_width": row[name][1] for name in METRICS}
-        for row in rows
-    ]
-    with (config.out / "sensitivity.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(flat[0]))
-        writer.writeheader()
-        writer.writerows(flat)
-    machine = (
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, JAX {jax.__version__}"
-    )
-    note = f"{report}. {config.users} sessions a cell. {machine}, {datetime.date.today().isoformat()}."
-    settings_used = {key: str(value) for key, value in dataclasses.asdict(config).items()}
-    document = {"config": settings_used, "note": note, "units": METRICS, "rows": flat}
-    (config.out / "sensitivity.json").write_text(json.dumps(document, indent=1))
+    made = f"{machine()['hardware']}, JAX {jax.__version__}, {datetime.date.today().isoformat()}"
     header = ["parameter", "change", *names]
     lines = [header, ["---"] * len(header), *cells(rows, names)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    note = f"{report}. {config.users} sessions a cell. {made}."
     (config.out / "sensitivity.md").write_text(f"{text}\n\n{note}\n")
+
+
+def as_rows(rows: list[dict]) -> Iterator[Row]:
+    """The means and half widths of all cells."""
+    for row in rows:
+        name = "/".join(filter(None, ("sensitivity", row["parameter"], row["change"], row["policy"])))
+        for metric, unit in METRICS.items():
+            for part, value in zip((metric, f"{metric}, half width"), row[metric], strict=True):
+                yield Row(f"{name}/{part}", float(value), unit, machine()["hardware"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What self-supervision and pseudo-labels add where users have left few events.
 
-    python experiments/few_labels.py              # about 20 min on 2 cores
-    python experiments/few_labels.py --smoke      # a generated log, seconds
+    python experiments/sequence/few_labels.py              # about 20 min on 2 cores
+    python experiments/sequence/few_labels.py --smoke      # a generated log, seconds
 
 Of every user's training events only the newest few are kept. A causal transformer then learns the next item alone;
 with a contrastive loss of two views of each history (CL4SRec); after a pretraining on masked items (the towers of a
@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import polars as pl
-import tyro
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _generated import ring
+from runner import Options, Result, Study, mean_and_spread, run
 
 from recjax import data, nn
 from recjax.data import Dataset, Interactions, NextItems
@@ -35,7 +36,7 @@ from recjax.types import Items, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Options):
     data: str = "ml-100k"
     """Named data set."""
     events: tuple[int, ...] = (3, 10, 30)
@@ -48,12 +49,6 @@ class Config:
     """Events that the model sees."""
     labels: int = 2
     """Pseudo-labels of a user."""
-    seeds: int = 3
-    """Trainings of each way."""
-    out: Path = Path("experiments/results/few_labels")
-    """Where the numbers go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -83,20 +78,6 @@ class Problem:
     items: Items
     parts: tuple[NextItems, NextItems]
     protocol: Protocol
-
-
-def generated() -> Dataset:
-    """Users who walk along a ring of items with two attributes."""
-    user, step = np.divmod(np.arange(64 * 12), 12)
-    item = (np.random.default_rng(0).integers(0, 40, 64)[user] + step) % 40
-    dataset, _ = data.from_frame(
-        pl.DataFrame({"user": user, "item": item, "timestamp": step}),
-        data.Columns(time="timestamp"),
-        time_format="s",
-        name="a ring",
-    )
-    parity = np.arange(dataset.num_items)[:, None] % 2 == np.arange(2)[None]
-    return dataclasses.replace(dataset, multi_hot=parity.astype(np.float32), genres=("even", "odd"))
 
 
 def newest(log: Interactions, count: int) -> Interactions:
@@ -182,42 +163,35 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
     return ndcg(network, params, 1)
 
 
-def main(config: Config) -> None:
-    dataset = generated() if config.smoke else data.load(config.data)
-    results: list[dict[str, Any]] = []
+def main(study: Study) -> None:
+    config: Any = study.config
+    dataset = ring() if config.smoke else data.load(config.data)
+    results: list[Result] = []
     for events in config.events:
         of = problem(dataset, events, config)
-        for way in list(WAYS)[-3:] if config.smoke else WAYS:
-            said = {"events": events, "way": way, "config": stated(config, "events")}
-            said |= {"options": WAYS[way]} if WAYS[way] else {}
-            for seed in range(config.seeds):
-                name = f"{config.data}-{events}-{way.strip('+ ').replace(' ', '_')}-{recipe_hash(said)}-{seed}.json"
-                run = functools.partial(result, of, said, seed, config)
-                results.append(kept(config.out / name, run))
-    show(dataset, results)
+        ways = list(WAYS)[-3:] if config.smoke else WAYS
+        conditions = [{"events": events, "way": way, "options": WAYS[way]} for way in ways]
+        results += study.grid(conditions, lambda condition, seed: result(of, condition, seed, config), ["events"])  # noqa: B023
+    show(study, results)
 
 
-def result(of: Problem, said: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
+def result(of: Problem, condition: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
     """What one training scores, ready for JSON."""
-    score = train(of, said["way"], seed, config)
-    return {"data": of.dataset.name, **said, "seed": seed, "protocol": str(of.protocol), "ndcg@10": score}
+    return {"protocol": str(of.protocol), "ndcg@10": train(of, condition["way"], seed, config)}
 
 
-def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One table: ways by how many events are kept."""
-    counts = list(dict.fromkeys(row["events"] for row in results))
-    protocol = results[0]["protocol"].replace(f", newest {counts[0]} training events", "")
-    table = Table(title=f"{dataset.name}, NDCG@10 by training events of a user", caption=protocol, title_justify="left")
-    table.add_column("way")
-    for events in counts:
-        table.add_column(str(events), justify="right")
-    for way in dict.fromkeys(row["way"] for row in results):
-        of_way = [row for row in results if row["way"] == way]
-        table.add_row(
-            way, *(mean_and_spread([row["ndcg@10"] for row in of_way if row["events"] == events]) for events in counts)
-        )
-    Console(width=110).print(table)
+    counts = list(dict.fromkeys(result.condition["events"] for result in results))
+    protocol = results[0].found["protocol"].replace(f", newest {counts[0]} training events", "")
+    lines = []
+    for way in dict.fromkeys(result.condition["way"] for result in results):
+        of_way = [result for result in results if result.condition["way"] == way]
+        by_count = [[result.found["ndcg@10"] for result in of_way if result.condition["events"] == n] for n in counts]
+        lines.append(([way, *map(mean_and_spread, by_count)], of_way))
+    title = f"{study.config.data}, NDCG@10 by training events of a user"
+    study.show(title, ["way", *map(str, counts)], lines, caption=protocol)
 
 
 if __name__ == "__main__":
-    run_study(main, tyro.cli(Config, description=__doc__), events=(4,), epochs=1, dim=8, history_length=10, seeds=1)
+    run(__file__, __doc__, Config, main, events=(4,), epochs=1, dim=8, history_length=10)

@@ -1,7 +1,7 @@
 """Next purchase and next click from views, carts and purchases, with and without the several behaviours as input.
 
-    python experiments/multi_behaviour.py --data-dir PATH      # RetailRocket must lie below PATH, 20 min on 2 cores
-    python experiments/multi_behaviour.py --smoke              # generated users, seconds
+    python experiments/sequence/multi_behaviour.py --data-dir PATH   # RetailRocket below PATH, 20 min on 2 cores
+    python experiments/sequence/multi_behaviour.py --smoke           # generated users, seconds
 
 A SASRec is trained on histories that hold all events with what the user did, all events without it, or events
 of the target's behaviour alone; it predicts the next event of the target's behaviour. Three targets, for which
@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ from typing import Any
 import jax
 import numpy as np
 import polars as pl
-import tyro
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runner import Options, Result, Study, mean_and_spread, run
 
 from recjax import data, nn
 from recjax.data import Dataset, Interactions
@@ -49,7 +50,7 @@ INPUTS = ("all events, with behaviours", "all events, without behaviours", "even
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Options):
     data_dir: Path | None = None
     """Folder that holds the data set's own folder; RECJAX_DATA by default."""
     history_length: int = 50
@@ -58,12 +59,6 @@ class Config:
     """Width of the vectors."""
     epochs: int = 60
     """At most; training stops after ten without a better NDCG@10 of the validation items."""
-    seeds: int = 3
-    """Trainings of each row."""
-    out: Path = Path("experiments/results/multi_behaviour")
-    """Where the numbers go."""
-    smoke: bool = False
-    """A few generated users: checks that the script runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,43 +197,44 @@ def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int,
     return score(fitted.params)
 
 
-def main(config: Config) -> None:
+def main(study: Study) -> None:
+    config: Any = study.config
     dataset = generated() if config.smoke else data.load("retailrocket", data_dir=config.data_dir)
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     for target, task in tasks(dataset).items():
         for model in COUNTS if config.smoke and results else (*COUNTS, "SASRec"):
             inputs = INPUTS[1:] if model in COUNTS else INPUTS[:1] if config.smoke else INPUTS
             for given, seed in itertools.product(inputs, range(1 if model in COUNTS else config.seeds)):
-                said = {"target": target, "model": model, "input": given, "config": stated(config)}
-                words = (dataset.name, target, model, given, recipe_hash(said), str(seed))
-                name = "-".join(words).replace(" ", "_").replace(",", "").replace("'", "") + ".json"
-                results.append(kept(config.out / name, functools.partial(result, dataset, task, said, seed, config)))
-    show(dataset, results)
+                condition = {"target": target, "model": model, "input": given}
+                compute = functools.partial(result, dataset, task, condition, seed, config)
+                results.append(study.result(compute, seed, condition, ["data_dir"]))
+    show(study, dataset, results)
 
 
-def result(dataset: Dataset, task: Task, said: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
+def result(dataset: Dataset, task: Task, condition: dict[str, Any], seed: int, config: Config) -> dict[str, Any]:
     """What one model scores, ready for JSON."""
-    given, ranking = said["input"], Ranking(dataset, task, said["input"], config)
-    if said["model"] in COUNTS:
-        model = COUNTS[said["model"]](ranking.known[0], dataset.num_items)
+    given = condition["input"]
+    ranking = Ranking(dataset, task, given, config)
+    if condition["model"] in COUNTS:
+        model = COUNTS[condition["model"]](ranking.known[0], dataset.num_items)
         score = jax.tree_util.Partial(of_counts, model)
     else:
         score = train(dataset, task, ranking, given, seed, config)
-    return {
-        "data": dataset.name, **said, "seed": seed, "protocol": str(ranking.protocol), **ranking.metrics(score, 1),
-    }  # fmt: skip
+    return {"protocol": str(ranking.protocol), **ranking.metrics(score, 1)}
 
 
-def show(dataset: Dataset, results: list[dict[str, Any]]) -> None:
+def show(study: Study, dataset: Dataset, results: list[Result]) -> None:
     """One table."""
-    table = Table(title=f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items")
-    for heading in ("target", "model", "input", *METRICS):
-        table.add_column(heading, justify="right" if heading in METRICS else "left")
-    for row in dict.fromkeys((row["target"], row["model"], row["input"]) for row in results):
-        found = [each for each in results if (each["target"], each["model"], each["input"]) == row]
-        table.add_row(*row, *(mean_and_spread([each[metric] for each in found]) for metric in METRICS))
-    Console(width=130).print(table)
+    rows: dict[tuple[str, ...], list[Result]] = {}
+    for each in results:
+        rows.setdefault(tuple(each.condition.values()), []).append(each)
+    lines = [
+        ([*row, *(mean_and_spread([each.found[metric] for each in found]) for metric in METRICS)], found)
+        for row, found in rows.items()
+    ]
+    title = f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items"
+    study.show(title, ["target", "model", "input", *METRICS], lines, left=3)
 
 
 if __name__ == "__main__":
-    run_study(main, tyro.cli(Config, description=__doc__), history_length=10, dim=8, epochs=1, seeds=1)
+    run(__file__, __doc__, Config, main, history_length=10, dim=8, epochs=1)

@@ -1,10 +1,10 @@
 """Items as codes: how well ids are used, and what a retriever that generates them scores beside SASRec.
 
-    python experiments/semantic_ids.py --data ml-100k                            # ALS vectors, 3 seeds
-    python experiments/semantic_ids.py --data amazon-beauty --vectors sasrec     # those of the SASRec beside it
-    python experiments/semantic_ids.py --data ml-100k --vectors texts            # of titles and genres by MiniLM
-    python experiments/semantic_ids.py --data ml-100k --vectors mine.npy         # your own, one row an item
-    python experiments/semantic_ids.py --smoke                                   # a generated log, seconds
+    python experiments/sequence/semantic_ids.py --data ml-100k                     # ALS vectors, 3 seeds
+    python experiments/sequence/semantic_ids.py --data amazon-beauty --vectors sasrec  # those of the SASRec beside it
+    python experiments/sequence/semantic_ids.py --data ml-100k --vectors texts     # of titles and genres by MiniLM
+    python experiments/sequence/semantic_ids.py --data ml-100k --vectors mine.npy  # your own, one row an item
+    python experiments/sequence/semantic_ids.py --smoke                            # a generated log, seconds
 
 Item vectors become ids by residual k-means and by an RQ-VAE; items of the same codes are told apart by one
 more level (TIGER) or moved to free codes. A generative retriever learns each kind of ids from whole
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,11 +30,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
-import tyro
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _generated import ring
+from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
 
 from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, NextItems, Sequences
@@ -60,7 +61,7 @@ MODELS = ("k-means, extra level", "k-means, free codes", "rq-vae, extra level", 
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(LongOptions):
     data: str = "ml-100k"
     """Named data set."""
     vectors: str = "als"
@@ -89,19 +90,11 @@ class Config:
     """Beginnings of ids that are followed at once."""
     validation_users: int = 2000
     """Users that are ranked after each epoch, at most."""
-    seeds: int = 3
-    """Trainings of each model."""
-    out: Path = Path("experiments/results/semantic_ids")
-    """Where the JSON files go."""
-    work: Path = Path("runs/semantic_ids")
-    """Where checkpoints go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
 
 
 SMOKE: dict[str, Any] = {
     "models": MODELS[2:], "vectors": "features", "levels": 2, "codebook_size": 6, "dim": 8, "blocks": 1, "epochs": 1,
-    "history_length": 8, "batch_size": 16, "beam": 8, "seeds": 1,
+    "history_length": 8, "batch_size": 16, "beam": 8,
 }  # fmt: skip
 
 
@@ -126,16 +119,6 @@ class Problem:
 
 Rank = Callable[[PyTree, NextItems], dict[str, float]]
 """``(params, task) -> metrics``."""
-
-
-def generated() -> Dataset:
-    """Users who walk along a ring of items with eight attributes."""
-    user, step = np.divmod(np.arange(48 * 12), 12)
-    item = (np.random.default_rng(0).integers(0, 24, 48)[user] + step) % 24
-    frame = pl.DataFrame({"user": user, "item": item, "timestamp": step})
-    dataset, _ = data.from_frame(frame, data.Columns(time="timestamp"), time_format="s", name="ring")
-    eighth = np.arange(dataset.num_items)[:, None] % 8 == np.arange(8)[None]
-    return dataclasses.replace(dataset, multi_hot=eighth.astype(np.float32), genres=tuple(map(str, range(8))))
 
 
 def problem(dataset: Dataset, config: Config) -> Problem:
@@ -250,12 +233,12 @@ def train(
             callback=lambda epoch, params: {"ndcg@10": rank(params, of.parts[0])["ndcg@10"]},
             early_stopping=EarlyStopping("ndcg@10", 6),
             progress=progress,
-            checkpoints=Checkpoints(config.work / name_of(model, seed, config), keep=1),
+            checkpoints=Checkpoints(config.work / checkpoints_of(model, seed, config), keep=1),
         )
     return fitted.params, {"epochs": len(fitted.history), "best_epoch": fitted.best_epoch}
 
 
-def run(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
+def result(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
     """One training: its result, ready for JSON."""
     started, codes = time.perf_counter(), {}
     if model == "sasrec":
@@ -272,10 +255,6 @@ def run(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
     params, trained = train(of, module, items, rank, model, seed, config)
     found = rank(params, of.parts[1])
     return {
-        "data": of.dataset.name,
-        "model": model,
-        "seed": seed,
-        "config": stated(config, "models"),
         "protocol": str(of.protocol),
         "codes": codes,
         "test": {short: found[name] for short, name in METRICS.items()},
@@ -284,44 +263,43 @@ def run(of: Problem, model: str, seed: int, config: Config) -> dict[str, Any]:
     }
 
 
-def name_of(model: str, seed: int, config: Config) -> str:
-    recipe = recipe_hash(stated(config, "models"))
-    return f"{config.data}-{model.replace(', ', '-').replace(' ', '_')}-{recipe}-{seed}"
+def checkpoints_of(model: str, seed: int, config: Config) -> str:
+    """The name of the folder of a training."""
+    return f"{model.replace(', ', '-').replace(' ', '_')}-{config_hash({}, stated(config, 'models'))}-{seed}"
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One row a model."""
-    vectors = results[0]["config"]["vectors"]
-    title = f"{results[0]['data']}, ids of {vectors} vectors, test items"
-    table = Table(title=title, caption=results[0]["protocol"], title_justify="left", caption_justify="left")
-    table.add_column("model")
-    for heading in ("codes used, %", "perplexity", "colliding", "after", *METRICS, "epochs"):
-        table.add_column(heading, justify="right")
-    for model in dict.fromkeys(result["model"] for result in results):
-        found = [result for result in results if result["model"] == model]
+    lines = []
+    for model in dict.fromkeys(each.condition["model"] for each in results):
+        of_model = [each for each in results if each.condition["model"] == model]
+        found = [each.found for each in of_model]
         use = ["–"] * 4
         if found[0]["codes"]:
-            before = [result["codes"]["before"] for result in found]
+            before = [each["codes"]["before"] for each in found]
             use = [" / ".join(f"{100 * x:.0f}" for x in np.mean([each["used"] for each in before], axis=0))]
             use += [" / ".join(f"{x:.0f}" for x in np.mean([each["perplexity"] for each in before], axis=0))]
             use += [f"{np.mean([each['colliding'] for each in before]):.3f}"]
-            use += [f"{np.mean([result['codes']['after']['colliding'] for result in found]):.3f}"]
-        cells = [mean_and_spread([result["test"][metric] for result in found]) for metric in METRICS]
-        table.add_row(model, *use, *cells, f"{np.mean([result['epochs'] for result in found]):.0f}")
-    Console(width=160).print(table)
+            use += [f"{np.mean([each['codes']['after']['colliding'] for each in found]):.3f}"]
+        cells = [mean_and_spread([each["test"][metric] for each in found]) for metric in METRICS]
+        lines.append(([model, *use, *cells, f"{np.mean([each['epochs'] for each in found]):.0f}"], of_model))
+    config: Any = study.config
+    headings = ["model", "codes used, %", "perplexity", "colliding", "after", *METRICS, "epochs"]
+    title = f"{config.data}, ids of {config.vectors} vectors, test items"
+    study.show(title, headings, lines, caption=results[0].found["protocol"])
 
 
-def main(config: Config) -> None:
+def main(study: Study) -> None:
+    config: Any = study.config
     unknown = set(config.models) - set(MODELS)
     if unknown:
         raise SystemExit(f"There are no models {sorted(unknown)}; choose of {', '.join(MODELS)}.")
-    of = problem(generated() if config.smoke else data.load(config.data), config)
-    show([
-        kept(config.out / f"{name_of(model, seed, config)}.json", functools.partial(run, of, model, seed, config))
-        for seed in range(config.seeds)
-        for model in config.models
-    ])  # fmt: skip
+    of = problem(ring() if config.smoke else data.load(config.data), config)
+    conditions = [{"model": model} for model in config.models]
+    show(
+        study, study.grid(conditions, lambda condition, seed: result(of, condition["model"], seed, config), ["models"])
+    )
 
 
 if __name__ == "__main__":
-    run_study(main, tyro.cli(Config, description=__doc__), **SMOKE)
+    run(__file__, __doc__, Config, main, **SMOKE)

@@ -1,14 +1,13 @@
 """Models of the next item at published quality, under published protocols.
 
-    python experiments/sequence_models.py --data ml-1m --model sasrec --seed 0      # 10 min on 2 cores
-    python experiments/sequence_models.py --data amazon-beauty --model sasrec
-    python experiments/sequence_models.py --table                                   # seconds
-    python experiments/sequence_models.py --smoke                                   # a generated log, seconds
+    python experiments/sequence/sequence_models.py --data ml-1m --models sasrec         # 10 min on 2 cores
+    python experiments/sequence/sequence_models.py --data amazon-beauty --seeds 3
+    python experiments/sequence/sequence_models.py --table                              # seconds
+    python experiments/sequence/sequence_models.py --smoke                              # a generated log, seconds
 
-It trains one model with one seed and writes one JSON file with its recipe and the hash of it, the protocol,
-validation and test metrics. Killed and started again, it goes on from its last epoch; where the file lies
-already, nothing is trained. ``--table`` prints what ``experiments/results/sequence_models`` holds, mean and half
-the range over seeds, one table a data set.
+It trains models, each with its recipe, and prints what they score, mean and half the range over seeds. Killed and
+started again, it goes on from the last epoch. ``--table`` trains nothing and prints all cached results, one table a
+data set.
 
 Protocols: leave one out (the last item of each user is the test, the one before it the validation item and
 part of what is known at the test), the whole catalogue ranked, items that the user had left out, the best
@@ -26,8 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import tempfile
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +33,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import polars as pl
-import tyro
-from _runs import kept, mean_and_spread, recipe_hash
-from rich.console import Console
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _generated import ring
+from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run
 
 from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Split
@@ -49,7 +47,6 @@ from recjax.models.collaborative import collaborative_models
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Observation, PyTree
 
-RESULTS = Path(__file__).parent / "results" / "sequence_models"
 METRICS = {"HR@10": "hit_rate@10", "NDCG@10": "ndcg@10", "MRR": "mrr"}
 HISTORY = {"ml-1m": 200, "ml-100k": 200, "amazon-beauty": 50, "ring": 12}
 ITEM_FILTER = {"ml-1m": "with at least 5 ratings"}
@@ -129,38 +126,24 @@ COLLABORATIVE: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Train one model and write what it scores, or print the tables."""
-
+class Config(LongOptions):
     data: Literal["ml-1m", "ml-100k", "amazon-beauty"] = "ml-1m"
     """Data set and protocol."""
-    model: Literal[
-        "sasrec", "bert4rec", "hstu", "gru4rec", "bpr", "als", "ease", "item_knn", "user_knn", "popularity"
-    ] = "sasrec"
+    models: tuple[
+        Literal["sasrec", "bert4rec", "hstu", "gru4rec", "bpr", "als", "ease", "item_knn", "user_knn", "popularity"],
+        ...,
+    ] = ("sasrec",)
     """What to train."""
-    seed: int = 0
+    seeds: int = 1
     """Of initial parameters, shuffles and dropout."""
-    out: Path = RESULTS
-    """Where the JSON file goes."""
-    work: Path = Path("runs/sequence_models")
-    """Where checkpoints go."""
     table: bool = False
-    """Print the tables of what lies in ``out`` and train nothing."""
-    smoke: bool = False
-    """A small generated log and two epochs of some models: checks that the script runs."""
+    """Print the tables of all cached results and train nothing."""
 
 
 def load(name: str) -> Dataset:
     """The data set of a protocol."""
-    if name == "ring":  # Users who walk along a ring of items.
-        user, step = np.divmod(np.arange(64 * 12), 12)
-        item = (np.random.default_rng(0).integers(0, 40, 64)[user] + step) % 40
-        return data.from_frame(
-            pl.DataFrame({"user": user, "item": item, "timestamp": step}),
-            data.Columns(time="timestamp"),
-            time_format="s",
-            name=name,
-        )[0]
+    if name == "ring":
+        return ring()
     dataset = data.load(name)
     return data.with_enough_events(dataset, per_item=5) if name == "ml-1m" else dataset
 
@@ -169,6 +152,9 @@ def recipe_for(name: str, model: str) -> Recipe | dict[str, Any]:
     """How a model is trained on a data set: by the recipe of the data, with the published block of the model."""
     if model in COLLABORATIVE:
         return COLLABORATIVE[model]
+    if name == "ring":
+        objective = "cloze" if model == "bert4rec" else SMOKE.training.objective
+        return dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, objective=objective))
     recipe, training = RECIPES[name], RECIPES[name].training
     known = {field.name for field in dataclasses.fields(ENCODERS[model])}
     encoder = {option: value for option, value in recipe.encoder.items() if option in known} | BLOCKS[model]
@@ -179,12 +165,12 @@ def recipe_for(name: str, model: str) -> Recipe | dict[str, Any]:
     return dataclasses.replace(recipe, encoder=encoder, training=training)
 
 
-def stated(recipe: Recipe | dict[str, Any]) -> dict[str, Any]:
+def as_dict(recipe: Recipe | dict[str, Any]) -> dict[str, Any]:
     """A recipe as it is written down."""
     return dataclasses.asdict(recipe) if isinstance(recipe, Recipe) else recipe
 
 
-def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work: Path) -> dict[str, Any]:
+def result(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work: Path) -> dict[str, Any]:
     """One training: its result, ready for JSON."""
     dataset = load(name)
     split = data.leave_one_out(dataset.interactions)
@@ -203,12 +189,7 @@ def run(name: str, model: str, seed: int, recipe: Recipe | dict[str, Any], work:
     seconds = time.perf_counter() - started
     scored = {"validation": rank(score, validation, protocol), "test": rank(score, test, protocol)}
     return {
-        "data": dataset.describe()["name"],
         "counts": {"users": dataset.num_users, "items": dataset.num_items, "events": len(dataset.interactions)},
-        "model": model,
-        "seed": seed,
-        "recipe": stated(recipe),
-        "recipe_hash": recipe_hash(name, model, stated(recipe)),
         "protocol": str(protocol),
         **{part: {short: e.metrics[metric] for short, metric in METRICS.items()} for part, e in scored.items()},
         "latency_ms": round(latency(score, test), 2),
@@ -276,7 +257,7 @@ def train(
             "seconds_evaluation": clock[-1] - trained_at,
         }
 
-    checkpoints = Checkpoints(work / f"{dataset.name}-{model}-{recipe_hash(stated(recipe))}-{seed}", keep=1)
+    checkpoints = Checkpoints(work / f"{dataset.name}-{model}-{config_hash({}, as_dict(recipe))}-{seed}", keep=1)
     with Progress() as progress:
         fitted = fit_sequences(
             module,
@@ -293,8 +274,6 @@ def train(
     return nn.scorer(module, fitted.params, items), {
         "best_epoch": fitted.best_epoch,
         "epochs": len(history),
-        "loss": [round(row["loss"], 4) for row in history],
-        "validation_ndcg@10": [round(row["ndcg@10"], 4) for row in history],
         # Of all epochs, those before the run was killed and started again among them.
         "seconds": round(sum(row["seconds_training"] + row["seconds_evaluation"] for row in history), 1),
         "seconds_per_epoch": round(float(np.median([row["seconds_training"] for row in history])), 2),
@@ -306,46 +285,47 @@ def _collaborative(model: Any, observation: Observation) -> jax.Array:
     return model.scores(observation.history)
 
 
-def show(results: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One table a data set, best models first."""
-    console = Console(width=150)
-    for name in sorted({result["data"] for result in results}):
-        rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for result in results:
-            if result["data"] == name:
-                rows.setdefault((result["model"], result["recipe_hash"]), []).append(result)
-        (protocol,) = {result["protocol"] for found in rows.values() for result in found}
-        table = Table(title=f"{name}, test items", caption=protocol, title_justify="left", caption_justify="left")
-        headings = ("model", "recipe", "seeds", *METRICS, "epochs", "s an epoch", "s in all", "ms a user")
-        for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("model", "recipe") else "right")
-        best_first = sorted(rows.items(), key=lambda row: -np.mean([r["test"]["NDCG@10"] for r in row[1]]))
-        for (model, recipe), found in best_first:
-            cells = [mean_and_spread([r["test"][metric] for r in found]) for metric in METRICS]
-            epochs = ", ".join(str(r["epochs"]) for r in found if "epochs" in r) or "–"
-            per_epoch = [r["seconds_per_epoch"] for r in found if "epochs" in r]
-            pace = f"{np.median(per_epoch):.1f}" if per_epoch else "–"
-            total = f"{np.mean([r['seconds'] for r in found]):,.0f}"
-            latencies = [r["latency_ms"] for r in found if "latency_ms" in r]
-            wait = f"{np.median(latencies):.1f}" if latencies else "–"
-            table.add_row(model, recipe, str(len(found)), *cells, epochs, pace, total, wait)
-        console.print(table)
+    headings = ["model", "recipe", "seeds", *METRICS, "epochs", "s an epoch", "s in all", "ms a user"]
+    for name in sorted({each.condition["data"] for each in results}):
+        of_data = [each for each in results if each.condition["data"] == name]
+        rows: dict[tuple[str, str], list[Result]] = {}
+        for each in of_data:
+            recipe = config_hash(each.condition, each.config)
+            rows.setdefault((each.condition["model"], recipe), []).append(each)
+        best_first = sorted(rows.items(), key=lambda row: -np.mean([r.found["test"]["NDCG@10"] for r in row[1]]))
+        lines = [([*row, *cells(found)], found) for row, found in best_first]
+        study.show(f"{name}, test items", headings, lines, caption=of_data[0].found["protocol"], left=2)
 
 
-def main(config: Config) -> None:
+def cells(results: list[Result]) -> list[str]:
+    """What one model scores, and what it costs."""
+    found = [result.found for result in results]
+    epochs = ", ".join(str(r["epochs"]) for r in found if "epochs" in r) or "–"
+    per_epoch = [r["seconds_per_epoch"] for r in found if "epochs" in r]
+    latencies = [r["latency_ms"] for r in found if "latency_ms" in r]
+    return [
+        str(len(found)), *(mean_and_spread([r["test"][metric] for r in found]) for metric in METRICS),
+        epochs, f"{np.median(per_epoch):.1f}" if per_epoch else "–",
+        f"{np.mean([r['seconds'] for r in found]):,.0f}", f"{np.median(latencies):.1f}" if latencies else "–",
+    ]  # fmt: skip
+
+
+def main(study: Study) -> None:
+    config: Any = study.config
     if config.table:
-        show([json.loads(path.read_text()) for path in sorted(config.out.glob("*.json"))])
+        show(study, study.cached())
         return
-    if config.smoke:
-        cloze = dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, objective="cloze"))
-        recipes = {"sasrec": SMOKE, "bert4rec": cloze} | COLLABORATIVE
-        with tempfile.TemporaryDirectory() as work:
-            show([run("ring", model, 0, recipe, Path(work)) for model, recipe in recipes.items()])
-        return
-    recipe = recipe_for(config.data, config.model)
-    name = f"{config.data}-{config.model}-{recipe_hash(config.data, config.model, stated(recipe))}-{config.seed}.json"
-    show([kept(config.out / name, lambda: run(config.data, config.model, config.seed, recipe, config.work))])
+    name = "ring" if config.smoke else config.data
+    recipes = {model: recipe_for(name, model) for model in config.models}
+    conditions = [{"data": name, "model": model, "recipe": as_dict(recipe)} for model, recipe in recipes.items()]
+
+    def compute(condition: dict[str, Any], seed: int) -> dict[str, Any]:
+        return result(name, condition["model"], seed, recipes[condition["model"]], config.work)
+
+    show(study, study.grid(conditions, compute, ["data", "models", "table"]))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    run(__file__, __doc__, Config, main, models=("sasrec", "bert4rec", *COLLABORATIVE))

@@ -1,9 +1,9 @@
 """What a model learned on one domain is worth on another, at 1 %, 10 % and 100 % of the target's data.
 
-    python experiments/transfer.py --study items --data-dir PATH   # MovieLens-1M to MovieTweetings, below PATH
-    python experiments/transfer.py --study texts                   # the same, by what a language model makes of texts
-    python experiments/transfer.py --study users                   # one half of the genres of MovieLens-1M to the other
-    python experiments/transfer.py --smoke                         # generated domains, seconds
+    python experiments/transfer/transfer.py --study items --data-dir PATH   # MovieLens-1M to MovieTweetings
+    python experiments/transfer/transfer.py --study texts             # the same, by texts
+    python experiments/transfer/transfer.py --study users             # half of MovieLens-1M's genres to the others
+    python experiments/transfer/transfer.py --smoke                   # generated domains, seconds
 
 ``items``: no item and no user is shared. Items are what they are called and their genres and year; the model is
 trained on the source and moved, whole, with its item tower frozen, by low-rank changes, by biases and norms
@@ -25,6 +25,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -33,11 +34,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from _new_items import tiny
-from _runs import kept, mean_and_spread, recipe_hash, run_study, stated
-from rich.console import Console
-from rich.table import Table
+from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
 
 from recjax import catalogue, data, fit, language, nn
 from recjax.data import Dataset, Interactions, NextItems
@@ -53,7 +54,7 @@ Learned = Callable[[int], PyTree]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(LongOptions):
     study: Literal["items", "texts", "users"] = "items"
     """What the domains share: words and genres of items, their texts as a language model reads them, or users."""
     source: str = "ml-1m"
@@ -72,20 +73,12 @@ class Config:
     """Where all parameters are trained."""
     part_rate: float = 1e-2
     """Where a part of what was pretrained is trained."""
-    seeds: int = 3
-    """Of the draw of users, the initial parameters and the training."""
     dim: int = 64
     """Width of the vectors."""
     text_dim: int = 64
     """Directions of the vectors of texts that are kept, those of the largest variance."""
     history_length: int = 50
     """Events that the model sees."""
-    out: Path = Path("experiments/results/transfer")
-    """Where the numbers go."""
-    work: Path = Path("runs/transfer")
-    """Where checkpoints and vectors of texts go."""
-    smoke: bool = False
-    """Small generated domains: checks that the script runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +210,7 @@ def ways(config: Config) -> tuple[str, ...]:
         return ("told by the source",) if config.smoke else ("target alone", "told by the source")
     parts = tuple(PARTS)[: None if config.study == "texts" else -1]
     if config.smoke:
-        return parts[-1], AS_IT_IS if config.study == "texts" else NEW_IDS
+        return (parts[-1], AS_IT_IS) if config.study == "texts" else (NEW_IDS,)
     return AS_IT_IS, SCRATCH, WITH_IDS, "pretrained, all of it trained", *parts, NEW_IDS
 
 
@@ -328,59 +321,63 @@ def read(datasets: list[Dataset], config: Config) -> list[np.ndarray]:
     return [white(each) for each in vectors]
 
 
-def main(config: Config) -> None:
+def main(study: Study) -> None:
+    chosen: Any = study.config
+    for name in ("items", "texts", "users") if chosen.smoke else (chosen.study,):
+        compare(study, dataclasses.replace(chosen, study=name))
+
+
+def compare(study: Study, config: Config) -> None:
+    """One of the studies: all ways and shares."""
     source, target = domains(config)
-    of_all = stated(config, "shares", "part_rate", *(() if config.study == "texts" else ("text_dim",)))
+    without = ("shares", "part_rate", "data_dir", *(() if config.study == "texts" else ("text_dim",)))
 
     @functools.cache
     def learned(seed: int) -> PyTree:
         """What the source teaches; learned once, and only where a row is missing."""
-        name = f"{config.study}-source-{recipe_hash(of_all)}-{seed}"
+        name = f"{config.study}-source-{config_hash({}, stated(config, *without))}-{seed}"
         module = source.module(config, use_id=config.study == "users")
         return train(module, source, source.train, seed, config, name)
 
     results = []
     for seed, way in itertools.product(range(config.seeds), ways(config)):
-        said = {"way": way, "config": of_all | ({"part_rate": config.part_rate} if way in PARTS else {})}
+        others = tuple(name for name in without if name != "part_rate" or way not in PARTS)
         for share in (0.0,) if way == AS_IT_IS else config.shares:
-            results.append(result(said | {"share": share}, source, target, learned, seed, config))
-    show(results)
+            condition = {"study": config.study, "way": way, "share": share}
+            compute = functools.partial(result, condition, source, target, learned, seed, config, others)
+            results.append(study.result(compute, seed, condition, (*others, "study")))
+    show(study, results)
 
 
 def result(
-    said: dict[str, Any], source: Domain, target: Domain, learned: Learned, seed: int, config: Config
-) -> dict[str, Any]:
-    """What one training found, ready for JSON, or what was kept of it."""
-    short = "-".join(re.findall(r"\w+", said["way"]))
-    name = f"{config.study}-{said['share']:g}-{short}-{recipe_hash(said)}-{seed}"
+    condition: dict[str, Any], source: Domain, target: Domain, learned: Learned, seed: int, config: Config,
+    without: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    """What one training found, ready for JSON."""
+    short = "-".join(re.findall(r"\w+", condition["way"]))
+    name = f"{config.study}-{condition['share']:g}-{short}-{config_hash(condition, stated(config, *without))}-{seed}"
     move = move_users if config.study == "users" else move_items
     sizes = [f"{one.name}, {one.num_users:,} users, {one.items.num_items:,} items" for one in (source, target)]
-
-    def run() -> dict[str, Any]:
-        score = move(said["way"], said["share"], source, target, learned, seed, config, name)
-        more = {"source": sizes[0], "target": sizes[1], "protocol": str(protocol_of(config)), "seed": seed}
-        return said | more | {"ndcg@10": score}
-
-    return kept(config.out / f"{name}.json", run)
+    score = move(condition["way"], condition["share"], source, target, learned, seed, config, name)
+    return {"source": sizes[0], "target": sizes[1], "protocol": str(protocol_of(config)), "ndcg@10": score}
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(study: Study, results: list[Result]) -> None:
     """One table: ways by the share of the target's users."""
-    first = rows[0]
-    title = f"From {first['source']} to {first['target']}: NDCG@10 of the test items"
-    caption = f"{first['protocol']}; epochs are chosen by the validation items of all of the target's users"
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    shares = sorted({row["share"] for row in rows})
-    for heading in ("", *(f"{share:.0%} of users" for share in shares)):
-        table.add_column(heading, justify="right" if heading else "left")
-    for way in dict.fromkeys(row["way"] for row in rows):
-        found = [[row["ndcg@10"] for row in rows if (row["way"], row["share"]) == (way, share)] for share in shares]
-        table.add_row(way, *(mean_and_spread(each) if each else "–" for each in found))
-    Console(width=130).print(table)
+    first = results[0].found
+    shares = sorted({each.condition["share"] for each in results})
+    lines = []
+    for way in dict.fromkeys(each.condition["way"] for each in results):
+        of_way = [each for each in results if each.condition["way"] == way]
+        by_share = [[each.found["ndcg@10"] for each in of_way if each.condition["share"] == share] for share in shares]
+        lines.append(([way, *(mean_and_spread(found) if found else "–" for found in by_share)], of_way))
+    study.show(
+        f"From {first['source']} to {first['target']}: NDCG@10 of the test items",
+        ["", *(f"{share:.0%} of users" for share in shares)],
+        lines,
+        caption=f"{first['protocol']}; epochs are chosen by the validation items of all of the target's users",
+    )
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    for each in ("items", "texts", "users") if chosen.smoke else (chosen.study,):
-        study = dataclasses.replace(chosen, study=each)
-        run_study(main, study, shares=(0.5,), epochs=1, seeds=1, dim=8, text_dim=4, history_length=8)
+    run(__file__, __doc__, Config, main, shares=(0.5,), epochs=1, dim=8, text_dim=4, history_length=8)
