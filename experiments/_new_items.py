@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _generated import ring
-from runner import LongOptions, Result, Study, config_hash, stated
+from _results import Result, config_hash
+from runner import LongOptions, Study, stated
 
 from recjax import data, language, nn
 from recjax.data import Dataset, Interactions, NextItems

@@ -184,21 +184,23 @@ def test_result_of_other_code_is_marked_or_computed_again(study, capsys):
 def test_rows_are_means_over_seeds(module, study):
     asked = study(seeds=2)
     asked.grid([{"way": "whole", "options": {"a": 1}}], lambda condition, seed: compute(float(seed)))
-    rows = module("runner").rows("study", asked.used)
+    rows = module("_results").rows("study", "today", asked.used)
     hardware = asked.used[0].machine["hardware"]
+    older = module("_results").rows("study", "tomorrow", asked.used[:1])
+    assert older[0].hardware == f"{hardware}, with code today of {asked.used[0].code['date']}"
     assert rows == [("study/whole/ndcg@10", 0.5, "", hardware), ("study/whole/seconds/learning", 2.0, "s", hardware)]
 
 
 def test_rows_have_no_nan(module, study, tmp_path):
-    runner, asked = module("runner"), study()
+    results, asked = module("_results"), study()
     asked.result(lambda: {"auc": float("nan")}, 0)
-    runner.write_rows(tmp_path / "rows.json", runner.rows("study", asked.used))
+    results.write_rows(tmp_path / "rows.json", results.rows("study", "today", asked.used))
     assert json.loads((tmp_path / "rows.json").read_text())[0]["value"] is None
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in RESULTS}), ids=lambda folder: folder.name)
 def test_committed_results_are_readable_and_small(module, folder):
-    result = module("runner").Result
+    result = module("_results").Result
     assert len(list(EXPERIMENTS.glob(f"[!_]*/{folder.name}.py"))) == 1
     for path in folder.glob("*.json"):
         found = result.read(path)

@@ -35,7 +35,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _new_items import METRICS, PARTS, Language, Problem, RankingConfig, each_seed, learn, named, problem, rank, sasrec
-from runner import Result, Study, mean_and_spread, paired_text, run
+from _results import Result
+from runner import Study, mean_and_spread, paired_text, run
 
 from recjax import data, language, nn
 from recjax.data import Dataset

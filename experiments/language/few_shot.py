@@ -39,7 +39,8 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _few_shot import HISTORY, Examples, Problem, auc, generated, interval, problem
-from runner import LongOptions, Result, Study, config_hash, run, stated
+from _results import Result, config_hash
+from runner import MARK, LongOptions, Study, run, stated
 
 from recjax import data, fit, language, nn
 from recjax.types import Array, Behaviour, Items, Observation, PyTree
@@ -243,7 +244,7 @@ def main(study: Study) -> None:
             for shots in (0,) if way in UNTRAINED else config.shots:
                 for seed in range(1 if way in UNTRAINED else config.seeds):
                     results.append(one(study, of, way, shots, seed, progress))
-                    show_one(results[-1])
+                    show_one(results[-1], MARK * study.is_of_other_code(results[-1]))
     show(study, of, results)
 
 
@@ -270,11 +271,12 @@ def one(study: Study, of: Problem, way: str, shots: int, seed: int, progress: fi
     return study.result(result, seed, condition, without)
 
 
-def show_one(result: Result) -> None:
+def show_one(result: Result, mark: str) -> None:
     condition, seconds = result.condition, result.found["seconds"]
     print(
         f"{condition['way']}, {condition['shots']} shots, seed {result.seed}: AUC {100 * result.found['auc']:.2f},"
-        f" learned in {seconds['learning']:.0f} s, test in {seconds['test']:.0f} s on {result.machine['hardware']}",
+        f" learned in {seconds['learning']:.0f} s, test in {seconds['test']:.0f} s,"
+        f" {result.machine['hardware']}{mark}",
         flush=True,
     )
 

@@ -47,7 +47,8 @@ from _new_items import (
     rank,
     sasrec,
 )
-from runner import Result, Study, mean_and_spread, paired_text, run
+from _results import Result
+from runner import Study, mean_and_spread, paired_text, run
 
 from recjax import data, fit, language, nn
 from recjax.data import Dataset

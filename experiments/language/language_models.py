@@ -33,7 +33,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner import RESULTS, Row, machine, write_rows
+from _results import Row, machine, write_rows
+from runner import RESULTS
 
 from recjax import language
 

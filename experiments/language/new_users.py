@@ -43,7 +43,8 @@ from _new_items import (
     sasrec,
     shown,
 )
-from runner import Result, Study, mean_and_spread, run
+from _results import Result
+from runner import Study, mean_and_spread, run
 
 from recjax import catalogue, data, language, nn
 from recjax.data import Dataset

@@ -27,7 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
+from _results import Result, config_hash
+from runner import LongOptions, Study, mean_and_spread, run, stated
 
 from recjax import data, fit, language
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner import Row, machine, write_rows
+from _results import Row, machine, write_rows
 
 from recjax import agents, data, envs, loop, nn, rewards, study
 from recjax.eval import paired_difference

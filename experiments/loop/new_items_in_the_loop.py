@@ -41,7 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _generated import ring
 from _new_items import New, NewConfig, Problem, problem, tiny
-from runner import Result, Study, run
+from _results import Result
+from runner import Study, run
 
 from recjax import agents, catalogue, data, envs, fit, language, loop, nn, rewards
 from recjax.data import Dataset

@@ -32,7 +32,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner import Row, machine, write_rows
+from _results import Row, machine, write_rows
 
 from recjax import agents, data, envs
 from recjax.catalogue import BlockScorer, ItemIndex, top_k

@@ -34,7 +34,8 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner import Options, Result, Study, mean_and_spread, run
+from _results import Result
+from runner import Options, Study, mean_and_spread, run
 
 from recjax import data, nn
 from recjax.data import Dataset, Interactions

@@ -22,7 +22,8 @@ import jax
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _generated import ring
-from runner import Options, Result, Study, mean_and_spread, run
+from _results import Result
+from runner import Options, Study, mean_and_spread, run
 
 from recjax import data
 from recjax.data import Dataset, Split
@@ -87,7 +88,7 @@ def main(study: Study) -> None:
     dataset = dataclasses.replace(dataset, context_names=(), context=None)
     split = data.leave_one_out(dataset.interactions)
     results: list[list[Result]] = []
-    for loss, sampler, similarity in LOSSES[3:6] if config.smoke else LOSSES:
+    for loss, sampler, similarity in LOSSES[4:6] if config.smoke else LOSSES:
         options = TwoTowerConfig(loss=loss, negatives=config.negatives, epochs=1 if config.smoke else 6)
         options = dataclasses.replace(options, sampler="uniform" if sampler == "–" else sampler)
 

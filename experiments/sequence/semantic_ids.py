@@ -34,7 +34,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _generated import ring
-from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
+from _results import Result, config_hash
+from runner import LongOptions, Study, mean_and_spread, run, stated
 
 from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, NextItems, Sequences

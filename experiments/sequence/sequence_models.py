@@ -37,7 +37,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _generated import ring
-from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run
+from _results import Result, config_hash
+from runner import LongOptions, Study, mean_and_spread, run
 
 from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Split

@@ -38,7 +38,8 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _new_items import tiny
-from runner import LongOptions, Result, Study, config_hash, mean_and_spread, run, stated
+from _results import Result, config_hash
+from runner import LongOptions, Study, mean_and_spread, run, stated
 
 from recjax import catalogue, data, fit, language, nn
 from recjax.data import Dataset, Interactions, NextItems
