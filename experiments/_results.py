@@ -55,7 +55,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The condition and the seed in words, and the hash that tells configurations apart."""
+        """The condition and the seed in words, and the hash of condition and options."""
         config = config_hash(self.condition, self.config)
         words = [self.config.get("data", ""), *_words(self.condition), config, str(self.seed)]
         return "-".join(filter(None, (re.sub(r"[^\w.+-]+", "_", str(word)).strip("_") for word in words)))
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 
 
 def config_hash(condition: dict[str, Any], config: dict[str, Any]) -> str:
-    """12 hexadecimal digits that tell results of different conditions and options apart."""
+    """12 hexadecimal digits of a SHA-256 of a condition and options."""
     return hashlib.sha256(json.dumps([condition, config], sort_keys=True).encode()).hexdigest()[:12]
 
 

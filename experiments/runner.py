@@ -52,7 +52,7 @@ class LongOptions(Options):
     """Options of studies whose trainings take long."""
 
     work: Path = Path("runs")
-    """Where checkpoints and vectors of texts are kept, in a folder of the script's name."""
+    """Where checkpoints and vectors of texts are written, in a folder of the script's name."""
 
 
 NOT_OF_A_RESULT = tuple(field.name for field in dataclasses.fields(LongOptions))

@@ -3,7 +3,7 @@
 
 usage: slow_tests.py [SECONDS]
 
-A test is slow when one of its cases took more than SECONDS (2 by default) in .cache/tests.xml, which
+A test is slow when one of its cases took more than SECONDS (1 by default) in .cache/tests.xml, which
 `bootstrap.py test` writes. Run it after a complete run with an empty .cache/jax.
 """
 
@@ -27,7 +27,7 @@ def slow(record: Path, seconds: float) -> list[str]:
         if float(case.get("time", 0)) > seconds:
             module, test = case.get("classname", ""), case.get("name", "").partition("[")[0]
             path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-            # A doctest is named by its module and costs little beside the other tests.
+            # Doctests, which are named by their modules, are in every run.
             if path.is_relative_to(ROOT / "tests") and path.is_file():
                 found.add(f"{path.relative_to(ROOT).as_posix()}::{test}")
     return sorted(found)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if not record.is_file():
         print("There is no .cache/tests.xml; run `python3 scripts/bootstrap.py test` first.", file=sys.stderr)
         return 1
-    names = slow(record, float(arguments[0]) if arguments else 2.0)
+    names = slow(record, float(arguments[0]) if arguments else 1.0)
     (ROOT / "tests" / "slow.txt").write_text(HEAD + "".join(f"{name}\n" for name in names), encoding="utf-8")
     print(f"tests/slow.txt names {len(names)} tests.")
     return 0
