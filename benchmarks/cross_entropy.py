@@ -19,15 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from _measure import measure, milliseconds, show, temporary_megabytes
+from _measure import Options, measure, megabytes, milliseconds, ratio, show, temporary_megabytes
 
 from recjax import catalogue
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     items: tuple[int, ...] = (3_416, 20_000)
     rows: int = 6400
     """Positions of a batch: 32 histories of 200."""
@@ -87,17 +85,18 @@ def main(config: Config) -> None:
         contenders["torch, dense"] = pytorch
     rows, reference = [], {}
     for name, contender in contenders.items():
-        cells = [name]
+        cells: list = [name]
         for items in config.items:
-            found = measure(contender, config.seconds, items=items, rows=config.rows, dim=config.dim)
-            seconds, temporary = found["seconds"], found["temporary"]
-            assert seconds is not None
-            ratio = seconds / reference.setdefault(items, seconds)
-            cells += [milliseconds(seconds), f"{ratio:.2f}×", "–" if temporary is None else f"{temporary:,.0f}"]
+            found = measure(
+                contender, config.seconds, alone=not config.smoke, items=items, rows=config.rows, dim=config.dim
+            )
+            seconds = found["seconds"]
+            times = ratio(seconds / reference.setdefault(items, seconds), digits=2)
+            cells += [milliseconds(seconds), times, megabytes(found["temporary"])]
         rows.append(cells)
     headings = ["", *(h for items in config.items for h in (f"ms, {items:,} items", "ratio", "temporary MB"))]
     title = f"Value and gradient of the mean cross-entropy, {config.rows:,} rows, dim {config.dim}"
-    show(title, headings, rows, ("jax", "optax", "torch"))
+    show(config, "cross_entropy", title, headings, rows, ("jax", "optax", "torch"))
 
 
 if __name__ == "__main__":

@@ -23,15 +23,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
-from _measure import show
+from _measure import Options, number, ratio, show
 
 from recjax import data, language
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """A tiny random model on a few texts, to see that it works."""
+class Config(Options):
     texts: int = 1024
     batch: int = 32
     repeats: int = 5
@@ -104,14 +102,17 @@ def main(config: Config) -> None:
     ours = np.median(next(iter(times.values()))[1:])
     rows = [
         [
-            name, f"{np.median(taken[1:]):.2f}", f"{min(taken[1:]):.2f}", f"{len(texts) / np.median(taken[1:]):,.0f}",
-            f"{np.median(taken[1:]) / ours:.2f}×", f"{taken[0]:.1f}",
+            name, number(np.median(taken[1:]), "s", 2), number(min(taken[1:]), "s", 2),
+            number(len(texts) / np.median(taken[1:]), "texts/s"), ratio(np.median(taken[1:]) / ours, 2),
+            number(taken[0], "s", 1),
         ]
         for name, taken in times.items()
     ]  # fmt: skip
     lengths = [len(ids) for ids in model.tokenizer(texts)] if model.tokenizer else [0]
     size = f"{np.median(lengths):.0f} tokens, {max(lengths)} at most"
     show(
+        config,
+        "encode",
         f"{len(texts):,} texts of {size}; batch {config.batch}, float32",
         ["", "s, median", "s, fastest", "texts/s", "ratio", "s, first turn"],
         rows,

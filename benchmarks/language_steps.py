@@ -14,6 +14,7 @@ Prints: one table. All work is on the same random tokens without padding: 32 tex
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import tyro
-from _measure import clock, measure, milliseconds, show, temporary_megabytes
+from _measure import Options, measure, megabytes, milliseconds, number, ratio, show, temporary_megabytes
 
 from recjax import fit, language
 
@@ -35,9 +36,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny random models, to see that it works."""
+class Config(Options):
     models: tuple[str, ...] = ("minilm", "smollm2-135m")
     """Names in ``recjax.language.pretrained``."""
     texts: int = 32
@@ -150,37 +149,31 @@ def main(config: Config) -> None:
     if config.smoke:
         config = dataclasses.replace(config, texts=8, tokens=8, rank=2, seconds=0.0, peer_python=None)
     size = 64 if config.smoke else 2048 if jax.default_backend() == "cpu" else 8192
-    run = alone if config.smoke else measure
-    product = run(matrix_product, config.seconds, size=size, dtype=config.dtype)["seconds"]
+    run = functools.partial(measure, seconds=config.seconds, alone=not config.smoke)
+    product = run(matrix_product, size=size, dtype=config.dtype)["seconds"]
     rate = 2 * size**3 / product / 1e9
     rows = []
     for name in config.models:
         model = read(name, config)
         theirs = peer(model, config)
         for work in WORK:
-            found = run(ours, config.seconds, name=name, work=work, config=config)
+            found = run(ours, name=name, work=work, config=config)
             head = head_gigaflop(model, config) if model.config.traits.causal and work != "encode" else 0.0
             arithmetic = PASSES[work] * (gigaflop(model, config) + head)
             trained = 0 if work == "encode" else num_trained(model, work, config)
             seconds = found["seconds"]
             rows.append([
-                f"{name}: {work}", f"{trained:,} ({trained / model.num_params:.2%})" if trained else "–",
-                milliseconds(seconds), f"{found['temporary']:,.0f}", f"{4 * 4 * trained / 1e6:,.0f}",
-                f"{arithmetic:,.1f}", f"{arithmetic / seconds / rate:.0%}",
-                f"{theirs[work] / seconds:.2f}×" if theirs else "",
+                f"{name}: {work}", f"{trained:,} ({trained / model.num_params:.2%})" if trained else "",
+                milliseconds(seconds), megabytes(found["temporary"]), megabytes(4 * 4 * trained / 1e6),
+                number(arithmetic, "GFLOP", 1), number(100 * arithmetic / seconds / rate, "%"),
+                ratio(theirs[work] / seconds if theirs else None, 2),
             ])  # fmt: skip
     title = (
         f"{config.texts} texts of {config.tokens} tokens, {config.dtype} on {jax.devices()[0].device_kind};"
         f" a product of {size:,} × {size:,} matrices reaches {rate:,.0f} GFLOP/s"
     )
-    headings = ["", "trained", "ms", "temporary MB", "state MB", "GFLOP", "of the product's rate", "PyTorch"]
-    show(title, headings, rows, ["jax", "flax", "optax"])
-
-
-def alone(contender: Any, seconds: float, **sizes: Any) -> dict[str, Any]:
-    """As ``measure``, in this process, which spares a smoke run the starts of others."""
-    work, temporary = contender(**sizes)
-    return {"seconds": clock(work, seconds, at_least=1), "temporary": temporary}
+    headings = ["", "trained", "ms", "temporary MB", "state MB", "GFLOP", "% of the product's rate", "PyTorch"]
+    show(config, "language_steps", title, headings, rows, ["jax", "flax", "optax"])
 
 
 if __name__ == "__main__":

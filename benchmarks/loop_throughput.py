@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
-import platform
 import time
 from collections.abc import Callable
 
@@ -20,9 +18,8 @@ import jax
 import numpy as np
 import optax
 import tyro
-from _measure import clock
+from _measure import Options, clock, megabytes, number, ratio, show
 from rich.console import Console
-from rich.table import Table
 
 from recjax import agents, envs, nn
 from recjax.fit import Progress
@@ -33,9 +30,7 @@ SLATE, HISTORY, DIM, BATCH = 5, 20, 32, 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     users: tuple[int, ...] = (1, 16, 256, 4096)
     items: tuple[int, ...] = (1_000, 10_000, 100_000)
     seconds: float = 2.0
@@ -165,16 +160,8 @@ def torch_update(items: int) -> Callable[[], None] | None:
 
 def main(config: Config) -> None:
     if config.smoke:
-        config = Config(smoke=True, users=(1, 16), items=(100,), seconds=0.05)
-    torch_found = torch_update(10) is not None
-    table = Table(
-        "items", "users", "act + respond /s", "× NumPy", "with learning /s", "TD updates/s", "× PyTorch",
-        "temporary MB", "replay MB",
-        title=f"Closed loop, slate {SLATE}, history {HISTORY}, D={DIM}, one seed, one update of {BATCH} windows a step",
-        caption=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()};"
-        f" JAX {jax.__version__}; user-steps a second, medians."
-        + ("" if torch_found else " PyTorch is not installed: no peer for updates."),
-    )  # fmt: skip
+        config = dataclasses.replace(config, users=(16,), items=(100,), seconds=0.0)
+    rows = []
     for items in config.items:
         peer_update = torch_update(items)
         torch_seconds = clock(peer_update, config.seconds) if peer_update else float("nan")
@@ -188,12 +175,18 @@ def main(config: Config) -> None:
             count = 2 if config.smoke else max(4, min(200, 2_000_000 // items))
             update_seconds = clock(learning_loop.updates(count), config.seconds) / count
             temporary, replay = learning_loop.memory()
-            table.add_row(
-                f"{items:,}", f"{users:,}", f"{acting:,.0f}", f"{acting / peer:.1f}",
-                f"{chunk * users / learning_seconds:,.0f}", f"{1 / update_seconds:,.0f}",
-                f"{torch_seconds / update_seconds:.1f}" if torch_found else "–", f"{temporary:,.1f}", f"{replay:,.1f}",
-            )  # fmt: skip
-    Console(width=140).print(table)
+            per_second = "user-steps/s"
+            rows.append([
+                f"{items:,}", f"{users:,}", number(acting, per_second), ratio(acting / peer),
+                number(chunk * users / learning_seconds, per_second), number(1 / update_seconds, "updates/s"),
+                ratio(torch_seconds / update_seconds), megabytes(temporary, 1), megabytes(replay, 1),
+            ])  # fmt: skip
+    headings = [
+        "items", "users", "act + respond /s", "× NumPy", "with learning /s", "TD updates/s", "× PyTorch",
+        "temporary MB", "replay MB",
+    ]  # fmt: skip
+    title = f"Closed loop, slate {SLATE}, history {HISTORY}, D={DIM}, one seed, one update of {BATCH} windows a step"
+    show(config, "loop_throughput", f"{title}; medians", headings, rows, ["jax", "numpy", "torch"])
     cost = progress_cost(*((4, 2, 1) if config.smoke else (400, 50, 5)))
     print(f"A live progress bar costs {cost:+.1%} of the time of a learning loop (256 users, 1,000 items).")
 

@@ -22,15 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from _measure import measure, milliseconds, show, temporary_megabytes
+from _measure import Options, measure, megabytes, milliseconds, ratio, show, temporary_megabytes
 
 from recjax.catalogue import RowGrads, RowOptimizer, row_adagrad, row_adam, row_sgd
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     rows: tuple[int, ...] = (10_000, 100_000, 1_000_000, 4_000_000)
     batch: int = 8192
     dim: int = 64
@@ -121,12 +119,14 @@ def main(config: Config) -> None:
         for size in config.rows:
             if name in DENSE and size > config.dense_up_to:
                 continue
-            found = measure(contender, config.seconds, rows=size, batch=config.batch, dim=config.dim)
-            reference.setdefault(size, found["seconds"])
-            temporary = "–" if found["temporary"] is None else f"{found['temporary']:,.1f}"
-            ratio = f"{found['seconds'] / reference[size]:.1f}"
-            rows.append([name, f"{size:,}", milliseconds(found["seconds"]), ratio, temporary, f"{found['peak']:,.0f}"])
+            sizes = {"rows": size, "batch": config.batch, "dim": config.dim}
+            found = measure(contender, config.seconds, alone=not config.smoke, **sizes)
+            times = ratio(found["seconds"] / reference.setdefault(size, found["seconds"]))
+            memory = megabytes(found["temporary"], 1), megabytes(found["peak"])
+            rows.append([name, f"{size:,}", milliseconds(found["seconds"]), times, *memory])
     show(
+        config,
+        "row_update",
         f"An update of a table [V, {config.dim}] by {config.batch:,} rows, float32",
         ["", "V", "ms", "× row_adam", "temporary MB", "peak MB"],
         rows,
@@ -135,4 +135,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, description=__doc__))

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _measure import show
+from _measure import Options, number, ratio, show
 
 from recjax import data, nn
 from recjax.eval import Protocol, evaluate
@@ -31,9 +31,7 @@ from recjax.types import Items, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     batch: int = 128
     dim: int = 64
     length: int = 200
@@ -117,12 +115,16 @@ def main(config: Config) -> None:
         seconds, loss, ranking = ours(config, log, num_items, training)
         epoch = float(np.median(seconds[1:]))
         reference = reference or epoch
-        rows.append([name, f"{epoch:.1f}", f"{epoch / reference:.2f}×", f"{loss:.3f}", f"{ranking:.1f}"])
+        times = ratio(epoch / reference, 2)
+        rows.append([name, number(epoch, "s", 1), times, number(loss, "nats", 3), number(ranking, "s", 1)])
     if config.peer_python:
         seconds, loss = peer(config, log)
         epoch = float(np.median(seconds[1:]))
-        rows.append(["RecTools SASRec", f"{epoch:.1f}", f"{epoch / reference:.2f}×", f"{loss:.3f}", "–"])
+        times = ratio(epoch / reference, 2)
+        rows.append(["RecTools SASRec", number(epoch, "s", 1), times, number(loss, "nats", 3), number(None, "s")])
     show(
+        config,
+        "sequence_epoch",
         f"SASRec, {len(log):,} events, {num_items:,} items, dim {config.dim}, length {config.length},"
         f" batch {config.batch}",
         ["", "s an epoch", "ratio", f"loss of epoch {config.epochs}", "s to rank all users"],

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from _measure import measure, milliseconds, show, temporary_megabytes
+from _measure import Options, measure, megabytes, milliseconds, ratio, show, temporary_megabytes
 
 from recjax import agents, nn
 from recjax.catalogue import row_adam
@@ -31,9 +31,7 @@ SLATE, HISTORY = 5, 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     items: tuple[int, ...] = (100_000, 1_000_000)
     batch: int = 256
     dim: int = 64
@@ -137,14 +135,16 @@ def main(config: Config) -> None:
                 contenders["PyTorch, SparseAdam"] = partial(torch_update, double=double)
             reference = None
             for name, contender in contenders.items():
-                found = measure(contender, config.seconds, items=items, batch=config.batch, dim=config.dim)
+                sizes = {"items": items, "batch": config.batch, "dim": config.dim}
+                found = measure(contender, config.seconds, alone=not config.smoke, **sizes)
                 reference = reference or found["seconds"]
-                temporary = "–" if found["temporary"] is None else f"{found['temporary']:,.0f}"
                 rows.append([
                     name, f"{items:,}", "double" if double else "max", milliseconds(found["seconds"]),
-                    f"{found['seconds'] / reference:.1f}", temporary, f"{found['peak']:,.0f}",
+                    ratio(found["seconds"] / reference), megabytes(found["temporary"]), megabytes(found["peak"]),
                 ])  # fmt: skip
     show(
+        config,
+        "td_update",
         f"A TD update of {config.batch} steps against the whole catalogue, dim {config.dim}",
         ["", "items", "target", "ms", "× recjax", "temporary MB", "peak MB"],
         rows,
@@ -153,4 +153,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, description=__doc__))

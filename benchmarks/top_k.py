@@ -18,15 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from _measure import measure, milliseconds, show, temporary_megabytes
+from _measure import Options, measure, megabytes, milliseconds, ratio, show, temporary_megabytes
 
 from recjax.catalogue import top_k
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    smoke: bool = False
-    """Tiny sizes, to see that it works."""
+class Config(Options):
     items: int = 1_000_000
     queries: int = 256
     dim: int = 64
@@ -95,13 +93,18 @@ def main(config: Config) -> None:
     rows = []
     for k in config.k:
         sizes = {"items": config.items, "queries": config.queries, "dim": config.dim, "k": k}
-        ours = measure(recjax_top_k, config.seconds, **sizes)
+        ours = None
         for name, contender in {"recjax top_k": recjax_top_k, **PEERS}.items():
-            found = ours if contender is recjax_top_k else measure(contender, config.seconds, **sizes)
-            ratio = f"{found['seconds'] / ours['seconds']:.1f}"
-            temporary = "–" if found["temporary"] is None else f"{found['temporary']:,.0f}"
-            rows.append([name, str(k), milliseconds(found["seconds"]), ratio, temporary, f"{found['peak']:,.0f}"])
+            # The smoke run starts a process of its own for one of them.
+            found = measure(
+                contender, config.seconds, alone=not config.smoke or contender is numpy_argpartition, **sizes
+            )
+            ours = ours or found["seconds"]
+            memory = megabytes(found["temporary"]), megabytes(found["peak"])
+            rows.append([name, str(k), milliseconds(found["seconds"]), ratio(found["seconds"] / ours), *memory])
     show(
+        config,
+        "top_k",
         f"Top k of {config.items:,} items × {config.dim}, {config.queries} queries, float32",
         ["", "k", "ms", "× recjax", "temporary MB", "peak MB"],
         rows,
@@ -110,4 +113,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, description=__doc__))

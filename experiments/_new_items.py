@@ -1,25 +1,25 @@
-"""What the studies of new items and users share: draws of items, a SASRec of texts, how it is trained and ranked."""
+"""What the studies of new items and users share: what is new, a SASRec of texts, and how it is trained and ranked."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
-from _runs import kept, recipe_hash, stated
+from _generated import ring
+from _results import Result, config_hash
+from runner import LongOptions, Study, stated
 
 from recjax import data, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Evaluation, Protocol, evaluate
 from recjax.fit import Checkpoints, Fitted, Progress
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import PAD_ID, Items, PyTree
+from recjax.types import PAD_ID, Behaviour, Items, Observation, PyTree
 
 PARTS = ("cold", "warm")
 """Items that no training has seen, and the others."""
@@ -29,9 +29,31 @@ TEXTS_ALONE = {"use_id": False}
 
 
 @dataclasses.dataclass(frozen=True)
-class StudyConfig:
-    """Options that the studies have in common; each has ``seeds``, ``out`` and ``work`` besides."""
+class New:
+    """What no training has seen.
 
+    Attributes:
+      item_share: of the items, drawn at random.
+      rounds: in which these are released, as many in each.
+      user_share: of the users, drawn at random.
+      first_events: of a new user, which are known when the next one is asked for.
+    """
+
+    item_share: float = 0.0
+    rounds: int = 1
+    user_share: float = 0.0
+    first_events: int = 10
+
+
+COLD = New(item_share=0.2)
+
+
+@dataclasses.dataclass(frozen=True)
+class NewConfig(LongOptions):
+    """Options of all studies of new items and users."""
+
+    new: New = COLD
+    """What no training has seen."""
     data: str = "ml-1m"
     """Named data set whose items have titles and genres."""
     language: str = "minilm"
@@ -39,44 +61,39 @@ class StudyConfig:
     dim: int = 64
     """Width of the vectors."""
     history_length: int = 50
-    """Events that the model sees in training."""
-    dropout: float = 0.1
-    """Between layers."""
+    """Events that a model sees."""
     epochs: int = 5
-    """Of a training, with all windows of all histories."""
-    batch_size: int = 128
-    """Windows of a batch."""
+    """Of a training on the log, with all windows of all histories."""
     learning_rate: float = 2e-3
     """The peak."""
-    warmup_steps: int = 100
-    """Over which the rate rises to it."""
     seeds: int = 5
     """Of the draws, the initial parameters and the training."""
-    out: Path = Path("experiments/results")
-    """Where the JSON files go."""
-    work: Path = Path("runs")
-    """Where checkpoints and vectors of texts go."""
-    smoke: bool = False
-    """A small generated log: checks that the script runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingConfig(NewConfig):
+    """Options of those that rank what happened in the log."""
+
+    dropout: float = 0.1
+    """Between layers."""
+    batch_size: int = 128
+    """Windows of a batch."""
+    warmup_steps: int = 100
+    """Over which the rate rises to its peak."""
 
 
 Language = Callable[[], language.LanguageModel]
 """Reads the language model of a study, once, and only where there is something to train."""
 
 
-def each_seed(
-    result: Callable[[Dataset, int, Language, Any], dict[str, Any]], config: StudyConfig
-) -> list[dict[str, Any]]:
-    """What every seed of a study finds, kept below ``out``."""
+def each_seed(study: Study, result: Callable[[Dataset, int, Language, Any], dict[str, Any]]) -> list[Result]:
+    """What every seed of a study finds."""
+    config: Any = study.config
     dataset = ring() if config.smoke else data.with_enough_events(data.load(config.data), per_item=5)
     get_model = functools.cache(
         lambda: tiny(data.item_texts(dataset)) if config.smoke else language.load(config.language)
     )
-    name = f"{config.data}-{recipe_hash(stated(config))}"
-    return [
-        kept(config.out / f"{name}-{seed}.json", functools.partial(result, dataset, seed, get_model, config))
-        for seed in range(config.seeds)
-    ]
+    return study.grid([{}], lambda condition, seed: result(dataset, seed, get_model, config))
 
 
 def learn(
@@ -85,7 +102,7 @@ def learn(
     items: Items,
     name: str,
     seed: int,
-    config: StudyConfig,
+    config: RankingConfig,
     training: dict[str, Any] | None = None,
     **options: Any,
 ) -> Fitted:
@@ -99,7 +116,7 @@ def learn(
         **said | (training or {}),
     )  # fmt: skip
     title = name.replace(" ", "_").replace(",", "")
-    checkpoints = Checkpoints(config.work / f"{title}-{recipe_hash(stated(config, 'rows'))}-{seed}", keep=1)
+    checkpoints = Checkpoints(config.work / f"{title}-{config_hash({}, stated(config, 'rows'))}-{seed}", keep=1)
     with Progress(enabled=not config.smoke) as progress:
         return fit_sequences(
             module, data.sequences(log, int(log.user.max()) + 1), items, given, key=jax.random.key(seed),
@@ -109,42 +126,80 @@ def learn(
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One draw of cold items, which come last in the catalogue.
+    """One draw of what is new.
 
     Attributes:
-      dataset: all items.
-      num_warm: items that are trained.
-      train: the training events of warm items.
-      items: all of them, by their ids.
-      test: what is known of every user and asked for.
+      dataset: all items: first those that training sees, then the others in the order in which they are released.
+      order: ``i[N]`` the ids of these items in the data set from which the problem is drawn.
+      num_known: items that training sees.
+      per_round: items that each round releases.
+      train: the training events, of known items by known users.
+      items: what is known of all items besides texts and genres.
+      test: what is known of users and asked for.
       history_length: events that a model sees.
     """
 
     dataset: Dataset
-    num_warm: int
-    train: data.Interactions
+    order: np.ndarray
+    num_known: int
+    per_round: int
+    train: Interactions
     items: Items
     test: NextItems
     history_length: int
 
-    def warm(self, items: Items) -> Items:
-        """Those that are trained."""
-        return jax.tree.map(lambda leaf: leaf[: self.num_warm], items)
+    def known(self, items: Items) -> Items:
+        """Those that training sees."""
+        return jax.tree.map(lambda leaf: leaf[: self.num_known], items)
+
+    def whitened(self, vectors: np.ndarray, dim: int) -> language.Whitening:
+        """The map of vectors of items to ``dim`` directions, fitted to known items, as the others come later."""
+        return language.fit_whitening(vectors[: self.num_known], dim)
 
 
-def problem(dataset: Dataset, seed: int, cold_share: float, history_length: int) -> Problem:
-    """Draws cold items and puts them behind the others."""
-    num_warm = dataset.num_items - round(cold_share * dataset.num_items)
-    dataset = data.with_items(dataset, np.random.default_rng(seed).permutation(dataset.num_items))
-    split = data.leave_one_out(dataset.interactions)
-    known = data.concatenate(split.train, split.validation)
-    test = data.next_items(known, split.test, dataset.num_users, history_length)
-    train = split.train.take(split.train.item < num_warm)
+def problem(dataset: Dataset, rng: np.random.Generator, new: New, history_length: int) -> Problem:
+    """Draws new items and puts them behind the others, or draws new users.
+
+    Of new items, the last event of every user is asked for, and the last two are in no training. Of new users,
+    the event after the first ones is asked for, and none of their events are in training.
+    """
+    if new.item_share and new.user_share:
+        raise ValueError(f"{new} has new items and new users; set item_share or user_share to 0.")
+    per_round = round(new.item_share * dataset.num_items) // new.rounds
+    num_known = dataset.num_items - new.rounds * per_round
+    order = np.arange(dataset.num_items)
+    if new.user_share:
+        train, test = _new_users(dataset, rng, new)
+    else:
+        order = rng.permutation(dataset.num_items)
+        dataset = data.with_items(dataset, order)
+        split = data.leave_one_out(dataset.interactions)
+        before = data.concatenate(split.train, split.validation)
+        test = data.next_items(before, split.test, dataset.num_users, history_length)
+        train = split.train.take(split.train.item < num_known)
     items = data.item_features(dataset, train).without_features()
-    return Problem(dataset, num_warm, train, items, test, history_length)
+    return Problem(dataset, order, num_known, per_round, train, items, test, history_length)
 
 
-def sasrec(num_items: int, config: StudyConfig, **options: Any) -> nn.Recommendation:
+def _new_users(dataset: Dataset, rng: np.random.Generator, new: New) -> tuple[Interactions, NextItems]:
+    """The log of the others, and the first events of new users with the one after them, where there are enough."""
+    log = dataset.interactions
+    order = log.order()
+    user, item = log.user[order], log.item[order]
+    starts, counts = np.searchsorted(user, np.arange(dataset.num_users)), np.bincount(user, minlength=dataset.num_users)
+    drawn = rng.permutation(dataset.num_users)[: round(new.user_share * dataset.num_users)]
+    asked = drawn[counts[drawn] > new.first_events]
+    events = item[starts[asked][:, None] + np.arange(new.first_events + 1)].astype(np.int32)
+    return log.take(~np.isin(log.user, drawn)), NextItems(shown(events[:, :-1]), events[:, :-1], events[:, -1])
+
+
+def shown(history: np.ndarray) -> Observation:
+    """Items that are shown as clicked, padded with ``PAD_ID``."""
+    behaviour = np.where(history == PAD_ID, PAD_ID, int(Behaviour.CLICK)).astype(np.int32)
+    return Observation(jnp.asarray(history), jnp.asarray(behaviour))
+
+
+def sasrec(num_items: int, config: RankingConfig, **options: Any) -> nn.Recommendation:
     """Of the ``dim`` and ``dropout`` of a study, over items as ``options`` say, which are scored by inner products."""
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, norm="query", expansion=1, activation="relu",
@@ -163,7 +218,7 @@ def named(evaluation: Evaluation) -> dict[str, float]:
 
 def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> Evaluation:
     """How the test items of one part stand among the items of that part."""
-    is_cold = np.arange(of.dataset.num_items) >= of.num_warm
+    is_cold = np.arange(of.dataset.num_items) >= of.num_known
     among = is_cold if part == "cold" else ~is_cold
     targets = np.asarray(of.test.targets)
     targets = np.where((targets >= 0) & among[targets], targets, PAD_ID)
@@ -175,21 +230,6 @@ def rank(of: Problem, module: Any, params: PyTree, items: Items, part: str) -> E
     index = jax.jit(functools.partial(module.apply, method="item_index"))(params, items)
     score = nn.scorer(module, params, items, index=index)
     return evaluate(score, of.test.observation, targets, protocol, seen=of.test.seen, candidates=jnp.asarray(among))
-
-
-def ring() -> Dataset:
-    """Users who walk along a ring of items, which say where they stand."""
-    user, step = np.divmod(np.arange(48 * 12), 12)
-    item = (np.random.default_rng(0).integers(0, 30, 48)[user] + step) % 30
-    frame = pl.DataFrame({"user": user, "item": item, "timestamp": step})
-    dataset, _ = data.from_frame(frame, data.Columns(time="timestamp"), time_format="s", name="ring")
-    number = np.array(list(map(int, dataset.items.names)))
-    return dataclasses.replace(
-        dataset,
-        titles=tuple(f"part {n % 6} of {n // 6}" for n in number),
-        genres=tuple("abc"),
-        multi_hot=(number[:, None] % 3 == np.arange(3)[None]).astype(np.float32),
-    )
 
 
 def tiny(texts: list[str]) -> language.LanguageModel:

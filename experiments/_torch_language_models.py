@@ -1,4 +1,4 @@
-"""What PyTorch's libraries make of texts, for experiments/language_models.py; runs in an environment of its own."""
+"""What PyTorch's libraries make of texts, for language/language_models.py; runs in an environment of its own."""
 
 from __future__ import annotations
 

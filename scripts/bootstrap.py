@@ -4,6 +4,7 @@
 usage: bootstrap.py [--python PATH] [--constraint FILE] WORD [ARGUMENTS ...]
 
   test [PYTEST ARGUMENTS]    linter, formatter, types, floors, smoke runs of every script, all tests
+  test --quick [ARGUMENTS]   the same in minutes, without smoke runs and the tests that tests/slow.txt names
   pytest [ARGUMENTS]         only the tests
   docs                       the documentation, warnings as errors, into docs/_build/html
   loop, recommend, data ...  any other word is a subcommand of `recjax`
@@ -27,7 +28,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -234,7 +234,7 @@ def become(command: list[str], variables: dict[str, str] | None = None) -> NoRet
     os.execve(command[0], command, environ)
 
 
-def steps(environment: Environment) -> dict[str, list[str]]:
+def steps(environment: Environment, *, quick: bool) -> dict[str, list[str]]:
     """Everything that the test command runs before pytest."""
     python = environment.program("python")
     found = {
@@ -243,24 +243,31 @@ def steps(environment: Environment) -> dict[str, list[str]]:
         "mypy": [python, "-m", "mypy"],
         "lint-imports": [environment.program("lint-imports")],
     }
-    for folder in ("experiments", "benchmarks"):
-        for script in sorted((ROOT / folder).glob("[!_]*.py")):
-            found[f"{folder}/{script.name} --smoke"] = [python, str(script), "--smoke"]
+    if not quick:
+        # One process for each folder, the fullest first: what is imported and compiled serves all of its scripts.
+        groups = ([*sorted(folder.glob("[!_]*.py"))] for folder in (ROOT / "benchmarks", *ROOT.glob("experiments/*/")))
+        for group in sorted(filter(None, groups), key=lambda group: (-len(group), group)):
+            scripts = [str(script) for script in group]
+            name = f"smoke runs of {group[0].parent.relative_to(ROOT).as_posix()}"
+            found[name] = [python, str(ROOT / "scripts" / "smoke.py"), *scripts]
     return found
 
 
 def test(environment: Environment, arguments: list[str], *, complete: bool) -> NoReturn:
     """Runs the tests, last and so that pytest's closing line ends the output."""
+    quick = complete and "--quick" in arguments
+    arguments = [argument for argument in arguments if argument != "--quick" or not complete]
     variables = {
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "MPLBACKEND": "Agg",
         "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *quick_to_compile(environment)]).strip(),
     }
-    # Compilation keeps one core busy, so a complete run uses all of them; files of tests stay whole for their fixtures.
+    # Compilation keeps one core busy, so a complete run uses all of them. Each gets tests that follow each other, as
+    # they share fixtures and programs, and takes from the others when it has none left.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        checks = steps(environment) if complete else {}
-        running = {name: pool.submit(run_step, name, command, variables) for name, command in checks.items()}
+        checks = steps(environment, quick=quick) if complete else {}
+        running = {name: pool.submit(run_step, command, variables) for name, command in checks.items()}
         for name, step in running.items():
             done, seconds = step.result()
             if done.returncode:
@@ -269,8 +276,16 @@ def test(environment: Environment, arguments: list[str], *, complete: bool) -> N
                 sys.exit(f"[bootstrap] {name} failed with exit status {done.returncode}.")
             say(f"{name}: passed in {seconds:.1f} s")
     os.chdir(ROOT)
-    workers = ["-n", "auto", "--dist", "loadfile"] if complete else []
-    become([environment.program("python"), "-m", "pytest", *workers, *arguments], variables)
+    workers = ["-n", "auto", "--dist", "worksteal"] if complete else []
+    left_out = [f"--deselect={name}" for name in slow_tests()] if quick else []
+    record = ["--junitxml", str(ROOT / ".cache" / "tests.xml")] if complete and not quick else []
+    become([environment.program("python"), "-m", "pytest", *workers, *left_out, *record, *arguments], variables)
+
+
+def slow_tests() -> list[str]:
+    """Tests that a quick run leaves out, as ``tests/slow.txt`` names them."""
+    lines = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def quick_to_compile(environment: Environment) -> list[str]:
@@ -278,23 +293,23 @@ def quick_to_compile(environment: Environment) -> list[str]:
     # Worth a quarter of the time. JAX 0.12, which needs Python 3.12, crashes without these emitters.
     has_old_jax = python_version(environment.interpreter).startswith("3.11.")
     without_emitters = ["--xla_cpu_use_fusion_emitters=false"] if has_old_jax else []
-    return ["--xla_backend_optimization_level=0", *without_emitters]
+    # Programs in one piece compile on one core, in a fifth less of its time: the other cores have work of their own.
+    return ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1", *without_emitters]
 
 
-def run_step(name: str, command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
-    """Runs one check, a smoke run in a folder of its own; keeps what it prints for the case that it fails."""
+def run_step(command: list[str], variables: dict[str, str]) -> tuple[subprocess.CompletedProcess, float]:
+    """Runs one check; keeps what it prints for the case that it fails."""
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="recjax-smoke-") as folder:
-        done = subprocess.run(
-            command,
-            cwd=folder if name.endswith("--smoke") else ROOT,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     return done, time.monotonic() - start
 
 

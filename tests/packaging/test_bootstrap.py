@@ -165,20 +165,107 @@ def test_reason_of_a_conflict_names_both_sides(bootstrap):
     assert "To fix this" not in bootstrap.reason(lines)
 
 
-def test_complete_test_runs_the_smoke_mode_of_every_script(bootstrap):
-    for name in ("experiments/loop.py", "benchmarks/throughput.py", "benchmarks/_shared.py"):
+SCRIPTS = ("benchmarks/speed.py", "experiments/loop/one.py", "experiments/loop/two.py", "experiments/transfer/one.py")
+CHECKS = ["ruff check", "ruff format", "mypy", "lint-imports"]
+
+
+@pytest.fixture
+def scripts(bootstrap):
+    """Scripts, and modules that are none."""
+    for name in (*SCRIPTS, "benchmarks/_shared.py", "experiments/loop/_near.py", "experiments/runner.py"):
         path = bootstrap.ROOT / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    names = list(bootstrap.steps(bootstrap.choose(None, None)))
-    assert names == [
-        "ruff check",
-        "ruff format",
-        "mypy",
-        "lint-imports",
-        "experiments/loop.py --smoke",
-        "benchmarks/throughput.py --smoke",
+    (bootstrap.ROOT / "experiments" / "results").mkdir()
+
+
+@pytest.mark.usefixtures("scripts")
+def test_complete_test_runs_the_smoke_mode_of_every_script(bootstrap):
+    steps = bootstrap.steps(bootstrap.choose(None, None), quick=False)
+    groups = {
+        "smoke runs of experiments/loop": 2,
+        "smoke runs of benchmarks": 1,
+        "smoke runs of experiments/transfer": 1,
+    }
+    assert list(steps) == [*CHECKS, *groups]
+    run = [path for name in groups for path in steps[name][2:]]
+    assert sorted(run) == sorted(str(bootstrap.ROOT / name) for name in SCRIPTS)
+    assert all(steps[name][1] == str(bootstrap.ROOT / "scripts" / "smoke.py") for name in groups)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_quick_test_leaves_out_smoke_runs_and_slow_tests(bootstrap, monkeypatch):
+    environment, commands = bootstrap.choose(None, None), []
+    assert list(bootstrap.steps(environment, quick=True)) == CHECKS
+    slow = bootstrap.ROOT / "tests" / "slow.txt"
+    slow.parent.mkdir()
+    slow.write_text("# Slow.\ntests/test_a.py::test_long\n\ntests/test_b.py::test_longer\n")
+    monkeypatch.setattr(bootstrap, "become", lambda command, variables: commands.append(command))
+    monkeypatch.setattr(bootstrap, "steps", lambda environment, quick: {})
+    monkeypatch.chdir(bootstrap.ROOT)
+    bootstrap.test(environment, ["--quick", "-x"], complete=True)
+    bootstrap.test(environment, ["-x"], complete=True)
+    quick, whole = commands
+    left_out = {"--deselect=tests/test_a.py::test_long", "--deselect=tests/test_b.py::test_longer"}
+    assert left_out <= set(quick)
+    assert not left_out & set(whole)
+    assert quick[-1] == whole[-1] == "-x"
+    assert "--quick" not in quick
+
+
+def test_tests_that_quick_runs_leave_out_are_there():
+    for name in load(SCRIPT).slow_tests():
+        path, _, test = name.partition("::")
+        assert f"def {test}(" in (ROOT / path).read_text(), f"{name} is gone; run scripts/slow_tests.py again."
+
+
+def test_slow_tests_are_those_of_which_a_case_took_long(tmp_path):
+    cases = {
+        ("test_bootstrap", "test_reason[a]"): 0.1,
+        ("test_bootstrap", "test_reason[b]"): 2.5,
+        ("test_bootstrap", "test_quick"): 2.0,
+        ("test_that_is_gone", "test_long"): 9.0,
+    }
+    lines = [
+        f'<testcase classname="tests.packaging.{module}" name="{test}" time="{seconds}"/>'
+        for (module, test), seconds in cases.items()
     ]
+    record = tmp_path / "tests.xml"
+    record.write_text(f"<testsuites><testsuite>{''.join(lines)}</testsuite></testsuites>")
+    slow = load(ROOT / "scripts" / "slow_tests.py").slow
+    assert slow(record, 2.0) == ["tests/packaging/test_bootstrap.py::test_reason"]
+
+
+SMOKED = """
+import json, sys
+from pathlib import Path
+assert sys.argv[1:] == ["--smoke", "--json", "rows.json"], sys.argv
+assert sys.path[0] == str(Path(__file__).parent)
+print("noise")
+Path("rows.json").write_text(json.dumps([{}]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "says"),
+    [
+        ("", 0, "a.py --smoke: passed in"),
+        ("sys.exit(0)", 1, "a.py --smoke failed"),
+        ("Path('rows.json').write_text('[]')", 1, "a.py --smoke failed"),
+        ("raise SystemExit('no data')", 1, "no data"),
+        ("raise ValueError('wrong')", 1, "ValueError: wrong"),
+    ],
+)
+def test_smoke_runs_stop_at_the_first_that_fails(tmp_path, capsys, ending, code, says):
+    (tmp_path / "a.py").write_text(SMOKED + ending)
+    (tmp_path / "b.py").write_text(SMOKED)
+    before = list(sys.path), sys.argv, os.getcwd()
+    assert load(ROOT / "scripts" / "smoke.py").main([str(tmp_path / "a.py"), str(tmp_path / "b.py")]) == code
+    assert (list(sys.path), sys.argv, os.getcwd()) == before
+    printed = capsys.readouterr().out
+    assert says in printed
+    assert ("noise" in printed) == (code == 1)
+    assert ("b.py" in printed) == (code == 0)
 
 
 def test_failing_step_ends_with_its_output_and_no_tests(bootstrap, monkeypatch, capsys):
@@ -186,7 +273,7 @@ def test_failing_step_ends_with_its_output_and_no_tests(bootstrap, monkeypatch, 
     monkeypatch.setattr(
         bootstrap,
         "steps",
-        lambda _: {
+        lambda _, quick: {
             "good": [sys.executable, "-c", "print('quiet')"],
             "bad": [sys.executable, "-c", "print('loud'); raise SystemExit(3)"],
         },
