@@ -28,13 +28,14 @@ from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
 from recjax.data.named import NamedSet, datasets, fetch, load
-from recjax.data.next_items import NextItems, next_items, observations
+from recjax.data.next_items import NextItems, SeenItems, next_items, observations
 from recjax.data.offline import bandit_steps, transitions
 from recjax.data.readers import from_frame, read
 from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
 from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
 from recjax.data.splits import Split, by_user, global_time, leave_one_out
 from recjax.data.validate import KINDS, BadRowsError, Report
+from recjax.types import Behaviour
 
 register = datasets.register
 
@@ -43,6 +44,7 @@ __all__ = [
     "BEHAVIOUR_WEIGHTS",
     "KINDS",
     "BadRowsError",
+    "Behaviour",
     "Columns",
     "Dataset",
     "Download",
@@ -55,6 +57,7 @@ __all__ = [
     "NextItems",
     "OneHot",
     "Report",
+    "SeenItems",
     "Sequences",
     "Split",
     "Standardiser",
