@@ -15,15 +15,8 @@ A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
 from recjax.data import sets
 from recjax.data.columns import BEHAVIOURS, Columns
 from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
-from recjax.data.features import (
-    ItemColumns,
-    item_features,
-    item_texts,
-    same_features,
-    title_vocabulary,
-    with_item_file,
-    with_user_file,
-)
+from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
+from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
 from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
@@ -48,6 +41,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "Download",
+    "FileReport",
     "IdMap",
     "Interactions",
     "ItemColumns",

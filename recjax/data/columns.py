@@ -28,6 +28,8 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
 UNKNOWN = "unknown word"
 """Name of the column of words without a meaning, null where a word has one."""
 
+_PARSED = "parsed time"
+
 Key = str | int
 _LISTED = 20
 
@@ -108,6 +110,11 @@ def _check_floats(frame: pl.LazyFrame, name: str) -> None:
             raise ValueError(f"Column {name!r}: {inexact_id(*inexact.row(0))}")
 
 
+def is_doubtful(ids: pl.Series) -> pl.Series:
+    """Whether an id is a word for a missing value, or a text of several lines."""
+    return ids.is_in(NULL_WORDS) | ids.str.contains("\n", literal=True)
+
+
 def resolve_time_format(text: pl.LazyFrame, frame: pl.LazyFrame, key: Key, time_format: str) -> str:
     """The format that ``"auto"`` stands for, from the first time in the file; temporal columns are microseconds."""
     schema = frame.collect_schema()
@@ -133,7 +140,8 @@ def parse(
     behaviours: Mapping[str, Behaviour],
     behaviour: Behaviour,
 ) -> pl.LazyFrame:
-    """Typed columns, one boolean column for each kind of problem and of mending, and words without a meaning.
+    """Typed columns beside ids as they are written, one boolean column for each kind of problem that a row shows by
+    itself, and words without a meaning.
 
     Args:
       text: the wanted columns, see :func:`as_text`.
@@ -143,15 +151,12 @@ def parse(
       behaviours: what words mean.
       behaviour: of every event where there are no words.
     """
-    values, problems, blanks = [pl.lit(int(behaviour), pl.Int8).alias("behaviour")], [], []
-    for kind in ("user", "item"):
-        stripped = pl.col(kind).str.strip_chars()
-        values.append(stripped)
-        problems.append((stripped.fill_null("") == "").alias(f"missing_{kind}"))
-        doubtful = stripped.is_in(NULL_WORDS) | stripped.str.contains("\n", literal=True)
-        problems.append(doubtful.fill_null(False).alias(f"doubtful_{kind}"))
-        blanks.append((stripped != "") & (stripped.str.len_bytes() != pl.col(kind).str.len_bytes()))
-    problems.append(pl.any_horizontal(blanks).fill_null(False).alias("blanks"))
+
+    def blank(name: str) -> pl.Expr:
+        return pl.col(name).str.strip_chars().fill_null("") == ""
+
+    values = [pl.lit(int(behaviour), pl.Int8).alias("behaviour")]
+    problems = [blank("user").alias("missing_user"), blank("item").alias("missing_item")]
     if columns.behaviour is not None:
         codes = {word.strip().lower(): int(meaning) for word, meaning in behaviours.items()}
         word = pl.col("behaviour").str.strip_chars()
@@ -160,20 +165,19 @@ def parse(
         values.append(pl.when(code.is_null()).then(word.fill_null("")).alias(UNKNOWN))
         problems.append(code.is_null().alias("bad_behaviour"))
     if time_format is not None:
-        time = times.parse(pl.col("time"), time_format)
+        text = text.with_columns(times.parse(pl.col("time"), time_format).alias(_PARSED))
         mixed = pl.lit(False)
         if guessed and time_format in times.UNITS:
-            mixed = times.in_another_unit(pl.col("time"), time_format)
-        values.append(time.alias("time"))
-        problems += [(time.is_null() & ~mixed).alias("bad_time"), mixed.alias("mixed_time")]
+            mixed = times.in_another_unit(pl.col("time"), pl.col(_PARSED), time_format)
+        values.append(pl.col(_PARSED).alias("time"))
+        problems += [(pl.col(_PARSED).is_null() & ~mixed).alias("bad_time"), mixed.alias("mixed_time")]
     if columns.rating is not None:
-        given = pl.col("rating").str.strip_chars()
-        rating = given.cast(pl.Float32, strict=False)
+        rating = pl.col("rating").str.strip_chars().cast(pl.Float32, strict=False)
         required = values[0].fill_null(-1) == int(Behaviour.RATING)
-        unusable = pl.when(given.fill_null("") == "").then(required).otherwise(~rating.is_finite().fill_null(False))
+        unusable = pl.when(blank("rating")).then(required).otherwise(~rating.is_finite().fill_null(False))
         values.append(rating.fill_null(float("nan")).alias("rating"))
         problems += [unusable.alias("bad_rating"), (rating < 0).fill_null(False).alias("negative_rating")]
     for name in map(extra, columns.extras):
         number = pl.col(name).str.strip_chars().cast(pl.Float32, strict=False)
         values.append(pl.when(number.is_finite()).then(number).otherwise(float("nan")).alias(name))
-    return text.with_columns(*values, *problems)
+    return text.with_columns(*values, *problems).drop(_PARSED, strict=False)

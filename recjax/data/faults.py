@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import polars as pl
 
@@ -76,15 +77,21 @@ def check_records(table: Table, records: int) -> None:
     """
     if table.kind != "csv" or len(table.delimiter) > 1 or not table.quote:
         return
-    quote, lines, last, has_quotes = table.quote.encode(), 0, b"", False
     with table.open_bytes() as content:
-        while chunk := content.read(1 << 20):
-            lines += chunk.count(b"\n")
-            has_quotes = has_quotes or quote in chunk
-            last = chunk if chunk.strip(b"\r\n") else last + chunk
-    trailing = last[len(last.rstrip(b"\r\n")) :].count(b"\n")
-    if has_quotes and lines - trailing + 1 > records + table.header:
+        quoted = any(table.quote.encode() in chunk for chunk in iter(partial(content.read, 1 << 20), b""))
+    if quoted and _lines(table) > records + table.header:
         _check_quotes(table)
+
+
+def _lines(table: Table) -> int:
+    """The lines of a file up to the last that is not blank."""
+    lines, blank = 0, 0
+    with table.open_bytes() as content:
+        for chunk in iter(partial(content.read, 1 << 20), b""):
+            lines += chunk.count(b"\n")
+            rest = chunk.rstrip(b"\r\n")
+            blank = chunk[len(rest) :].count(b"\n") + (0 if rest else blank)
+    return lines - blank + 1
 
 
 def _check_quotes(table: Table) -> None:

@@ -128,9 +128,10 @@ class IdMap:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        wrong = next((name for name in self.names if not isinstance(name, str) or not name), None)
-        if wrong is not None:
-            raise ValueError(f"The names of an id map are texts, got {wrong!r}; use IdMap.fit, which takes numbers.")
+        if not all(self.names) or not set(map(type, self.names)) <= {str}:
+            wrong = next((name for name in self.names if not isinstance(name, str) or not name), None)
+            if wrong is not None:
+                raise ValueError(f"The names of an id map are texts, got {wrong!r}; IdMap.fit takes numbers too.")
         if len(self._row_of) != len(self.names):
             seen: set[str] = set()
             twice = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]

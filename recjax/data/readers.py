@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recjax.data.columns import BEHAVIOURS, UNKNOWN, Columns, as_text, extra, parse, resolve_time_format
+from recjax.data.columns import BEHAVIOURS, UNKNOWN, Columns, as_text, extra, is_doubtful, parse, resolve_time_format
 from recjax.data.faults import check_header, check_records, explained
 from recjax.data.ids import IdMap
 from recjax.data.scan import ROW, Table
@@ -31,13 +31,14 @@ LISTED_WORDS = 10
 
 @dataclass
 class _Ids:
-    """Numbers names in the order of their first appearance, batch by batch."""
+    """Numbers names in the order of their first appearance, batch by batch; blanks around them are taken off."""
 
     rows: dict[str, int] = field(default_factory=dict)
 
-    def encode(self, names: pl.Series) -> np.ndarray:
-        distinct = names.unique(maintain_order=True)
-        rows = [self.rows.setdefault(name, len(self.rows)) for name in distinct.to_list()]
+    def encode(self, names: pl.Series, distinct: pl.Series | None = None) -> np.ndarray:
+        """The numbers of names; ``distinct``, if given, are the different ones of them in their order."""
+        distinct = names.unique(maintain_order=True) if distinct is None else distinct
+        rows = [self.rows.setdefault(name, len(self.rows)) for name in distinct.str.strip_chars().to_list()]
         if not rows:
             return np.empty(0, np.int32)
         return names.replace_strict(distinct, pl.Series(rows, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy()
@@ -148,18 +149,24 @@ class _Tally:
         self.counts[kind] += len(rows)
         self.rows[kind] = sorted([*self.rows[kind], *rows[:LISTED].tolist()])[:LISTED]
 
-    def usable(self, batch: pl.DataFrame, allowed: frozenset[str]) -> pl.Series:
-        """Counts what is in a batch; whether each of its rows can be used."""
+    def usable(self, batch: pl.DataFrame, distinct: Mapping[str, pl.Series], allowed: frozenset[str]) -> pl.Series:
+        """Counts what is in a batch with these users and items; whether each of its rows can be used."""
+        rows, usable, blanks = batch[ROW].to_numpy(), np.ones(batch.height, bool), np.zeros(batch.height, bool)
         self.total += batch.height
-        rows, usable = batch[ROW].to_numpy(), np.ones(batch.height, bool)
         self.last_row = max(self.last_row, int(rows[-1]) if len(rows) else -1)
-        for kind in self.counts:
-            if kind in batch.columns:
-                found = batch[kind].to_numpy()
-                self.add(kind, rows[found])
-                usable &= ~found | (kind in allowed) | (kind in MENDINGS)
+        found = {kind: batch[kind].to_numpy() for kind in KINDS if kind in batch.columns}
+        for kind, ids in distinct.items():
+            stripped = ids.str.strip_chars()
+            if len(doubtful := ids.filter(is_doubtful(stripped))):
+                found[f"doubtful_{kind}"] = batch[kind].is_in(doubtful.to_list()).fill_null(False).to_numpy()
+            if len(padded := ids.filter((stripped != ids) & (stripped != ""))):
+                blanks |= batch[kind].is_in(padded.to_list()).fill_null(False).to_numpy()
+        for kind, bad in found.items():
+            self.add(kind, rows[bad])
+            usable &= ~bad | (kind in allowed)
+        self.add("blanks", rows[blanks])
         if UNKNOWN in batch.columns:
-            words = batch[UNKNOWN].drop_nulls().value_counts(sort=True).head(LISTED_WORDS * LISTED_WORDS)
+            words = batch[UNKNOWN].drop_nulls().value_counts(sort=True).head(10 * LISTED_WORDS)
             self.words.update(dict(words.iter_rows()))
         return pl.Series(usable)
 
@@ -192,15 +199,17 @@ class _Reading:
         """Reads a frame, which is that of a table unless it was in memory."""
         drop, allowed = kinds_to_drop(self.on_bad, self.allow), frozenset(self.allow)
         parsed, time_format = self._parsed(frame)
-        tally, users, items = _Tally(), _Ids(), _Ids()
+        tally, ids = _Tally(), {"user": _Ids(), "item": _Ids()}
         parts: dict[str, list[np.ndarray]] = {
             column: [] for column in parsed.collect_schema() if column not in {*tally.counts, UNKNOWN}
         }
         for batch in parsed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            good = batch.filter(tally.usable(batch, allowed))
+            distinct = {kind: batch[kind].unique(maintain_order=True) for kind in ids}
+            usable = tally.usable(batch, distinct, allowed)
+            good, known = (batch, distinct) if usable.all() else (batch.filter(usable), {})
             for column, numbers in parts.items():
-                ids = {"user": users, "item": items}.get(column)
-                numbers.append(good[column].to_numpy() if ids is None else ids.encode(good[column]))
+                of = ids.get(column)
+                numbers.append(good[column].to_numpy() if of is None else of.encode(good[column], known.get(column)))
         if table is not None:
             check_records(table, tally.last_row + 1)
 
@@ -233,7 +242,7 @@ class _Reading:
         if report.unsettled:
             raise BadRowsError(report)
         extras = {str(key): joined[extra(key)][keep] for key in self.columns.extras}
-        return Dataset(name, log.take(keep), users.freeze(), items.freeze(), extras=extras), report
+        return Dataset(name, log.take(keep), ids["user"].freeze(), ids["item"].freeze(), extras=extras), report
 
     def _parsed(self, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, str | None]:
         columns, behaviour = self.columns, self.behaviour

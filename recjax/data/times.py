@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial, reduce
+from operator import or_
+
 import polars as pl
 
 from recjax.data.exact import EARLIEST, LATEST
@@ -66,7 +70,8 @@ def parse(text: pl.Expr, time_format: str) -> pl.Expr:
     """
     text = text.str.strip_chars()
     if time_format in UNITS:
-        return _of_number(text, UNITS[time_format])
+        of_numbers = partial(_of_numbers, nanoseconds=UNITS[time_format])
+        return _in_range(text.map_batches(of_numbers, return_dtype=pl.Int64, is_elementwise=True))
     if time_format == "iso":
         return _in_range(text.map_batches(_of_iso, return_dtype=pl.Int64, is_elementwise=True))
     if "%" in time_format:
@@ -77,28 +82,44 @@ def parse(text: pl.Expr, time_format: str) -> pl.Expr:
     )
 
 
-def in_another_unit(text: pl.Expr, unit: str) -> pl.Expr:
+def in_another_unit(text: pl.Expr, microseconds: pl.Expr, unit: str) -> pl.Expr:
     """Whether a number is a time of the years 1990 to 2100 in another unit than ``unit``, in which it is none.
 
     The numbers of those years in one unit are none of those years in any other.
+
+    Args:
+      text: an expression of strings.
+      microseconds: what :func:`parse` makes of them.
+      unit: a key of :data:`UNITS`.
     """
-    number = text.str.strip_chars().cast(pl.Float64, strict=False)
     bounds = [[end * UNITS["s"] / UNITS[other] for end in _PLAUSIBLE] for other in UNITS if other != unit]
-    return pl.any_horizontal(number.is_between(low, high, closed="left") for low, high in bounds).fill_null(False)
+
+    def mixed(columns: Sequence[pl.Series]) -> pl.Series:
+        text, found = columns
+        if found.is_between(*(end * 1_000_000 for end in _PLAUSIBLE), closed="left").fill_null(False).all():
+            return pl.repeat(False, len(text), eager=True)
+        number = text.str.strip_chars().cast(pl.Float64, strict=False)
+        others = (number.is_between(low, high, closed="left") for low, high in bounds)
+        return reduce(or_, others).fill_null(False)
+
+    return pl.map_batches([text, microseconds], mixed, return_dtype=pl.Boolean, is_elementwise=True)
 
 
 def _in_range(microseconds: pl.Expr) -> pl.Expr:
     return pl.when(microseconds.is_between(EARLIEST * 1_000_000, LATEST * 1_000_000 + 999_999)).then(microseconds)
 
 
-def _of_number(text: pl.Expr, nanoseconds: int) -> pl.Expr:
-    largest = (LATEST * UNITS["s"] // nanoseconds) if nanoseconds > 1 else 2**63 - 1
+def _of_numbers(text: pl.Series, nanoseconds: int) -> pl.Series:
     whole = text.cast(pl.Int64, strict=False)
     # A product that overflows would be a time, and a wrong one.
-    fits = pl.when(whole.is_between(-largest, largest)).then(whole)
-    exact = fits * (nanoseconds // 1_000) if nanoseconds >= 1_000 else fits // 1_000
-    fraction = (text.cast(pl.Float64, strict=False) * (nanoseconds / 1_000)).round()
-    return _in_range(pl.coalesce(exact, fraction.cast(pl.Int64, strict=False)))
+    largest = (LATEST * UNITS["s"] // nanoseconds) if nanoseconds > 1 else 2**63 - 1
+    if not -largest <= (whole.min() or 0) <= (whole.max() or 0) <= largest:
+        whole = whole.set(~whole.is_between(-largest, largest), None)
+    found = whole * (nanoseconds // 1_000) if nanoseconds >= 1_000 else whole // 1_000
+    if found.null_count() > text.null_count():
+        fraction = (text.cast(pl.Float64, strict=False) * (nanoseconds / 1_000)).round().cast(pl.Int64, strict=False)
+        found = found.zip_with(found.is_not_null(), fraction)
+    return found
 
 
 def _of_iso(text: pl.Series) -> pl.Series:
