@@ -165,7 +165,7 @@ def _rows(table: Table, key: str, ids: IdMap, kind: str) -> tuple[pl.DataFrame, 
     """The rows of a file in the order of an id map, null where an id has no row."""
     with explained(table):
         frame = table.scan().collect()
-        check_records(table, int(frame[ROW].max() or 0) + 1 if frame.height else 0)
+        check_records(table, int(frame[ROW][-1]) + 1 if frame.height else 0)
         keys = as_names(_column(frame, key, str(table.path))).str.strip_chars()
     names = pl.Series(ids.names, dtype=pl.String)
     found = _matched(keys, names)
@@ -180,7 +180,7 @@ def _rows(table: Table, key: str, ids: IdMap, kind: str) -> tuple[pl.DataFrame, 
     )
     if len(ids) and not named.height:
         raise ValueError(
-            f"{table.path}: no row belongs to a {kind} of the log. Column {key!r} has {list(report.unused)}, ...; the"
+            f"{table.path}: no row belongs to any {kind} of the log. Column {key!r} has {list(report.unused)}, ...; the"
             f" log has {list(report.without_row)}, ... Say which column holds the ids of the log."
         )
     twice = named.filter(pl.col(key).is_duplicated())

@@ -87,7 +87,7 @@ def _name(row: int, value: Any) -> str | None:
     if isinstance(value, int | np.integer):
         return str(int(value))
     if isinstance(value, float | np.floating):
-        if abs(value) >= EXACT:
+        if abs(float(value)) >= EXACT:
             raise ValueError(inexact_id(row, float(value)))
         return as_names(pl.Series([value]))[0]
     raise ValueError(f"Row {row} has the id {value!r}; ids are text or numbers, got a {type(value).__name__}.")

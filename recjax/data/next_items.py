@@ -112,9 +112,9 @@ class SeenItems:
         width = _width(counts)
         padded = np.full((len(users), width), PAD_ID, np.int32)
         # Item j of a row with n items stands at column width - n + j.
-        row = np.repeat(np.arange(len(users)), counts)
-        j = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        padded[row, (width - counts)[row] + j] = self.items[begin[row] + j]
+        rows = np.repeat(np.arange(len(users)), counts)
+        j = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        padded[rows, (width - counts)[rows] + j] = self.items[begin[rows] + j]
         return padded
 
 

@@ -113,8 +113,8 @@ def _of_numbers(text: pl.Series, nanoseconds: int) -> pl.Series:
     whole = text.cast(pl.Int64, strict=False)
     # A product that overflows would be a time, and a wrong one.
     largest = (LATEST * UNITS["s"] // nanoseconds) if nanoseconds > 1 else 2**63 - 1
-    if not -largest <= (whole.min() or 0) <= (whole.max() or 0) <= largest:
-        whole = whole.set(~whole.is_between(-largest, largest), None)
+    if not (fits := whole.is_between(-largest, largest)).all():
+        whole = whole.set(~fits, None)
     found = whole * (nanoseconds // 1_000) if nanoseconds >= 1_000 else whole // 1_000
     if found.null_count() > text.null_count():
         fraction = (text.cast(pl.Float64, strict=False) * (nanoseconds / 1_000)).round().cast(pl.Int64, strict=False)

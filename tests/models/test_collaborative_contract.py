@@ -105,7 +105,6 @@ def test_smallest_catalogue(name):
     ("interactions", "options", "message"),
     [
         (Interactions([0], [NUM_ITEMS + 1]), {}, "Item id 8 is outside 0 .. 7"),
-        (Interactions([0], [-1]), {}, "Item id -1 is outside"),
         (Interactions([0], [NUM_ITEMS]), {}, "no events of known items"),
         (Interactions(np.zeros(0, int), np.zeros(0, int)), {}, "no events of known items"),
         (Interactions([0], [0]), {"weight": "stars"}, "weight='stars' is not one of"),
