@@ -139,9 +139,8 @@ class Table:
         """The bytes of the file, decompressed; what they begin with says whether they are."""
         with self.path.open("rb") as raw:
             is_compressed = raw.read(2) == b"\x1f\x8b"
-        opened: IO[bytes] = gzip.open(self.path) if is_compressed else self.path.open("rb")  # type: ignore[assignment]
-        with opened as content:
-            yield content
+        with self.path.open("rb") as raw:
+            yield gzip.GzipFile(fileobj=raw) if is_compressed else raw  # type: ignore[misc]
 
     @contextmanager
     def open(self) -> Iterator[IO[str]]:

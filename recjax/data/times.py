@@ -96,10 +96,11 @@ def in_another_unit(text: pl.Expr, microseconds: pl.Expr, unit: str) -> pl.Expr:
 
     def mixed(columns: Sequence[pl.Series]) -> pl.Series:
         text, found = columns
-        if found.is_between(*(end * 1_000_000 for end in _PLAUSIBLE), closed="left").fill_null(False).all():
+        low, high = (end * 1_000_000 for end in _PLAUSIBLE)
+        if found.is_between(low, high, closed="left").fill_null(False).all():
             return pl.repeat(False, len(text), eager=True)
         number = text.str.strip_chars().cast(pl.Float64, strict=False)
-        others = (number.is_between(low, high, closed="left") for low, high in bounds)
+        others = (number.is_between(start, end, closed="left") for start, end in bounds)
         return reduce(or_, others).fill_null(False)
 
     return pl.map_batches([text, microseconds], mixed, return_dtype=pl.Boolean, is_elementwise=True)
