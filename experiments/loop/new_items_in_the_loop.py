@@ -223,7 +223,8 @@ def play(world: World, policy: str, seed: int, config: Config) -> dict[str, dict
             params = on_offer(learned, among)
             agent = agents.dqn(
                 nn.DotProductQ(**towers(items.num_items, config)), fit.adamw(config.learning_rate, max_grad_norm=10.0),
-                target=agents.TargetNetwork(period=20), discount=config.discount, policy=agents.SlatePolicy(epsilon=0.1),
+                target=agents.TargetNetwork(period=20), discount=config.discount,
+                policy=agents.SlatePolicy(epsilon=0.1),
             )  # fmt: skip
         program = loop.Program(env, agent, schedule(config), rewards.parse("satisfaction"))
         # Users of a round are the same ones for all policies.

@@ -205,7 +205,8 @@ def beam_rank(of: Problem, retriever: GenerativeRetriever, ids: SemanticIds, con
         for start in range(0, users, size):
             # The last batch is filled up by repeating the last user, so that all have one shape.
             rows = np.minimum(np.arange(start, start + size), users - 1)
-            observation, seen = jax.tree.map(lambda leaf: leaf[rows], (task.observation, task.seen))  # noqa: B023
+            observation = jax.tree.map(lambda leaf: leaf[rows], task.observation)  # noqa: B023
+            seen = jnp.asarray(task.seen.rows(rows))
             _, items = beam_search(
                 retriever, params, observation, ids, tree, max(of.protocol.ks), beam=config.beam, exclude=seen
             )

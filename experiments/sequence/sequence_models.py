@@ -215,9 +215,10 @@ def latency(score: Callable, task: NextItems, repeats: int = 50) -> float:
 
     taken = []
     for user in range(min(repeats, len(task.targets))):
-        one = jax.tree.map(lambda leaf, user=user: leaf[user : user + 1], (task.observation, task.seen))
+        one = jax.tree.map(lambda leaf, user=user: leaf[user : user + 1], task.observation)
+        seen = jax.device_put(task.seen.rows(np.array([user])))
         started = time.perf_counter()
-        jax.block_until_ready(recommend(score, *one))
+        jax.block_until_ready(recommend(score, one, seen))
         taken.append(time.perf_counter() - started)
     return float(np.median(taken)) * 1e3
 

@@ -15,15 +15,8 @@ A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
 from recjax.data import sets
 from recjax.data.columns import BEHAVIOURS, Columns
 from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
-from recjax.data.features import (
-    ItemColumns,
-    item_features,
-    item_texts,
-    same_features,
-    title_vocabulary,
-    with_item_file,
-    with_user_file,
-)
+from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
+from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
 from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
@@ -35,6 +28,7 @@ from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behavio
 from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
 from recjax.data.splits import Split, by_user, global_time, leave_one_out
 from recjax.data.validate import KINDS, BadRowsError, Report
+from recjax.types import Behaviour
 
 register = datasets.register
 
@@ -43,9 +37,11 @@ __all__ = [
     "BEHAVIOUR_WEIGHTS",
     "KINDS",
     "BadRowsError",
+    "Behaviour",
     "Columns",
     "Dataset",
     "Download",
+    "FileReport",
     "IdMap",
     "Interactions",
     "ItemColumns",

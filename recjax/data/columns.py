@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recjax.data import times
+from recjax.data.ids import EXACT, inexact_id, plain_floats
 from recjax.data.scan import ROW
 from recjax.types import Behaviour
 
@@ -24,7 +25,13 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
 }
 """What the words in a behaviour column mean unless told otherwise; case does not matter."""
 
+UNKNOWN = "unknown word"
+"""Name of the column of words without a meaning, null where a word has one."""
+
+_PARSED = "parsed time"
+
 Key = str | int
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Columns:
       rating: the value of the event (stars, seconds, 1 or 0), or None.
       behaviour: words such as ``view`` or ``buy``, or None.
       extras: further numeric columns to keep beside the log, as ``f32``, NaN where there
-        is no number.
+        is no finite number.
     """
 
     user: Key = "user"
@@ -47,6 +54,19 @@ class Columns:
     rating: Key | None = None
     behaviour: Key | None = None
     extras: tuple[Key, ...] = ()
+
+    def keys(self) -> dict[str, Key]:
+        """The columns that are wanted, under the names that they have while they are read."""
+        wanted = {"user": self.user, "item": self.item, "time": self.time, "rating": self.rating}
+        wanted |= {"behaviour": self.behaviour} | {extra(key): key for key in self.extras}
+        return {alias: key for alias, key in wanted.items() if key is not None}
+
+
+NULL_WORDS = (
+    *("NaN", "nan", "-NaN", "-nan", "NaT", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA"),
+    *("NULL", "null", "None", r"\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""Words that programs write for a missing value."""
 
 
 def extra(key: Key) -> str:
@@ -66,19 +86,33 @@ def as_text(frame: pl.LazyFrame, columns: Columns) -> pl.LazyFrame:
             return str(key)
         close = difflib.get_close_matches(str(key), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"There is no column {key!r}; the columns are {names}.{hint}")
+        listed = f"{names[:_LISTED]}" + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+        raise ValueError(f"There is no column {key!r}; the columns are {listed}.{hint}")
 
     def text(key: Key, alias: str) -> pl.Expr:
         column, dtype = pl.col(find(key)), schema[find(key)]
         if dtype.is_temporal():
             column = column.dt.epoch("us")
         elif dtype.is_float():
-            column = column.fill_nan(None)
+            column = plain_floats(column) if alias in ("user", "item") else column.fill_nan(None)
         return column.cast(pl.String).alias(alias)
 
-    wanted = {"user": columns.user, "item": columns.item, "time": columns.time}
-    wanted |= {"rating": columns.rating, "behaviour": columns.behaviour} | {extra(key): key for key in columns.extras}
-    return frame.select(ROW, *(text(key, alias) for alias, key in wanted.items() if key is not None))
+    for kind in ("user", "item"):
+        _check_floats(frame, find(columns.keys()[kind]))
+    return frame.select(ROW, *(text(key, alias) for alias, key in columns.keys().items()))
+
+
+def _check_floats(frame: pl.LazyFrame, name: str) -> None:
+    """Refuses ids that are floats of which several whole numbers may have been one."""
+    if frame.collect_schema()[name].is_float():
+        inexact = frame.filter(pl.col(name).fill_nan(None).abs() >= EXACT).select(ROW, name).head(1).collect()
+        if inexact.height:
+            raise ValueError(f"Column {name!r}: {inexact_id(*inexact.row(0))}")
+
+
+def is_doubtful(ids: pl.Series) -> pl.Series:
+    """Whether an id is a word for a missing value, or a text of several lines."""
+    return ids.is_in(NULL_WORDS) | ids.str.contains("\n", literal=True)
 
 
 def resolve_time_format(text: pl.LazyFrame, frame: pl.LazyFrame, key: Key, time_format: str) -> str:
@@ -102,10 +136,21 @@ def parse(
     text: pl.LazyFrame,
     columns: Columns,
     time_format: str | None,
+    guessed: bool,
     behaviours: Mapping[str, Behaviour],
     behaviour: Behaviour,
 ) -> pl.LazyFrame:
-    """Typed columns, and one boolean column for each kind of problem."""
+    """Typed columns beside ids as they are written, one boolean column for each kind of problem that a row shows by
+    itself, and words without a meaning.
+
+    Args:
+      text: the wanted columns, see :func:`as_text`.
+      columns: which there are.
+      time_format: of the times, None without them.
+      guessed: whether the first time told the format, so that the others may be in another unit.
+      behaviours: what words mean.
+      behaviour: of every event where there are no words.
+    """
 
     def blank(name: str) -> pl.Expr:
         return pl.col(name).str.strip_chars().fill_null("") == ""
@@ -113,13 +158,19 @@ def parse(
     values = [pl.lit(int(behaviour), pl.Int8).alias("behaviour")]
     problems = [blank("user").alias("missing_user"), blank("item").alias("missing_item")]
     if columns.behaviour is not None:
-        codes = {word.lower(): int(meaning) for word, meaning in behaviours.items()}
-        word = pl.col("behaviour").str.strip_chars().str.to_lowercase()
-        values = [word.replace_strict(codes, default=None, return_dtype=pl.Int8).alias("behaviour")]
-        problems.append(values[0].is_null().alias("bad_behaviour"))
+        codes = {word.strip().lower(): int(meaning) for word, meaning in behaviours.items()}
+        word = pl.col("behaviour").str.strip_chars()
+        code = word.str.to_lowercase().replace_strict(codes, default=None, return_dtype=pl.Int8)
+        values[0] = code.alias("behaviour")
+        values.append(pl.when(code.is_null()).then(word.fill_null("")).alias(UNKNOWN))
+        problems.append(code.is_null().alias("bad_behaviour"))
     if time_format is not None:
-        values.append(times.parse(pl.col("time"), time_format).alias("time"))
-        problems.append(values[-1].is_null().alias("bad_time"))
+        text = text.with_columns(times.parse(pl.col("time"), time_format).alias(_PARSED))
+        mixed = pl.lit(False)
+        if guessed and time_format in times.UNITS:
+            mixed = times.in_another_unit(pl.col("time"), pl.col(_PARSED), time_format)
+        values.append(pl.col(_PARSED).alias("time"))
+        problems += [(pl.col(_PARSED).is_null() & ~mixed).alias("bad_time"), mixed.alias("mixed_time")]
     if columns.rating is not None:
         rating = pl.col("rating").str.strip_chars().cast(pl.Float32, strict=False)
         required = values[0].fill_null(-1) == int(Behaviour.RATING)
@@ -128,5 +179,5 @@ def parse(
         problems += [unusable.alias("bad_rating"), (rating < 0).fill_null(False).alias("negative_rating")]
     for name in map(extra, columns.extras):
         number = pl.col(name).str.strip_chars().cast(pl.Float32, strict=False)
-        values.append(number.fill_null(float("nan")).alias(name))
-    return text.with_columns(*values, *problems)
+        values.append(pl.when(number.is_finite()).then(number).otherwise(float("nan")).alias(name))
+    return text.with_columns(*values, *problems).drop(_PARSED, strict=False)

@@ -71,7 +71,10 @@ class MultiHot:
 
 @dataclass(frozen=True)
 class Standardiser:
-    """Numbers with mean 0 and standard deviation 1; missing ones (NaN) become 0, the mean.
+    """Numbers with mean 0 and standard deviation 1; missing ones become 0, the mean.
+
+    Numbers that are not finite count as missing: one infinite number would move the mean of
+    all others to infinity.
 
     >>> import numpy as np
     >>> year = Standardiser.fit(np.array([[1990.0], [2000.0], [np.nan]]))
@@ -90,10 +93,11 @@ class Standardiser:
 
     @classmethod
     def fit(cls, values: np.ndarray) -> Standardiser:
-        """From ``[N, F]`` numbers, NaN where missing."""
-        known = ~np.isnan(values)
+        """From ``[N, F]`` numbers, NaN (or infinite) where missing."""
+        known = np.isfinite(values)
+        values = np.where(known, values, 0.0).astype(np.float64)
         n = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64) / n
+        mean = values.sum(axis=0) / n
         std = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0, dtype=np.float64) / n)
         return cls(tuple(mean.tolist()), tuple(np.where(std > 0.0, std, 1.0).tolist()))
 
@@ -101,14 +105,15 @@ class Standardiser:
         """Standardises ``[N, F]`` numbers.
 
         Args:
-          values: numbers, NaN where missing.
+          values: numbers, NaN (or infinite) where missing.
           indicate_missing: append ``F`` columns that are 1 where a value is missing.
 
         Returns:
           ``f32[N, F]``, or ``f32[N, 2F]``.
         """
-        missing = np.isnan(values)
-        scaled = np.where(missing, 0.0, (values - np.array(self.mean)) / np.array(self.std))
+        missing = ~np.isfinite(values)
+        scaled = (np.where(missing, 0.0, values) - np.array(self.mean)) / np.array(self.std)
+        scaled = np.where(missing, 0.0, scaled)
         return np.concatenate([scaled, missing] if indicate_missing else [scaled], axis=1, dtype=np.float32)
 
 

@@ -1,19 +1,13 @@
-"""What is known of items and users, from files and from the log, as arrays for models."""
+"""What is known of items and users as arrays for models."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
 
-from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary
-from recjax.data.ids import IdMap
-from recjax.data.scan import ROW, Table
+from recjax.data.encoders import OneHot, Standardiser, Vocabulary
 from recjax.data.schema import Dataset, Interactions
 from recjax.types import Items
 
@@ -133,136 +127,16 @@ def _newest(log: Interactions, num_items: int, count: int) -> np.ndarray:
     return newest
 
 
-@dataclass(frozen=True)
-class ItemColumns:
-    """Which column of an item file holds what, by name (by position as text, ``"0"``, without a header).
-
-    Attributes:
-      item: ids, as in the log.
-      title: titles, or None.
-      categories: lists of categories such as genres, or None.
-      category_separator: between the categories of one item.
-      numeric: columns of numbers; what is no number counts as missing.
-    """
-
-    item: str = "item"
-    title: str | None = None
-    categories: str | None = None
-    category_separator: str = "|"
-    numeric: tuple[str, ...] = ()
-
-
-def with_item_file(
-    dataset: Dataset,
-    path: str | os.PathLike[str],
-    columns: ItemColumns = ItemColumns(),
-    *,
-    separator: str | None = None,
-    header: bool = True,
-    quote: str | None = '"',
-) -> Dataset:
-    """The data set with item features from a file.
-
-    Rows for items that are not in the log are left out; items without a row have an
-    empty title, no category and missing numbers.
-
-    Args:
-      dataset: the log.
-      path: a file as for :func:`recjax.data.read`.
-      columns: which column holds what.
-      separator: between fields.
-      header: whether the first line names the columns.
-      quote: the quoting character, None for none.
-
-    Raises:
-      ValueError: the file lists an item twice, lacks a column or cannot be parsed.
-    """
-    table = _rows(Table(Path(path), separator, header, quote), columns.item, dataset.items)
-    changes: dict[str, object] = {}
-    if columns.title is not None:
-        changes["titles"] = tuple(_text(table, columns.title).fill_null("").to_list())
-    if columns.categories is not None:
-        lists = _text(table, columns.categories).fill_null("").to_list()
-        split = [[c.strip() for c in cell.split(columns.category_separator) if c.strip()] for cell in lists]
-        encoder = MultiHot.fit(split)
-        changes |= {"genres": encoder.categories, "multi_hot": encoder.encode(split)}
-    if columns.numeric:
-        changes |= {"numeric_names": columns.numeric, "numeric": _numbers(table, columns.numeric)}
-    return dataclasses.replace(dataset, **changes)  # type: ignore[arg-type]
-
-
-def with_user_file(
-    dataset: Dataset,
-    path: str | os.PathLike[str],
-    user: str = "user",
-    *,
-    categorical: tuple[str, ...] = (),
-    numeric: tuple[str, ...] = (),
-    separator: str | None = None,
-    header: bool = True,
-    quote: str | None = '"',
-) -> Dataset:
-    """The data set with user features from a file: numbers standardised, categories one-hot.
-
-    Args:
-      dataset: the log.
-      path: a file as for :func:`recjax.data.read`.
-      user: the column of ids, as in the log.
-      categorical: columns of categories.
-      numeric: columns of numbers; what is no number counts as missing, that is the mean.
-      separator: between fields.
-      header: whether the first line names the columns.
-      quote: the quoting character, None for none.
-
-    Raises:
-      ValueError: the file lists a user twice, lacks a column or cannot be parsed.
-    """
-    table = _rows(Table(Path(path), separator, header, quote), user, dataset.users)
-    names, context = user_context(
-        {name: _text(table, name).to_list() for name in categorical}, numeric, _numbers(table, numeric)
-    )
-    return dataclasses.replace(dataset, context_names=names, context=context)
-
-
 def user_context(
     categorical: dict[str, list[str | None]], numeric_names: tuple[str, ...], numeric: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and ``f32[U, C]`` columns of user features: standardised numbers, then one-hot categories."""
+    """Names and ``f32[U, C]`` columns of user features: standardised numbers, then one-hot categories.
+
+    Numbers that are not finite count as missing, see :class:`Standardiser`.
+    """
     names, columns = list(numeric_names), [Standardiser.fit(numeric).encode(numeric)]
     for name, values in categorical.items():
         encoder = OneHot.fit(values)
         names += [f"{name}={category}" for category in encoder.categories]
         columns.append(encoder.encode(values))
     return tuple(names), np.concatenate(columns, axis=1)
-
-
-def _rows(table: Table, key: str, ids: IdMap) -> pl.DataFrame:
-    """The rows of a file in the order of an id map, null where an id has no row."""
-    try:
-        frame = table.scan().drop(ROW).collect()
-    except pl.exceptions.PolarsError as error:
-        raise table.explain(error) from error
-    named = frame.with_columns(_text(frame, key).alias(key)).filter(pl.col(key).is_in(list(ids.names)))
-    twice = named.filter(pl.col(key).is_duplicated())
-    if twice.height:
-        raise ValueError(f"{table.path} lists {twice[key][0]!r} more than once; keep one row for each.")
-    return pl.DataFrame({key: list(ids.names)}, schema={key: pl.String}).join(
-        named, on=key, how="left", maintain_order="left"
-    )
-
-
-def _text(frame: pl.DataFrame, name: str) -> pl.Series:
-    if name not in frame.columns:
-        raise ValueError(f"There is no column {name!r}; the columns are {frame.columns}.")
-    return frame[name].cast(pl.String)
-
-
-def _numbers(frame: pl.DataFrame, names: tuple[str, ...]) -> np.ndarray:
-    columns = [
-        _text(frame, name).str.strip_chars().cast(pl.Float32, strict=False).fill_null(float("nan")) for name in names
-    ]
-    return (
-        np.stack([column.to_numpy() for column in columns], axis=1)
-        if names
-        else np.zeros((frame.height, 0), np.float32)
-    )

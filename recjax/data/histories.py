@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,40 +90,47 @@ def windows(sequences: Sequences, positions: Array, length: int) -> tuple[Array,
       Items and behaviours, each ``i32[P, L]``: up to ``L`` events of the same user before
       each position, oldest first, padded on the left with ``PAD_ID``.
 
+    Raises:
+      ValueError: a position is outside the log. While JAX traces, positions are not known;
+        those outside then have rows of padding.
+
     >>> log = Interactions([0, 0, 0, 1], [5, 6, 7, 8], time=[1, 2, 3, 4])
     >>> windows(sequences(log, 2), jnp.array([2, 3]), length=3)[0].tolist()
     [[-1, 5, 6], [-1, -1, -1]]
     """
+    positions = _checked("positions", "event", positions, sequences.items.shape[0])
     user = jnp.searchsorted(sequences.starts, positions, side="right") - 1
     return _before(sequences, sequences.starts[user], positions, length)
 
 
-@partial(jax.jit, static_argnames="length")
 def last_histories(sequences: Sequences, length: int, users: Array | None = None) -> tuple[Array, Array]:
     """The newest ``length`` events of users.
 
     Args:
       sequences: the log.
       length: ``L``, a Python int.
-      users: ``i32[U]``; all users, in their order, when None.
+      users: ``i32[B]``; all users, in their order, when None.
 
     Returns:
-      Items and behaviours, each ``i32[U, L]``, oldest first, padded on the left with
+      Items and behaviours, each ``i32[B, L]``, oldest first, padded on the left with
       ``PAD_ID``; a user without events has a row of padding.
+
+    Raises:
+      ValueError: a user is not in ``0 .. U - 1``. While JAX traces, users are not known;
+        those outside then have rows of padding.
 
     >>> log = Interactions([0, 0, 0], [5, 6, 7], time=[1, 2, 3])
     >>> last_histories(sequences(log, 2), length=2)[0].tolist()
     [[6, 7], [-1, -1]]
     """
-    return _before(sequences, *_bounds(sequences, users), length)
+    return _newest(sequences, length, _checked("users", "user", users, sequences.num_users))
 
 
-@partial(jax.jit, static_argnames="length")
 def last_times(sequences: Sequences, length: int, users: Array | None = None) -> Array:
-    """When the events of :func:`last_histories` were: ``i32[U, L]``, 0 where there is none.
+    """When the events of :func:`last_histories` were: ``i32[B, L]``, 0 where there is none.
 
     Raises:
-      ValueError: the log has no times.
+      ValueError: the log has no times, or a user is not in it.
 
     >>> log = Interactions([0, 0, 0], [5, 6, 7], time=[10, 20, 40])
     >>> last_times(sequences(log, 1), length=4).tolist()
@@ -130,13 +138,43 @@ def last_times(sequences: Sequences, length: int, users: Array | None = None) ->
     """
     if sequences.times is None:
         raise ValueError("These sequences have no times; make them of interactions that have.")
+    return _newest_times(sequences, length, _checked("users", "user", users, sequences.num_users))
+
+
+def _checked(name: str, what: str, ids: Any, size: int) -> Any:
+    """Ids of a log, refused where one is outside ``0 .. size - 1`` and its value is known."""
+    if ids is None:
+        return None
+    known = None if isinstance(ids, jax.core.Tracer) else np.asarray(ids)
+    given = ids if known is None else known
+    if given.ndim != 1 or not (jnp.issubdtype(given.dtype, jnp.integer) or not given.size):
+        raise ValueError(f"{name} must be one column of integers, got {given.dtype}{list(given.shape)}.")
+    if known is not None and known.size and not 0 <= known.min() <= known.max() < size:
+        row = int(np.argmax((known < 0) | (known >= size)))
+        raise ValueError(f"{name}[{row}] is {known[row]}; the log has {size} {what}s, numbered from 0.")
+    return ids if known is None else jnp.asarray(ids, jnp.int32)
+
+
+@partial(jax.jit, static_argnames="length")
+def _newest(sequences: Sequences, length: int, users: Array | None) -> tuple[Array, Array]:
+    return _before(sequences, *_bounds(sequences, users), length)
+
+
+@partial(jax.jit, static_argnames="length")
+def _newest_times(sequences: Sequences, length: int, users: Array | None) -> Array:
+    assert sequences.times is not None
     at = _positions(sequences, *_bounds(sequences, users), length)
     return sequences.times.at[at].get(mode="fill", fill_value=0)
 
 
 def _bounds(sequences: Sequences, users: Array | None) -> tuple[Array, Array]:
-    begin, end = sequences.starts[:-1], sequences.starts[1:]
-    return (begin, end) if users is None else (begin[users], end[users])
+    """Where the events of users begin and end; nothing for users outside the log."""
+    starts = sequences.starts
+    if users is None:
+        return starts[:-1], starts[1:]
+    inside = (users >= 0) & (users < sequences.num_users)
+    first = jnp.where(inside, users, 0)
+    return starts[first], starts[jnp.where(inside, users + 1, first)]
 
 
 def _positions(sequences: Sequences, begin: Array, end: Array, length: int) -> Array:

@@ -15,18 +15,99 @@ import polars as pl
 
 from recjax.types import PAD_ID
 
+EXACT = 2**53
+"""From here on, floats are not every whole number."""
 
-def _text(values: Any) -> pl.Series:
-    series = values if isinstance(values, pl.Series) else pl.Series(values=list(values), strict=False)
-    return series.cast(pl.String)
+
+def plain_floats(column: pl.Expr) -> pl.Expr:
+    """Floats as ids are written: ``"42"`` for 42.0, null for NaN."""
+    whole = (column == column.floor()) & (column.abs() < EXACT)
+    text = pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
+    return pl.when(column.is_not_nan()).then(text)
+
+
+def as_names(values: Iterable[Any]) -> pl.Series:
+    """Ids as text, null where there is none: for None, NaN, NaT, pandas' NA and an empty text.
+
+    A number stands for its decimal text, a float that is a whole number for that number.
+
+    >>> as_names([42, "42", 42.0, 2**53 + 1, float("nan"), None]).to_list()
+    ['42', '42', '42', '9007199254740993', None, None]
+
+    Raises:
+      ValueError: a value is neither text nor a number, or a float so large that it may have been another whole
+        number; the message names its row, counted from 0.
+    """
+    if isinstance(values, str):
+        raise ValueError(f"Ids are a list, got the text {values!r}; give [{values!r}].")
+    if isinstance(values, pl.Series):
+        series = values
+    else:
+        series = _series(np.asarray(values) if hasattr(values, "__array__") else list(values))
+    if series.dtype == pl.Object:
+        series = _series(series.to_list())
+    if series.dtype.is_float():
+        inexact = (series.fill_nan(None).abs() >= EXACT).fill_null(False)
+        if inexact.any():
+            row = int(inexact.arg_max() or 0)
+            raise ValueError(inexact_id(row, series[row]))
+        return pl.select(plain_floats(pl.lit(series))).to_series()
+    names = series.cast(pl.String)
+    return names.set(names == "", None) if (names == "").any() else names
+
+
+def _series(values: np.ndarray | list[Any]) -> pl.Series:
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise ValueError(f"Ids are one column, got shape {values.shape}.")
+        if values.dtype.kind in "iu":
+            return pl.Series(values)
+        if values.dtype.kind == "f":
+            return pl.Series(values if values.itemsize > 2 else values.astype(np.float32))
+        if values.dtype.kind in "mM":
+            raise ValueError(f"Ids are text or numbers, got an array of {values.dtype}.")
+        values = values.tolist()
+    types = set(map(type, values)) - {type(None)}
+    if types <= {str}:
+        return pl.Series(values=values, dtype=pl.String)
+    if types == {float}:
+        return pl.Series(values=values, dtype=pl.Float64)
+    return pl.Series([_name(row, value) for row, value in enumerate(values)], dtype=pl.String)
+
+
+def _name(row: int, value: Any) -> str | None:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, np.datetime64) and np.isnat(value):
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        if abs(float(value)) >= EXACT:
+            raise ValueError(inexact_id(row, float(value)))
+        return as_names(pl.Series([value]))[0]
+    raise ValueError(f"Row {row} has the id {value!r}; ids are text or numbers, got a {type(value).__name__}.")
+
+
+def inexact_id(row: int, value: float) -> str:
+    """What to say of an id that is a float of :data:`EXACT` or more."""
+    return (
+        f"Row {row} has the id {value!r}, a float of 2**53 or more, which may have been another whole number;"
+        " give such ids as integers or as text."
+    )
 
 
 @dataclass(frozen=True)
 class IdMap:
     """A one-to-one map between the names in a log and the rows ``0 .. N-1``.
 
-    Names are strings; a number stands for its decimal text, so ``42`` and ``"42"`` are
-    the same name. Tables that are looked up by these rows have :attr:`num_rows` rows:
+    Names are strings; a number stands for its decimal text, so ``42``, ``42.0`` and ``"42"``
+    are the same name. None, NaN, NaT, pandas' NA and an empty text are missing values and
+    name nobody. Tables that are looked up by these rows have :attr:`num_rows` rows:
     row ``N`` for names that the map has not seen, the last row for padding.
 
     >>> items = IdMap.fit(["b", "a", "b"])
@@ -41,12 +122,16 @@ class IdMap:
       names: the name of each row.
 
     Raises:
-      ValueError: a name occurs twice.
+      ValueError: a name occurs twice, or is no text or an empty one.
     """
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not all(self.names) or not set(map(type, self.names)) <= {str}:
+            wrong = next((name for name in self.names if not isinstance(name, str) or not name), None)
+            if wrong is not None:
+                raise ValueError(f"The names of an id map are texts, got {wrong!r}; IdMap.fit takes numbers too.")
         if len(self._row_of) != len(self.names):
             seen: set[str] = set()
             twice = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -59,12 +144,13 @@ class IdMap:
         """Numbers the names of ``values`` in the order of their first appearance.
 
         Raises:
-          ValueError: a value is missing (None).
+          ValueError: a value is missing, or neither text nor a number.
         """
-        names = _text(values).unique(maintain_order=True)
+        names = as_names(values)
         if names.null_count():
-            raise ValueError("An id map cannot number missing values (None); drop those rows first.")
-        return cls(tuple(names.to_list()))
+            row = int(names.is_null().arg_max() or 0)
+            raise ValueError(f"An id map cannot number missing values; row {row} has none. Drop such rows first.")
+        return cls(tuple(names.unique(maintain_order=True).to_list()))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -74,7 +160,7 @@ class IdMap:
         return len(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return str(name) in self._row_of
+        return as_names([name])[0] in self._row_of
 
     @property
     def oov(self) -> int:
@@ -93,9 +179,12 @@ class IdMap:
           values: names (strings, or numbers that stand for their decimal text).
 
         Returns:
-          ``i32[len(values)]``; :attr:`oov` for names the map has not seen and for None.
+          ``i32[len(values)]``; :attr:`oov` for names the map has not seen and for missing values.
+
+        Raises:
+          ValueError: a value is neither text nor a number.
         """
-        names = _text(values)
+        names = as_names(values)
         distinct = names.unique().drop_nulls()
         rows = pl.Series([self._row_of.get(name, self.oov) for name in distinct.to_list()], dtype=pl.Int32)
         if not len(distinct):
@@ -108,7 +197,10 @@ class IdMap:
         Raises:
           ValueError: an id is neither a row, nor ``oov``, nor ``PAD_ID``.
         """
-        rows = np.asarray(ids).reshape(-1).tolist()
+        given = np.asarray(ids)
+        if given.size and given.dtype.kind not in "iu":
+            raise ValueError(f"Ids are whole numbers, got an array of {given.dtype}.")
+        rows = given.reshape(-1).tolist()
         bad = [row for row in rows if not PAD_ID <= row <= self.oov]
         if bad:
             raise ValueError(
@@ -132,6 +224,8 @@ class IdMap:
         """
         try:
             names: Sequence[str] = json.loads(Path(path).read_text(encoding="utf-8"))["names"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise ValueError(f"{path} is not an id map: expected JSON like {{'names': ['a', 'b']}}.") from None
-        return cls(tuple(names))
+            return cls(tuple(names))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not an id map: expected JSON like {{'names': ['a', 'b']}} ({error})."
+            ) from None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from recjax.data.histories import Sequences, last_histories, last_times, sequences
 from recjax.data.schema import Interactions
@@ -26,54 +25,115 @@ def observations(
 
     Returns:
       Leaves ``[B, L]``, padded on the left; ``time`` where the log has times.
+
+    Raises:
+      ValueError: a user is not in the log, or ``context`` is not of its users. While JAX
+        traces, users are not known; those outside then have padding and a context of zeros.
     """
+    if context is not None and context.shape[0] != sequences.num_users:
+        raise ValueError(f"context has {context.shape[0]} rows, but the log has {sequences.num_users} users.")
     history, behaviour = last_histories(sequences, length, users)
     time = None if sequences.times is None else last_times(sequences, length, users)
     if context is not None and users is not None:
-        context = context[users]
+        rows = jnp.asarray(users)
+        rows = jnp.where(rows < 0, sequences.num_users, rows)  # negative ones would count from the end
+        context = jnp.asarray(context).at[rows].get(mode="fill", fill_value=0)
     return Observation(history, behaviour, context, time)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SeenItems:
-    """The items that each user has met before, one row of its own length a user, on the host.
+    """The different items that each user has met, held on the host in as much memory as there are of them.
+
+    The items of user ``u`` stand at ``starts[u] .. starts[u + 1] - 1``, ascending.
+
+    >>> seen = SeenItems.of(Interactions([0, 0, 0, 2], [7, 5, 7, 9]), num_users=3)
+    >>> seen.rows(np.array([2, 0])).tolist()
+    [[-1, 9], [5, 7]]
 
     Attributes:
-      starts: ``i64[U + 1]``, where the items of each user begin.
-      items: ``i32[E]``.
+      starts: ``i64[U + 1]``, ascending from 0.
+      items: ``i32[starts[U]]``.
     """
 
     starts: np.ndarray
     items: np.ndarray
 
+    @classmethod
+    def of(cls, interactions: Interactions, num_users: int) -> SeenItems:
+        """The items of a log.
+
+        Args:
+          interactions: the log.
+          num_users: ``U``.
+
+        Raises:
+          ValueError: a user is not in ``0 .. U - 1``.
+        """
+        _check_users("The log", interactions, num_users)
+        order = np.lexsort((interactions.item, interactions.user))
+        user, item = interactions.user[order], interactions.item[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+        counts = np.bincount(user[first], minlength=num_users)
+        return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), item[first])
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def width(self) -> int:
+        """``S``, the width of :meth:`rows` for all users."""
+        return _width(np.diff(self.starts))
+
     def rows(self, users: np.ndarray) -> np.ndarray:
-        """``i32[B, S]`` items of users ``i32[B]``, padded with ``PAD_ID``; ``S`` is a power of two.
+        """The items of some users, side by side.
 
-        >>> SeenItems(np.array([0, 3, 3]), np.array([5, 6, 7])).rows(np.array([1, 0])).tolist()
-        [[-1, -1, -1, -1], [-1, 5, 6, 7]]
+        Args:
+          users: ``i[B]``.
+
+        Returns:
+          ``i32[B, S]``, padded on the left with ``PAD_ID``. ``S`` is the number of items of the one who met the
+          most, rounded up to a power of two, so that programs which take the rows compile for few shapes.
+
+        Raises:
+          ValueError: a user is not in ``0 .. U - 1``.
         """
-        end, length = self.starts[1:][users], np.diff(self.starts)[users]
-        width = 1 << int(max(int(length.max(initial=0)), 1) - 1).bit_length()
-        at = end[:, None] - width + np.arange(width)
-        inside = at >= (end - length)[:, None]
-        return np.where(inside, np.append(self.items, PAD_ID)[np.where(inside, at, -1)], PAD_ID).astype(np.int32)
+        users = np.asarray(users)
+        if users.ndim != 1 or (users.size and users.dtype.kind not in "iu"):
+            raise ValueError(f"users must be one column of integers, got {users.dtype}{list(users.shape)}.")
+        outside = (users < 0) | (users >= len(self))
+        if outside.any():
+            row = int(outside.argmax())
+            raise ValueError(f"users[{row}] is {users[row]}; there are {len(self)} users, numbered from 0.")
+        users = users.astype(np.int64)
+        begin, end = self.starts[users], self.starts[users + 1]
+        counts = end - begin
+        width = _width(counts)
+        padded = np.full((len(users), width), PAD_ID, np.int32)
+        # Item j of a row with n items stands at column width - n + j.
+        rows = np.repeat(np.arange(len(users)), counts)
+        j = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        padded[rows, (width - counts)[rows] + j] = self.items[begin[rows] + j]
+        return padded
 
 
-@struct.dataclass
+def _width(counts: np.ndarray) -> int:
+    return 1 << max(0, int(counts.max(initial=1)) - 1).bit_length()
+
+
+@dataclass(frozen=True, eq=False)
 class NextItems:
     """Users, what they had met, and what they took next: what :func:`recjax.eval.evaluate` asks for.
 
     Attributes:
       observation: what is shown of every user, leaves ``[U, L]``.
-      seen: ``i32[U, S]`` the items that each has met before, padded with ``PAD_ID``.
+      seen: the items that each of the ``U`` users has met before; :meth:`SeenItems.rows` gives them as an array.
       targets: ``i32[U]`` what they took next, ``PAD_ID`` for those who took nothing.
     """
 
     observation: Observation
-    seen: Array
+    seen: SeenItems
     targets: Array
 
 
@@ -101,25 +161,28 @@ def next_items(
 
     >>> log = Interactions([0, 0, 1], [5, 6, 7], time=[1, 2, 3])
     >>> task = next_items(log, Interactions([0], [8]), num_users=2, length=1)
-    >>> task.observation.history.tolist(), task.seen.tolist(), task.targets.tolist()
-    ([[6], [7]], [[5, 6], [-1, 7]], [8, -1])
+    >>> task.observation.history.tolist(), task.targets.tolist()
+    ([[6], [7]], [8, -1])
+    >>> task.seen.rows(np.array([0, 1])).tolist()
+    [[5, 6], [-1, 7]]
     """
     repeated = np.flatnonzero(np.bincount(held_out.user, minlength=1) > 1)
     if len(repeated):
         raise ValueError(
             f"{len(repeated)} users have several held-out events, first user {repeated[0]}; keep one event a user."
         )
-    for name, log in (("known", known), ("held_out", held_out)):
-        if len(log) and int(log.user.max()) >= num_users:
-            raise ValueError(
-                f"{name} has a user {log.user.max()}, but num_users is {num_users}; users are 0 to that - 1."
-            )
+    met = known if seen is None else seen
+    for name, log in (("known", known), ("held_out", held_out), ("seen", met)):
+        _check_users(name, log, num_users)
     targets = np.full(num_users, PAD_ID, np.int32)
     targets[held_out.user] = held_out.item
-    met = known if seen is None else seen
-    longest = max(1, int(np.bincount(met.user, minlength=1).max()))
     return NextItems(
         observation=observations(sequences(known, num_users), length, context=context),
-        seen=last_histories(sequences(met, num_users), longest)[0],
+        seen=SeenItems.of(met, num_users),
         targets=jnp.asarray(targets),
     )
+
+
+def _check_users(name: str, log: Interactions, num_users: int) -> None:
+    if len(log) and int(log.user.max()) >= num_users:
+        raise ValueError(f"{name} has a user {log.user.max()}, but num_users is {num_users}; users are 0 to that - 1.")

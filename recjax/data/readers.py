@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from recjax.data.columns import BEHAVIOURS, Columns, as_text, extra, parse, resolve_time_format
+from recjax.data.columns import BEHAVIOURS, UNKNOWN, Columns, as_text, extra, is_doubtful, parse, resolve_time_format
+from recjax.data.faults import check_header, check_records, explained
 from recjax.data.ids import IdMap
 from recjax.data.scan import ROW, Table
 from recjax.data.schema import Dataset, Interactions
-from recjax.data.validate import KINDS, BadRowsError, Report, kinds_to_drop, repeats
+from recjax.data.validate import KINDS, MENDINGS, BadRowsError, Report, kinds_to_drop, repeats
 from recjax.types import Behaviour
 
 BATCH_ROWS = 500_000
@@ -23,16 +25,20 @@ BATCH_ROWS = 500_000
 LISTED = 5
 """How many lines a report names for each kind of problem."""
 
+LISTED_WORDS = 10
+"""How many words without a meaning a report names."""
+
 
 @dataclass
 class _Ids:
-    """Numbers names in the order of their first appearance, batch by batch."""
+    """Numbers names in the order of their first appearance, batch by batch; blanks around them are taken off."""
 
     rows: dict[str, int] = field(default_factory=dict)
 
-    def encode(self, names: pl.Series) -> np.ndarray:
-        distinct = names.unique(maintain_order=True)
-        rows = [self.rows.setdefault(name, len(self.rows)) for name in distinct.to_list()]
+    def encode(self, names: pl.Series, distinct: pl.Series | None = None) -> np.ndarray:
+        """The numbers of names; ``distinct``, if given, are the different ones of them in their order."""
+        distinct = names.unique(maintain_order=True) if distinct is None else distinct
+        rows = [self.rows.setdefault(name, len(self.rows)) for name in distinct.str.strip_chars().to_list()]
         if not rows:
             return np.empty(0, np.int32)
         return names.replace_strict(distinct, pl.Series(rows, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy()
@@ -76,15 +82,16 @@ def read(
         ``.csv``, a tab for ``.tsv``; other text files must say it.
       header: whether the first line names the columns; if not, use positions.
       quote: the quoting character, None for none.
-      time_format: ``"auto"`` (from the first time in the file, see
-        :func:`recjax.data.times.detect`), ``"s"``, ``"ms"``, ``"us"``, ``"iso"`` or a
-        pattern such as ``"%m/%d/%Y"``.
+      time_format: ``"auto"`` (one for the whole file, from the first time in it, see
+        :func:`recjax.data.times.detect`; times in another unit are rows that cannot be used), ``"s"``, ``"ms"``,
+        ``"us"``, ``"ns"``, ``"iso"`` or a pattern such as ``"%m/%d/%Y"``.
       behaviours: what the words of the behaviour column mean.
       behaviour: the behaviour of every event, for files without such a column. Default:
         RATING where there is a rating column, else CLICK.
       on_bad: what to do with rows that cannot be used: ``"raise"``, ``"drop"``, or a set
         of the kinds to drop (:data:`recjax.data.KINDS`), any other kind raising.
-      allow: kinds to keep as they are, of ``"negative_rating"`` and ``"duplicate"``.
+      allow: kinds to keep as they are, of ``"doubtful_user"``, ``"doubtful_item"``, ``"negative_rating"`` and
+        ``"duplicate"``.
 
     Returns:
       The data set and the report of what was found.
@@ -92,15 +99,18 @@ def read(
     Raises:
       BadRowsError: (a ValueError) there are rows that cannot be used and that ``on_bad``
         does not drop; its ``report`` has counts and line numbers of all kinds.
-      ValueError: the file cannot be parsed, or lacks a column.
+      ValueError: the file cannot be parsed, is damaged, or lacks a column; its first line looks like data; quotes
+        make fields of what are rows; ids are floats that may have been other numbers. The message names the file,
+        and the line where there is one.
       FileNotFoundError: there is no such file.
     """
     table = Table(Path(path), separator, header, quote)
     reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
-    try:
-        return reading.run(table.scan(), name or Path(path).name.split(".")[0], str(path), table.line_numbers)
-    except pl.exceptions.PolarsError as error:
-        raise table.explain(error) from error
+    with explained(table):
+        frame = table.scan()
+        if not set(columns.keys().values()) & set(frame.collect_schema().names()):
+            check_header(table)
+        return reading.run(frame, name or Path(path).name.split(".")[0], str(path), table)
 
 
 def from_frame(
@@ -123,19 +133,46 @@ def from_frame(
     ([0, 1, 0], ('10', '20'))
     """
     reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
-    return reading.run(frame.lazy().with_row_index(ROW), name, name, lambda rows: {row: row + 1 for row in rows})
+    return reading.run(frame.lazy().with_row_index(ROW), name, name)
 
 
-@dataclass
 class _Tally:
-    """Counts of the rows that cannot be used, and where the first of each kind stand."""
+    """Counts of the rows that cannot be used or were mended, and where the first of each kind stand."""
 
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    rows: dict[str, list[int]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    def __init__(self) -> None:
+        self.total, self.last_row = 0, -1
+        self.counts = dict.fromkeys((*KINDS, *MENDINGS), 0)
+        self.rows: dict[str, list[int]] = {kind: [] for kind in self.counts}
+        self.words: Counter[str] = Counter()
 
     def add(self, kind: str, rows: np.ndarray) -> None:
         self.counts[kind] += len(rows)
         self.rows[kind] = sorted([*self.rows[kind], *rows[:LISTED].tolist()])[:LISTED]
+
+    def usable(self, batch: pl.DataFrame, distinct: Mapping[str, pl.Series], allowed: frozenset[str]) -> pl.Series:
+        """Counts what is in a batch with these users and items; whether each of its rows can be used."""
+        rows, usable, blanks = batch[ROW].to_numpy(), np.ones(batch.height, bool), np.zeros(batch.height, bool)
+        self.total += batch.height
+        self.last_row = max(self.last_row, int(rows[-1]) if len(rows) else -1)
+        found = {kind: batch[kind].to_numpy() for kind in KINDS if kind in batch.columns}
+        for kind, ids in distinct.items():
+            stripped = ids.str.strip_chars()
+            if len(doubtful := ids.filter(is_doubtful(stripped))):
+                found[f"doubtful_{kind}"] = batch[kind].is_in(doubtful.to_list()).fill_null(False).to_numpy()
+            if len(padded := ids.filter((stripped != ids) & (stripped != ""))):
+                blanks |= batch[kind].is_in(padded.to_list()).fill_null(False).to_numpy()
+        for kind, bad in found.items():
+            self.add(kind, rows[bad])
+            usable &= ~bad | (kind in allowed)
+        self.add("blanks", rows[blanks])
+        if UNKNOWN in batch.columns:
+            words = batch[UNKNOWN].drop_nulls().value_counts(sort=True).head(10 * LISTED_WORDS)
+            self.words.update(dict(words.iter_rows()))
+        return pl.Series(usable)
+
+    def of(self, kinds: Collection[str]) -> dict[str, int]:
+        """The counts of the kinds that occurred."""
+        return {kind: self.counts[kind] for kind in kinds if self.counts[kind]}
 
 
 @dataclass(frozen=True)
@@ -149,25 +186,32 @@ class _Reading:
     on_bad: str | Collection[str]
     allow: Collection[str]
 
-    def run(
-        self, frame: pl.LazyFrame, name: str, source: str, line_numbers: Callable[[list[int]], dict[int, int]]
-    ) -> tuple[Dataset, Report]:
+    def __post_init__(self) -> None:
+        kinds_to_drop(self.on_bad, self.allow)
+        if self.columns.behaviour is not None and self.behaviour is not None:
+            raise ValueError("Give either a behaviour column or one behaviour for every event, not both.")
+        known = {int(b) for b in Behaviour}
+        for word, meaning in {**self.behaviours, "behaviour=": self.behaviour}.items():
+            if meaning is not None and meaning not in known:
+                raise ValueError(f"{word!r} stands for {meaning!r}, which is none of {[str(b) for b in Behaviour]}.")
+
+    def run(self, frame: pl.LazyFrame, name: str, source: str, table: Table | None = None) -> tuple[Dataset, Report]:
+        """Reads a frame, which is that of a table unless it was in memory."""
         drop, allowed = kinds_to_drop(self.on_bad, self.allow), frozenset(self.allow)
         parsed, time_format = self._parsed(frame)
-        tally, users, items, total = _Tally(), _Ids(), _Ids(), 0
-        parts: dict[str, list[np.ndarray]] = {column: [] for column in parsed.collect_schema() if column not in KINDS}
+        tally, ids = _Tally(), {"user": _Ids(), "item": _Ids()}
+        parts: dict[str, list[np.ndarray]] = {
+            column: [] for column in parsed.collect_schema() if column not in {*tally.counts, UNKNOWN}
+        }
         for batch in parsed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            total += batch.height
-            usable = np.ones(batch.height, bool)
-            for kind in KINDS:
-                if kind in batch.columns:
-                    bad = batch[kind].to_numpy()
-                    tally.add(kind, batch[ROW].to_numpy()[bad])
-                    usable &= ~bad | (kind in allowed)
-            good = batch.filter(pl.Series(usable))
+            distinct = {kind: batch[kind].unique(maintain_order=True) for kind in ids}
+            usable = tally.usable(batch, distinct, allowed)
+            good, known = (batch, distinct) if usable.all() else (batch.filter(usable), {})
             for column, numbers in parts.items():
-                ids = {"user": users, "item": items}.get(column)
-                numbers.append(good[column].to_numpy() if ids is None else ids.encode(good[column]))
+                of = ids.get(column)
+                numbers.append(good[column].to_numpy() if of is None else of.encode(good[column], known.get(column)))
+        if table is not None:
+            check_records(table, tally.last_row + 1)
 
         joined = {column: np.concatenate(parts.pop(column) or [np.empty(0)]) for column in list(parts)}
         microseconds, rows = joined.pop("time", None), joined.pop(ROW)
@@ -181,30 +225,32 @@ class _Reading:
         if microseconds is not None and np.any(microseconds % 1_000_000):
             keep = keep[np.argsort(microseconds[keep], kind="stable")]
 
-        line_of = line_numbers([row for found in tally.rows.values() for row in found])
+        listed = [row for found in tally.rows.values() for row in found]
+        line_of = {row: row + 1 for row in listed} if table is None else table.line_numbers(listed)
         report = Report(
             source=source,
-            rows=total,
+            rows=tally.total,
             kept=len(keep),
-            counts={kind: count for kind, count in tally.counts.items() if count},
+            counts=tally.of(KINDS),
             lines={kind: tuple(line_of[row] for row in found) for kind, found in tally.rows.items() if found},
             dropped=drop,
             allowed=allowed,
             time_format=time_format,
+            mended=tally.of(MENDINGS),
+            unknown_behaviours=dict(tally.words.most_common(LISTED_WORDS)),
         )
         if report.unsettled:
             raise BadRowsError(report)
         extras = {str(key): joined[extra(key)][keep] for key in self.columns.extras}
-        return Dataset(name, log.take(keep), users.freeze(), items.freeze(), extras=extras), report
+        return Dataset(name, log.take(keep), ids["user"].freeze(), ids["item"].freeze(), extras=extras), report
 
     def _parsed(self, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, str | None]:
         columns, behaviour = self.columns, self.behaviour
-        if columns.behaviour is not None and behaviour is not None:
-            raise ValueError("Give either a behaviour column or one behaviour for every event, not both.")
         if behaviour is None:
             behaviour = Behaviour.CLICK if columns.rating is None else Behaviour.RATING
         text = as_text(frame, columns)
         time_format = None
         if columns.time is not None:
             time_format = resolve_time_format(text, frame, columns.time, self.time_format)
-        return parse(text, columns, time_format, self.behaviours, behaviour), time_format
+        guessed = self.time_format == "auto"
+        return parse(text, columns, time_format, guessed, self.behaviours, behaviour), time_format

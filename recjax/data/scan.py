@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +103,12 @@ class Table:
         """Whole lines, split by a separator of several characters, which CSV parsers do not know."""
         with self.open() as lines:
             first = next(lines, "").rstrip("\r\n").split(self.delimiter)
+
+        def no_more_fields(lines: pl.Series) -> pl.Series:
+            if (lines.str.count_matches(self.delimiter, literal=True) >= len(first)).any():
+                raise pl.exceptions.ComputeError("found more fields")
+            return lines
+
         names = first if self.header else [str(position) for position in range(len(first))]
         lines_only = pl.scan_csv(
             self.path,
@@ -113,20 +120,33 @@ class Table:
             row_index_name=ROW,
             new_columns=["line"],
         )
-        parts = pl.col("line").str.splitn(self.delimiter, len(names))
+        whole = pl.col("line").map_batches(no_more_fields, return_dtype=pl.String, is_elementwise=True)
+        parts = whole.str.splitn(self.delimiter, len(names))
         fields = [parts.struct.field(f"field_{i}").alias(name) for i, name in enumerate(names)]
         return lines_only.select(ROW, *fields).with_columns(pl.exclude(ROW).replace("", None))
 
     def _scan_jsonl(self) -> pl.LazyFrame:
-        names = pl.scan_ndjson(self.path, infer_schema_length=1000).collect_schema().names()
-        return pl.scan_ndjson(self.path, schema=dict.fromkeys(names, pl.String), row_index_name=ROW)
+        source: Path | bytes = self.path
+        with self.open_bytes() as content:
+            # The parser does not know the mark, so what follows it is handed over as a whole.
+            if content.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+                source = content.read()
+        names = pl.scan_ndjson(source, infer_schema_length=1000).collect_schema().names()
+        return pl.scan_ndjson(source, schema=dict.fromkeys(names, pl.String), row_index_name=ROW)
+
+    @contextmanager
+    def open_bytes(self) -> Iterator[IO[bytes]]:
+        """The bytes of the file, decompressed; what they begin with says whether they are."""
+        with self.path.open("rb") as raw:
+            is_compressed = raw.read(2) == b"\x1f\x8b"
+        with self.path.open("rb") as raw:
+            yield gzip.GzipFile(fileobj=raw) if is_compressed else raw  # type: ignore[misc]
 
     @contextmanager
     def open(self) -> Iterator[IO[str]]:
-        """The text of the file, decompressed."""
-        opener = gzip.open if self.path.suffix == ".gz" else open
-        with opener(self.path, "rt", encoding="utf-8-sig", errors="replace", newline="\n") as lines:
-            yield lines
+        """The text of the file, decompressed, without a mark of byte order."""
+        with self.open_bytes() as content:
+            yield io.TextIOWrapper(content, encoding="utf-8-sig", errors="replace", newline="\n")
 
     def line_numbers(self, records: Iterable[int]) -> dict[int, int]:
         """The 1-based line on which each record starts; for Parquet, its 1-based row.
@@ -154,20 +174,3 @@ class Table:
                 if quote and line.count(quote) % 2:
                     inside_quotes = not inside_quotes
         return found
-
-    def explain(self, error: Exception) -> ValueError:
-        """What to tell the user about an error of the parser."""
-        where = str(self.path)
-        if "more fields" in str(error) and self.kind == "csv":
-            with self.open() as lines:
-                rows = csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote or None)
-                width = len(next(rows))
-                wide = next(((rows.line_num, row) for row in rows if len(row) > width), None)
-            if wide is not None:
-                return ValueError(
-                    f"{where}, line {wide[0]} has {len(wide[1])} fields where the first line has {width}: {wide[1]}."
-                    f" Put quotes around fields that contain {self.delimiter!r}, or say which separator is used."
-                )
-        if "utf-8" in str(error).lower() or "utf8" in str(error).lower():
-            return ValueError(f"{where} is not UTF-8; convert it first, e.g. iconv -f latin1 -t utf8 FILE.")
-        return ValueError(f"{where} cannot be read as {self.kind}: {error}")

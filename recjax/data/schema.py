@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from recjax.data.exact import INT32_MAX, real_numbers, seconds, whole_numbers
 from recjax.data.ids import IdMap
 from recjax.types import Behaviour
 
@@ -27,11 +27,16 @@ BEHAVIOUR_WEIGHTS: Mapping[Behaviour, float] = {
 passive < deliberate < costly. Pass another table to :func:`behaviour_weights`."""
 
 
-def _column(name: str, values: Any, dtype: Any) -> np.ndarray:
-    column = np.ascontiguousarray(values, dtype=dtype)
-    if column.ndim != 1:
-        raise ValueError(f"Interactions.{name} must be one column, got shape {column.shape}.")
-    return column
+def _behaviours(name: str, values: Any) -> np.ndarray:
+    known = ", ".join(f"{b.name}={b.value}" for b in Behaviour)
+    return whole_numbers(name, values, np.int8, min(Behaviour), max(Behaviour), f" Known behaviours: {known}.")
+
+
+def _ids(name: str, values: Any) -> np.ndarray:
+    return whole_numbers(name, values, np.int32, 0, INT32_MAX)
+
+
+_COLUMNS = {"user": _ids, "item": _ids, "time": seconds, "rating": real_numbers, "behaviour": _behaviours}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +52,18 @@ class Interactions:
 
     Attributes:
       user: ``i32[E]`` rows of the user map.
-      item: ``i32[E]`` rows of the item map.
+      item: ``i32[E]`` rows of the item map; ``N`` for items that the map has not seen.
       time: ``i64[E]`` seconds since 1970-01-01 UTC, or None when only the order is known.
+        ``datetime64`` of any unit is converted; parts of a second are cut off.
       rating: ``f32[E]`` the value of an event: stars for RATING, 1 or 0 for LIKE (liked,
         disliked), seconds for PLAY, NaN where a behaviour has none; or None.
       behaviour: ``i8[E]`` codes of :class:`~recjax.types.Behaviour`. Default: RATING where
         ratings are given, else CLICK.
 
     Raises:
-      ValueError: columns differ in length, or hold something other than the above.
+      ValueError: columns differ in length, or hold something other than the above: negative ids, numbers that
+        the types cannot hold or that are not whole, missing values, infinite ratings, times outside the years
+        1 to 9999, unknown behaviours. The message names the row, counted from 0, and the value.
     """
 
     user: np.ndarray
@@ -65,21 +73,16 @@ class Interactions:
     behaviour: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        dtypes = {"user": np.int32, "item": np.int32, "time": np.int64, "rating": np.float32, "behaviour": np.int8}
         if self.behaviour is None:
             default = Behaviour.CLICK if self.rating is None else Behaviour.RATING
             object.__setattr__(self, "behaviour", np.full(len(self.user), default, np.int8))
-        for name, dtype in dtypes.items():
+        for name, column_of in _COLUMNS.items():
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _column(name, value, dtype))
-        lengths = {name: len(getattr(self, name)) for name in dtypes if getattr(self, name) is not None}
+                object.__setattr__(self, name, column_of(f"Interactions.{name}", value))
+        lengths = {name: len(getattr(self, name)) for name in _COLUMNS if getattr(self, name) is not None}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of a log must have one length, got {lengths}.")
-        unknown = set(np.unique(self.behaviour).tolist()) - {int(b) for b in Behaviour}
-        if unknown:
-            known = ", ".join(f"{b.name}={b.value}" for b in Behaviour)
-            raise ValueError(f"Unknown behaviour codes {sorted(unknown)}; known: {known}.")
 
     def __len__(self) -> int:
         return len(self.user)
@@ -147,6 +150,10 @@ class Dataset:
       test: interactions that the owner of the data held out, or None.
       extras: further columns, each ``[E, ...]`` in the order of ``interactions``.
       item_extras: further columns of the items, each ``[N, ...]``.
+
+    Raises:
+      ValueError: the log has a user or an item that the maps do not have (``N``, an item that the map has not
+        seen, is allowed), or columns have another number of rows than what they describe.
     """
 
     name: str
@@ -163,6 +170,17 @@ class Dataset:
     test: Interactions | None = None
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     item_extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, log in (("interactions", self.interactions), ("test", self.test)):
+            if log is not None:
+                _check_ids(f"{self.name}: {part}", log, self.num_users, self.num_items)
+        items = {"titles": self.titles, "multi_hot": self.multi_hot, "numeric": self.numeric, **self.item_extras}
+        described = [(name, values, self.num_items, "items") for name, values in items.items()]
+        described += [(name, values, len(self.interactions), "events") for name, values in self.extras.items()]
+        for name, values, size, what in [*described, ("context", self.context, self.num_users, "users")]:
+            if values is not None and len(values) != size:
+                raise ValueError(f"{self.name}: {name} has {len(values)} rows for {size} {what}.")
 
     @property
     def num_users(self) -> int:
@@ -219,13 +237,23 @@ class Dataset:
         }
 
 
+def _check_ids(where: str, log: Interactions, num_users: int, num_items: int) -> None:
+    for kind, ids, size, most in (
+        ("user", log.user, num_users, num_users - 1),
+        ("item", log.item, num_items, num_items),
+    ):
+        if len(ids) and ids.max() > most:
+            row = int(ids.argmax())
+            raise ValueError(f"{where} has the {kind} {ids[row]} in row {row}, but there are {size} names of {kind}s.")
+
+
 def iso_date(seconds: int) -> str:
     """The day of a time in seconds since 1970, in UTC.
 
     >>> iso_date(880_000_000)
     '1997-11-20'
     """
-    return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
+    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
 
 
 def _histogram(rating: np.ndarray, exact: int = 24) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,22 +82,26 @@ def global_time(
       validation_at: the first second of validation, unix seconds or ISO 8601 (UTC).
       test_at: the first second of test. Both are given, or neither.
       fractions: without them, the shares of train, validation and test. The cuts are put at the
-        times of the events there, so events of the same second stay together and the
-        shares hold only nearly.
+        times of the events there, so events of the same second stay together, in the later
+        part, and the shares hold only nearly. A part whose share is 0 is empty.
 
     Raises:
       ValueError: the log has no times or no events, only one cut is given, or the cuts are not in order.
+
+    >>> log = Interactions([0] * 10, range(10), time=range(10))
+    >>> print(global_time(log, fractions=(0.7, 0.1, 0.2)))
+    global time: validation from 1970-01-01T00:00:07Z, test from 1970-01-01T00:00:08Z; train 7, validation 1,
+    test 2 events
     """
     if interactions.time is None:
         raise ValueError("A split by time needs times; this log knows only an order. Use leave_one_out or by_user.")
     if (validation_at is None) != (test_at is None):
         raise ValueError("Give both validation_at and test_at, or neither.")
     if validation_at is None or test_at is None:
-        cuts = _cuts(fractions)
+        _cuts(fractions)
         if not len(interactions):
             raise ValueError("Cannot find cuts by fractions in a log without events.")
-        ordered = np.sort(interactions.time)
-        at = [int(ordered[min(int(cut * len(ordered)), len(ordered) - 1)]) for cut in cuts]
+        at = _times_at(np.sort(interactions.time), fractions)
     else:
         at = [_seconds(validation_at), _seconds(test_at)]
     if at[0] > at[1]:
@@ -123,8 +128,19 @@ def by_user(interactions: Interactions, fractions: Sequence[float] = (0.8, 0.1, 
     return _split(interactions, part_of[interactions.user], f"by user: {shares} of {len(users):,} users, seed {seed}")
 
 
+def _times_at(ordered: np.ndarray, fractions: Sequence[float]) -> list[int]:
+    """The first second of validation and of test."""
+    events = len(ordered)
+    # 0.7 + 0.1 is below 0.8, and 10 events have 8 before the second cut all the same.
+    first = math.floor(fractions[0] * events + 1e-6)
+    second = math.floor((fractions[0] + fractions[1]) * events + 1e-6)
+    second = events if not fractions[2] else second
+    first = second if not fractions[1] else first
+    return [int(ordered[cut]) if cut < events else int(ordered[-1]) + 1 for cut in (first, second)]
+
+
 def _cuts(fractions: Sequence[float]) -> tuple[float, float]:
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or min(fractions) < 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise ValueError(
             f"fractions must be three shares (train, validation, test) that sum to 1; got {tuple(fractions)}."
         )
@@ -142,4 +158,4 @@ def _seconds(at: int | str) -> int:
 
 
 def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{np.datetime64(seconds, 's')}Z"

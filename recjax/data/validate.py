@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from recjax.data.schema import Interactions
 KINDS: Mapping[str, str] = {
     "missing_user": "no user id",
     "missing_item": "no item id",
+    "doubtful_user": "a user id that is a word for a missing value, such as NaN or null, or holds a line break",
+    "doubtful_item": "an item id that is a word for a missing value, such as NaN or null, or holds a line break",
     "bad_time": "a time that is missing or cannot be parsed",
+    "mixed_time": "a time in another unit than the first time of the file",
     "bad_rating": "a rating that is not a finite number (or is missing where the behaviour is RATING)",
     "negative_rating": "a rating below 0",
     "bad_behaviour": "a behaviour that has no meaning assigned",
@@ -20,8 +23,11 @@ KINDS: Mapping[str, str] = {
 }
 """What can be wrong with a row."""
 
-ALLOWABLE = ("negative_rating", "duplicate")
+ALLOWABLE = ("doubtful_user", "doubtful_item", "negative_rating", "duplicate")
 """Kinds whose rows can be kept as they are, for logs in which they are meant."""
+
+MENDINGS: Mapping[str, str] = {"blanks": "blanks around an id, taken off"}
+"""What is mended in a row without asking."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,13 @@ class Report:
       kept: rows in the result.
       counts: rows of each kind of :data:`KINDS` that occurred. A row can be of several;
         duplicates are counted among rows that are otherwise used.
-      lines: the first lines of each kind, numbered from 1 as an editor does (header and
+      lines: the first lines of each kind and of each mending, numbered from 1 as an editor does (header and
         blank lines included; rows for Parquet and frames).
       dropped: kinds whose rows are not in the result.
       allowed: kinds whose rows were kept because the caller said so.
       time_format: how times were read, None without a time column.
+      mended: rows of each of :data:`MENDINGS` that occurred; they are used.
+      unknown_behaviours: the most frequent words that no behaviour has, with their rows.
     """
 
     source: str
@@ -49,6 +57,8 @@ class Report:
     dropped: frozenset[str] = frozenset()
     allowed: frozenset[str] = frozenset()
     time_format: str | None = None
+    mended: Mapping[str, int] = field(default_factory=dict)
+    unknown_behaviours: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def unsettled(self) -> tuple[str, ...]:
@@ -59,10 +69,21 @@ class Report:
         lines = [f"{self.source}: {self.rows:,} rows, {self.kept:,} kept"]
         for kind, count in self.counts.items():
             fate = "dropped" if kind in self.dropped else "kept" if kind in self.allowed else "not settled"
-            shown = ", ".join(str(line) for line in self.lines[kind])
-            more = ", ..." if count > len(self.lines[kind]) else ""
-            lines.append(f"  {kind}: {count:,} ({KINDS[kind]}; {fate}); line {shown}{more}")
+            words = self._words() if kind == "bad_behaviour" else ""
+            lines.append(f"  {kind}: {count:,} ({KINDS[kind]}{words}; {fate}); {self._where(kind, count)}")
+        lines += [f"  {kind}: {n:,} ({MENDINGS[kind]}); {self._where(kind, n)}" for kind, n in self.mended.items()]
         return "\n".join(lines)
+
+    def _where(self, kind: str, count: int) -> str:
+        more = ", ..." if count > len(self.lines[kind]) else ""
+        return f"line {', '.join(map(str, self.lines[kind]))}{more}"
+
+    def _words(self) -> str:
+        return ": " + ", ".join(f"{_short(word)} {count:,}" for word, count in self.unknown_behaviours.items())
+
+
+def _short(word: str) -> str:
+    return repr(word) if len(word) <= 40 else f"{word[:40]!r}..."
 
 
 class BadRowsError(ValueError):
@@ -74,6 +95,12 @@ class BadRowsError(ValueError):
         allowable = [kind for kind in report.unsettled if kind in ALLOWABLE]
         if allowable:
             fix += f", or keep them with allow={{{', '.join(map(repr, allowable))}}}"
+        if "bad_behaviour" in report.unsettled:
+            word = next((word for word in report.unknown_behaviours if word), "word")
+            meaning = f"{_short(word)}: data.Behaviour.CART"
+            fix += f", or say what the words mean with behaviours={{**data.BEHAVIOURS, {meaning}, ...}}"
+        if "mixed_time" in report.unsettled:
+            fix += f", or say the unit of all times (the first was taken for {report.time_format!r}): time_format=..."
         super().__init__(f"{report}\n{fix}.")
 
 

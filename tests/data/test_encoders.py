@@ -125,7 +125,7 @@ def test_item_and_user_files(tmp_path):
     )
     dataset = small_dataset()
     columns = data.ItemColumns("id", title="name", categories="kinds", numeric=("price",))
-    found = data.with_item_file(dataset, tmp_path / "items.csv", columns)
+    found, _ = data.with_item_file(dataset, tmp_path / "items.csv", columns)
     assert found.titles == ("Red Dog", "Blue, Dog", "", "", "")
     assert found.genres == ("pet", "toy")
     assert found.multi_hot.tolist() == [[0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
@@ -134,7 +134,7 @@ def test_item_and_user_files(tmp_path):
     (tmp_path / "users.jsonl").write_text(
         '{"user": "v", "age": 30, "job": "baker"}\n{"user": "u", "age": 20, "job": null}\n'
     )
-    found = data.with_user_file(dataset, tmp_path / "users.jsonl", categorical=("job",), numeric=("age",))
+    found, _ = data.with_user_file(dataset, tmp_path / "users.jsonl", categorical=("job",), numeric=("age",))
     assert found.context_names == ("age", "job=baker")
     assert found.context.tolist() == [[-1, 0], [1, 1]]
 

@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 
 from recjax import data
 from recjax.data import Columns, readers, times
+from recjax.data.columns import NULL_WORDS
 from recjax.types import Behaviour
 
 FULL = Columns("user", "item", time="when", rating="stars", behaviour="did")
 WORDS = ("view", "Buy", "rating")
 
 field = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=5)
-ident = field.filter(lambda text: text.strip() != "" and "\x1f" not in text and "::" not in f":{text}:")
+ident = field.filter(
+    lambda text: text == text.strip() != "" and not {"\x1f", "\n"} & set(text) and "::" not in f":{text}:"
+).filter(lambda text: text not in NULL_WORDS)
 rows_of_logs = st.lists(
     st.tuples(
         ident, ident, st.integers(0, 2_000_000_000), st.integers(0, 10).map(lambda n: n / 2), st.sampled_from(WORDS)
@@ -206,7 +209,7 @@ def test_iso_times_agree_with_the_standard_library(moment, between):
         ("log.csv", "", {}, "cannot be read as csv"),
         ("log.xls", "", {}, r"Cannot tell the format of '.*log\.xls'"),
         ("log.dat", "1 2\n", {}, "needs a separator"),
-        ("log.jsonl", '{"user": 1\n', {}, "cannot be read as jsonl"),
+        ("log.jsonl", '{"user": 1\n', {}, "line 1 cannot be read as JSON"),
         (
             "log.csv",
             "user,item\na,x\n",

@@ -38,6 +38,7 @@ a,x,1500000000,,view
 LINES = {
     "missing_user": (6, 18),
     "missing_item": (7, 18),
+    "doubtful_user": (4,),
     "bad_time": (8, 9, 18),
     "bad_rating": (11, 12, 14),
     "negative_rating": (10, 18),
@@ -63,12 +64,12 @@ def test_lines_by_hand(tmp_path, name):
     message = str(raised.value)
     assert "missing_user: 2 (no user id; not settled); line 6, 18" in message
     assert "on_bad='drop'" in message
-    assert "allow={'negative_rating', 'duplicate'}" in message
+    assert "allow={'doubtful_user', 'negative_rating', 'duplicate'}" in message
     assert isinstance(raised.value, ValueError)
 
 
 def test_dropped_when_told_so(tmp_path):
-    found, report = read(tmp_path, HAND, on_bad="drop")
+    found, report = read(tmp_path, HAND, on_bad="drop", allow={"doubtful_user"})
     assert found.users.names == ("a", "multi\nline", "c")
     assert found.items.decode(found.interactions.item) == ["x", "x", "z", "x"]
     np.testing.assert_array_equal(found.interactions.rating, [5, 4, np.nan, np.nan])

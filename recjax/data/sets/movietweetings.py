@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recjax.data.features import ItemColumns, with_item_file
+from recjax.data.feature_files import ItemColumns, with_item_file
 from recjax.data.named import NamedSet, datasets
 from recjax.data.readers import Columns, read
 from recjax.data.schema import Dataset
@@ -27,7 +27,7 @@ def _parse(files: dict[str, Path]) -> Dataset:
         time_format="s",
     )
     films = ItemColumns(item="0", title="1", categories="2")
-    dataset = with_item_file(dataset, files["movies.dat.gz"], films, separator="::", header=False)
+    dataset, _ = with_item_file(dataset, files["movies.dat.gz"], films, separator="::", header=False)
     split = [_TITLE.fullmatch(title) for title in dataset.titles or ()]
     return dataclasses.replace(
         dataset,
