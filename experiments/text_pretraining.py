@@ -108,7 +108,7 @@ def adaptation(config: Config, objective: str, way: str) -> fit.Adaptation | Non
 
 def held_out(model: language.LanguageModel, training: language.TextConfig, texts: Sequence[Any], seed: int) -> float:
     if training.objective in ("masked", "causal"):
-        return language.evaluate_text(model, texts, training.objective, key=jax.random.key(seed))
+        return language.evaluate_text(model, texts, training.objective, key=jax.random.key(seed)).loss
     sides = list(zip(*texts, strict=True)) if training.objective == "pairs" else [texts]
     tokens = [model.tokenizer(list(one)) for one in sides]
     longest = max(len(ids) for side in tokens for ids in side)
@@ -140,7 +140,7 @@ def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[s
         learning_rate=config.learning_rate * (1 if way == "whole" else 10),
         # The low-rank changes are of single matrices, and a head has no layers.
         layer_decay=config.layer_decay if way == "whole" else 1.0,
-        lengths=1 if config.smoke else 4,
+        num_buckets=1 if config.smoke else 4,
     )
     found = said | {"seed": seed, "params": model.num_params, "before": held_out(model, training, test, seed)}
     if way == "frozen" and objective != "masked":
@@ -148,7 +148,7 @@ def result(said: dict[str, Any], seed: int, config: Config, name: str) -> dict[s
     with fit.Progress(enabled=not config.smoke) as progress:
         fitted = language.fit_text(
             model, train, training, key=jax.random.key(seed), adaptation=adaptation(config, objective, way),
-            checkpoints=fit.Checkpoints(config.work / name, keep=1), progress=progress,
+            hooks=fit.Hooks(progress=progress, checkpoints=fit.Checkpoints(config.work / name, keep=1)),
         )  # fmt: skip
     losses = [epoch["loss"] for epoch in fitted.history]
     after = held_out(fitted.model, training, test, seed)

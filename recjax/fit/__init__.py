@@ -8,9 +8,8 @@
 >>> x = jax.random.normal(jax.random.key(0), (64, 3))
 >>> data = {"x": x, "y": x @ jnp.array([1.0, 2.0, 3.0])}
 >>> optimizer = fit.adamw(0.3, max_grad_norm=10.0)
->>> fitted = fit.fit_epochs(
-...     loss_fn, optimizer, jnp.zeros(3), data, key=jax.random.key(1), epochs=30, batch_size=16
-... )
+>>> plan = fit.TrainingPlan(epochs=30, batch_size=16)
+>>> fitted = fit.fit_epochs(loss_fn, optimizer, jnp.zeros(3), data, plan, key=jax.random.key(1))
 >>> bool(fitted.history[-1]["loss"] < 1e-3)
 True
 """
@@ -19,19 +18,20 @@ from recjax.fit.adapt import Adaptation, Select, chain, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
+from recjax.fit.digests import optimizer_digest, tree_digest
 from recjax.fit.epochs import (
     Batches,
-    Callback,
-    EarlyStopping,
     FitState,
     Fitted,
     Gather,
+    TrainingPlan,
+    bucketed,
     fit_epochs,
     make_epoch,
     shuffled,
-    shuffled_in_order,
     take,
 )
+from recjax.fit.hooks import Callback, EarlyStopping, Hooks
 from recjax.fit.layers import Rates, layer_wise, path_wise
 from recjax.fit.progress import Progress, Task
 from recjax.fit.row_wise import RowWise
@@ -48,6 +48,7 @@ __all__ = [
     "FitState",
     "Fitted",
     "Gather",
+    "Hooks",
     "LossFn",
     "Optimizer",
     "Progress",
@@ -58,9 +59,11 @@ __all__ = [
     "Switch",
     "Task",
     "TrainState",
+    "TrainingPlan",
     "Update",
     "adafactor",
     "adamw",
+    "bucketed",
     "chain",
     "constant",
     "cosine",
@@ -75,11 +78,12 @@ __all__ = [
     "make_epoch",
     "make_update",
     "only",
+    "optimizer_digest",
     "optimizers",
     "path_wise",
     "pmap_update",
     "shard_seeds",
     "shuffled",
-    "shuffled_in_order",
     "take",
+    "tree_digest",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -119,9 +120,14 @@ def test_weights_and_tokens_come_back(tensors, bpe, tmp_path, frozen):
     for name, value in tensors.items():
         np.testing.assert_array_equal(saved[name], value, err_msg=name)
     for tokenizer in (model.tokenizer, again.tokenizer):
-        for sentence, found in zip(SENTENCES, tokenizer(SENTENCES), strict=True):
+        parsing = dataclasses.replace(tokenizer, parse_special=True)
+        for sentence, found in zip(SENTENCES, parsing(SENTENCES), strict=True):
             assert found.tolist() == bpe.encode(sentence).ids[:24]
             assert tokenizer.decode(found) == bpe.decode(bpe.encode(sentence).ids[:24])
+        # Special tokens in a text are text, whole.
+        (ids,) = tokenizer(["<|end|> is special"])
+        assert 0 not in ids
+        assert tokenizer.decode(ids) == "<|end|> is special"
 
 
 def test_without_the_permutation_it_would_be_another_model(tensors):
