@@ -1,4 +1,4 @@
-"""How anything is trained: steps, epochs, schedules, checkpoints, progress, devices.
+"""Training: steps, epochs, adaptation, schedules, checkpoints, progress, devices.
 
 >>> import jax, jax.numpy as jnp
 >>> from recjax import fit

@@ -25,7 +25,7 @@ Gather = Callable[[PyTree, Array], PyTree]
 
 @struct.dataclass
 class FitState:
-    """What an epoch changes; a pytree, so that a checkpoint of it resumes training exactly.
+    """The state of a training between epochs; a pytree, so that a checkpoint of it resumes training exactly.
 
     Attributes:
       train: parameters, optimiser state and step.
@@ -209,7 +209,7 @@ def fit_epochs(
       hooks: callback, early stopping, progress and checkpoints. Checkpoints of another training are refused: of other
         data, start, optimiser, key, plan or config. More epochs may be asked for than before, provided that
         the learning rate does not depend on their number.
-      config: of the trainer, a dataclass with ``epochs``: what else results depend on, named where it differs.
+      config: of the trainer, a dataclass with ``epochs``: the other options that results depend on.
 
     Returns:
       Parameters and metrics.
@@ -264,7 +264,7 @@ def _copied(tree: PyTree) -> PyTree:
 def _identity(
     optimizer: Optimizer, params: PyTree, data: PyTree, plan: TrainingPlan, key: Array, config: Any
 ) -> dict[str, Any]:
-    """What two trainings must share for one to continue the other, as JSON; large parts by their digests."""
+    """The properties that a training shares with the one it continues, as JSON; large ones by their digests."""
     return {
         "config": None if config is None else repr(dataclasses.replace(config, epochs=1)),
         "batch_size": plan.batch_size,

@@ -1,4 +1,4 @@
-"""What accompanies a training without changing its steps: callback, early stopping, progress, checkpoints."""
+"""Hooks of a training: callback, early stopping, progress, checkpoints."""
 
 from __future__ import annotations
 

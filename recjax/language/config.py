@@ -261,7 +261,7 @@ def to_hugging_face(config: LanguageConfig, *, head: bool = False) -> dict[str, 
 def _with_plain_rope(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Newer files hold ``rope_theta`` inside of ``rope_parameters``; of the default type positions are not scaled.
 
-    A factor without a type is kept, to be refused: libraries read it in different ways.
+    A factor without a type is refused, since libraries read it in different ways.
     """
     values = dict(values)
     ropes = [values.pop("rope_scaling", None), values.pop("rope_parameters", None)]

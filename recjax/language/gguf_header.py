@@ -1,7 +1,7 @@
 """A check of the header of a GGUF file: that all it announces lies inside of the file.
 
-The reader of the ``gguf`` package believes the sizes in the header; a hundred bytes that announce an array of
-2^60 elements would keep it busy for ever.
+The reader of the ``gguf`` package trusts the sizes in the header; a hundred bytes that announce an array of
+2^60 elements would occupy it for ever.
 
 References:
   https://github.com/ggml-org/ggml/blob/master/docs/gguf.md

@@ -41,10 +41,10 @@ def write_folder(
     tokenizer: TextTokenizer | None,
     shard_bytes: int,
 ) -> None:
-    """Writes a folder beside its place and moves it there, so that it is whole or not there.
+    """Writes a folder atomically: into a temporary one, which is then renamed.
 
     Raises:
-      ValueError: there is something at its place already.
+      ValueError: the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already and not empty; choose another folder, or delete it.")

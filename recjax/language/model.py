@@ -148,7 +148,7 @@ def _naming(where: str) -> Iterator[None]:
 
 
 def save(model: LanguageModel, folder: PathLike, *, dtype: str = "float32", shard_bytes: int = 5 * 10**9) -> None:
-    """Saves a model in the Hugging Face format, which ``load`` and ``transformers`` read; whole or not at all.
+    """Saves a model atomically in the Hugging Face format, which ``load`` and ``transformers`` read.
 
     Args:
       model: the model.

@@ -61,8 +61,7 @@ class TextConfig:
       max_grad_norm: the largest global norm of a gradient; None does not clip.
       layer_decay: the learning rate of each layer is that of the layer above times this, see
         :func:`recjax.fit.layer_wise`.
-      dropout: share dropped in training, of attention weights too, in the place of what the model's config says; None
-        keeps that.
+      dropout: share dropped in training, of attention weights too; by default that of the model's config.
       mask_share: of the tokens that are masked ("masked").
       temperature: of cosines ("simcse", "pairs").
       pooling: of hidden states ("simcse", "pairs"), see :func:`pool`.

@@ -36,7 +36,7 @@ def alone(model, prompt, answer, longest):
     asked, said = (backend.encode(one, add_special_tokens=False).ids for one in (prompt, answer))
     start = backend.token_to_id("[CLS]")
     ids = np.array([start, *asked[-(LENGTH - 1 - longest) :], *said])
-    # What stands behind a token does not change what is said at it.
+    # Later tokens do not change the logits of a token.
     logits = np.asarray(logits_of(model.module, model.params, np.pad(ids, (0, LENGTH - len(ids)))[None])[0], np.float64)
     log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     at = np.arange(len(ids) - len(said), len(ids))
