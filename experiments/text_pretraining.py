@@ -5,8 +5,8 @@
     python experiments/text_pretraining.py --smoke                (tiny random models, seconds, no weights)
 
 Prints one table, mean and half the range over seeds. Held-out losses are of texts of a tenth of the items, in nats: of
-a gap ("masked", where a fresh head is trained in every way), of the next token ("causal"), and of telling one's second
-look, or one's genres, from the texts of a batch of 32 ("simcse", "pairs"). "from scratch" is the same
+masked tokens ("masked", where a fresh head is trained in every way), of the next token ("causal"), and InfoNCE of a
+second view, or of the genres, among the texts of a batch of 32 ("simcse", "pairs"). "from scratch" is the same
 architecture with random weights. What a step costs is for ``benchmarks/language_steps.py`` to say.
 
 Every training writes one JSON file below ``--out``, and its checkpoints below ``--work``; a study that was killed and
@@ -33,7 +33,7 @@ from recjax import data, fit, language
 
 OBJECTIVES = {"minilm": ("masked", "simcse", "pairs"), "smollm2-135m": ("causal",)}
 COMPARED = 32
-"""Texts among which a partner is told, in held-out losses."""
+"""Texts among which a partner is found, in held-out losses."""
 
 
 @dataclasses.dataclass(frozen=True)

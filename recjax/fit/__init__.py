@@ -18,22 +18,12 @@ from recjax.fit.adapt import Adaptation, Select, chain, lora, only
 from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Descent, Optimizer, Switch, descend
 from recjax.fit.devices import pmap_update, shard_seeds
-from recjax.fit.digests import optimizer_digest, tree_digest
-from recjax.fit.epochs import (
-    Batches,
-    FitState,
-    Fitted,
-    Gather,
-    TrainingPlan,
-    bucketed,
-    fit_epochs,
-    make_epoch,
-    shuffled,
-    take,
-)
+from recjax.fit.epochs import FitState, Fitted, fit_epochs, make_epoch
 from recjax.fit.hooks import Callback, EarlyStopping, Hooks
 from recjax.fit.layers import Rates, layer_wise, path_wise
+from recjax.fit.plan import Batches, Gather, TrainingPlan, bucketed, shuffled, take
 from recjax.fit.progress import Progress, Task
+from recjax.fit.resume import optimizer_digest, tree_digest
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
 from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update, optimizers

@@ -11,16 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Optimizer, Switch
-from recjax.fit.digests import optimizer_digest, tree_digest
 from recjax.fit.hooks import Hooks
+from recjax.fit.plan import Batches, Gather, TrainingPlan, take
 from recjax.fit.progress import Progress
+from recjax.fit.resume import identity, resumed
 from recjax.fit.step import LossFn, TrainState, gradient_step
 from recjax.types import Array, PyTree
-
-Gather = Callable[[PyTree, Array], PyTree]
-"""``(data, indices i32[B]) -> batch``."""
 
 
 @struct.dataclass
@@ -51,87 +48,6 @@ class Fitted:
     params: PyTree
     history: list[dict[str, float]]
     best_epoch: int
-
-
-Batches = Callable[[Array], Array]
-"""``key -> i32[steps, B]``: the examples of every batch of an epoch."""
-
-
-def shuffled(num_examples: int, batch_size: int) -> Batches:
-    """Every example once, in random order.
-
-    The last batch is filled up with the first examples of the epoch's order, so all
-    batches have one size, every example is seen, and fewer than ``batch_size`` are seen
-    twice.
-
-    Raises:
-      ValueError: ``batch_size`` is not in ``1 .. num_examples``.
-    """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
-    steps = -(-num_examples // batch_size)
-    return lambda key: jnp.resize(jax.random.permutation(key, num_examples), (steps, batch_size))
-
-
-def bucketed(sort_key: Array, batch_size: int) -> Batches:
-    """Like :func:`shuffled`, but each batch is sorted, so that the parts it is cut into hold examples of like length.
-
-    Args:
-      sort_key: ``i32[n]`` of each example, such as its length.
-      batch_size: examples in a batch.
-
-    Raises:
-      ValueError: ``batch_size`` is not in ``1 .. n``.
-    """
-    unsorted = shuffled(len(sort_key), batch_size)
-
-    def batches(key: Array) -> Array:
-        indices = unsorted(key)
-        return jnp.take_along_axis(indices, jnp.argsort(sort_key[indices], axis=-1), axis=-1)
-
-    return batches
-
-
-def take(data: PyTree, indices: Array) -> PyTree:
-    """The rows ``indices`` of every leaf of ``data``."""
-    return jax.tree.map(lambda leaf: leaf[indices], data)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainingPlan:
-    """How many epochs there are, and how examples become batches.
-
-    Attributes:
-      epochs: passes over all examples, at most.
-      batch_size: examples in a batch.
-      num_examples: examples in the data; the leading axis of its leaves by default.
-      gather: makes a batch from the data and example indices; takes rows by default.
-      sort_key: ``i32[n]``, the order of examples within batches, see :func:`bucketed`; none by default.
-      accumulate: into how many parts each batch is cut, one computed after the other, for less memory.
-      name: what a progress bar calls the training.
-    """
-
-    epochs: int
-    batch_size: int
-    num_examples: int | None = None
-    gather: Gather = take
-    sort_key: Array | None = None
-    accumulate: int = 1
-    name: str = "fit"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs={self.epochs} trains nothing; use at least 1.")
-
-    def count(self, data: PyTree) -> int:
-        """How many examples ``data`` has."""
-        return jax.tree.leaves(data)[0].shape[0] if self.num_examples is None else self.num_examples
-
-    def batches(self, num_examples: int) -> Batches:
-        """Which examples make up each batch of an epoch."""
-        if self.sort_key is None:
-            return shuffled(num_examples, self.batch_size)
-        return bucketed(self.sort_key, self.batch_size)
 
 
 def make_epoch(
@@ -229,10 +145,10 @@ def fit_epochs(
         best_params=None if stopping is None else _copied(params),
     )
     history: list[dict[str, float]] = []
-    identity: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     if checkpoints is not None:
-        identity = _identity(optimizer, params, data, plan, key, config)
-        state, history = _resumed(checkpoints, state, identity)
+        shared = identity(optimizer, params, data, plan, key, config)
+        state, history = resumed(checkpoints, state, shared)
     data = jax.tree.map(jnp.asarray, data)
     task = (hooks.progress or Progress(enabled=False)).task(plan.name, plan.epochs * num_examples, unit="examples")
     task.update(len(history) * num_examples)
@@ -248,7 +164,7 @@ def fit_epochs(
         if stopping is not None and stopping.best_epoch(history) == len(history):
             state = dataclasses.replace(state, best_params=_copied(train.params))
         if checkpoints is not None:
-            checkpoints.save(len(history), state, {"history": history, "training": identity})
+            checkpoints.save(len(history), state, {"history": history, "training": shared})
         task.update(num_examples, **history[-1])
     task.finish()
     if stopping is None:
@@ -259,50 +175,6 @@ def fit_epochs(
 @jax.jit
 def _copied(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
-
-
-def _identity(
-    optimizer: Optimizer, params: PyTree, data: PyTree, plan: TrainingPlan, key: Array, config: Any
-) -> dict[str, Any]:
-    """The properties that a training shares with the one it continues, as JSON; large ones by their digests."""
-    return {
-        "config": None if config is None else repr(dataclasses.replace(config, epochs=1)),
-        "batch_size": plan.batch_size,
-        "num_examples": plan.count(data),
-        "accumulate": plan.accumulate,
-        "sort_key": None if plan.sort_key is None else tree_digest(plan.sort_key),
-        "key": np.ravel(jax.random.key_data(key)).tolist(),
-        "start": tree_digest(params),
-        "data": tree_digest(data),
-        "optimizer": optimizer_digest(optimizer, params),
-    }
-
-
-_DIGESTS = {
-    "sort_key": "",
-    "start": " (the digest of the parameters that training starts from)",
-    "data": " (the digest of what is learned from)",
-    "optimizer": " (the digest of its update: rates, schedules by the number of steps, and the versions of JAX and"
-    " optax change it)",
-}
-
-
-def _resumed(
-    checkpoints: Checkpoints, state: FitState, identity: dict[str, Any]
-) -> tuple[FitState, list[dict[str, float]]]:
-    """The state and the history to go on from: those of the latest checkpoint, if there is one of this training."""
-    if checkpoints.latest_step() is None:
-        return state, []
-    saved = checkpoints.metadata().get("training", {})
-    for name, value in identity.items():
-        if saved.get(name) != value:
-            raise ValueError(
-                f"{checkpoints.directory} holds a training with {name} {saved.get(name)}, but now {name} is {value}"
-                f"{_DIGESTS.get(name, '')}; go on with what it was begun with, clear() the directory, or choose"
-                " another one."
-            )
-    state, metadata = checkpoints.restore(state)
-    return state, metadata["history"]
 
 
 def _epoch_means(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, Any]:

@@ -1,18 +1,23 @@
-"""Digests by which a resumed training recognises its data, its start and its optimiser."""
+"""Resuming a training from its checkpoints, and refusing to resume another one."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import re
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Optimizer
+from recjax.fit.plan import TrainingPlan
 from recjax.fit.row_wise import RowWise
-from recjax.types import PyTree
+from recjax.types import Array, PyTree
+
+State = TypeVar("State")
 
 _LENGTH = 32
 
@@ -51,3 +56,44 @@ def optimizer_digest(optimizer: Optimizer, params: PyTree) -> str:
     for constant in program.consts:
         digest.update(np.asarray(constant).tobytes())
     return digest.hexdigest()[:_LENGTH]
+
+
+def identity(
+    optimizer: Optimizer, params: PyTree, data: PyTree, plan: TrainingPlan, key: Array, config: Any
+) -> dict[str, Any]:
+    """The properties that a training shares with the one it continues, as JSON; large ones by their digests."""
+    return {
+        "config": None if config is None else repr(dataclasses.replace(config, epochs=1)),
+        "batch_size": plan.batch_size,
+        "num_examples": plan.count(data),
+        "accumulate": plan.accumulate,
+        "sort_key": None if plan.sort_key is None else tree_digest(plan.sort_key),
+        "key": np.ravel(jax.random.key_data(key)).tolist(),
+        "start": tree_digest(params),
+        "data": tree_digest(data),
+        "optimizer": optimizer_digest(optimizer, params),
+    }
+
+
+_DIGESTS = {
+    "start": " (the digest of the parameters that training starts from)",
+    "data": " (the digest of what is learned from)",
+    "optimizer": " (the digest of its update: rates, schedules by the number of steps, and the versions of JAX and"
+    " optax change it)",
+}
+
+
+def resumed(checkpoints: Checkpoints, state: State, shared: dict[str, Any]) -> tuple[State, list[dict[str, float]]]:
+    """The state and the history to go on from: those of the latest checkpoint, if there is one of this training."""
+    if checkpoints.latest_step() is None:
+        return state, []
+    saved = checkpoints.metadata().get("training", {})
+    for name, value in shared.items():
+        if saved.get(name) != value:
+            raise ValueError(
+                f"{checkpoints.directory} holds a training with {name} {saved.get(name)}, but now {name} is {value}"
+                f"{_DIGESTS.get(name, '')}; go on with what it was begun with, clear() the directory, or choose"
+                " another one."
+            )
+    state, metadata = checkpoints.restore(state)
+    return state, metadata["history"]
