@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -46,13 +47,15 @@ def optimizer_digest(optimizer: Optimizer, params: PyTree) -> str:
     It differs between versions of JAX and optax where they write the same update in another way.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params)
-    # An optimiser by rows has the rates of its update of whole tables, whose gradients have the parameters' shapes.
-    by_rows = isinstance(optimizer, RowWise)
-    step = dataclasses.replace(optimizer, whole=True).step if isinstance(optimizer, RowWise) else optimizer.update
+    step: Callable
+    if isinstance(optimizer, RowWise):
+        # Its update of whole tables, whose gradients have the shapes of the parameters, has the same rates.
+        step, kind = dataclasses.replace(optimizer, whole=True).step, f"rows, whole={optimizer.whole}"
+    else:
+        step, kind = optimizer.update, "optax"
     program = jax.make_jaxpr(step)(shapes, jax.eval_shape(optimizer.init, shapes), shapes)
-    text = program.pretty_print(use_color=False)
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())  # Without addresses of functions.
-    digest.update(f"{by_rows} {by_rows and optimizer.whole}".encode())  # type: ignore[union-attr]
+    text = re.sub(r"0x[0-9a-f]+", "", program.pretty_print(use_color=False))  # Without addresses of functions.
+    digest = hashlib.sha256(f"{kind} {text}".encode())
     for constant in program.consts:
         digest.update(np.asarray(constant).tobytes())
     return digest.hexdigest()[:_LENGTH]
