@@ -26,6 +26,7 @@ from _measure import Options, number, ratio, show
 
 from recjax import data, nn
 from recjax.eval import Protocol, evaluate
+from recjax.fit import Hooks
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
 
@@ -70,7 +71,7 @@ def ours(
         clock.append(time.perf_counter())
         trained[:] = [params] if epoch == config.epochs else []
 
-    fitted = fit_sequences(module, sequences, items, training, key=jax.random.key(0), callback=lap)
+    fitted = fit_sequences(module, sequences, items, training, key=jax.random.key(0), hooks=Hooks(lap))
     nothing = log.take(np.zeros(len(log), bool))
     task = data.next_items(log, nothing, num_users, config.length)
     score = nn.scorer(module, fitted.params, items)

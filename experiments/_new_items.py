@@ -17,7 +17,7 @@ from runner import LongOptions, Study, stated
 from recjax import data, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Evaluation, Protocol, evaluate
-from recjax.fit import Checkpoints, Fitted, Progress
+from recjax.fit import Callback, Checkpoints, Fitted, Hooks, Progress
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import PAD_ID, Behaviour, Items, Observation, PyTree
 
@@ -104,6 +104,7 @@ def learn(
     seed: int,
     config: RankingConfig,
     training: dict[str, Any] | None = None,
+    callback: Callback | None = None,
     **options: Any,
 ) -> Fitted:
     """Trains on a log; ``training`` are other options than the study's, and ``name`` is that of checkpoints."""
@@ -120,7 +121,7 @@ def learn(
     with Progress(enabled=not config.smoke) as progress:
         return fit_sequences(
             module, data.sequences(log, int(log.user.max()) + 1), items, given, key=jax.random.key(seed),
-            progress=progress, checkpoints=checkpoints, **options,
+            hooks=Hooks(callback, progress=progress, checkpoints=checkpoints), **options,
         )  # fmt: skip
 
 

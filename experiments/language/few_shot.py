@@ -183,12 +183,13 @@ def by_ids(of: Problem, shots: Examples, config: Config, encoder: str, seed: int
 
     known = (observed(shots), jnp.asarray(shots.candidate), jnp.asarray(shots.liked, jnp.float32))
     params = jax.jit(network.init)(jax.random.key(seed), known[0], items)
-    fitted = fit.fit_epochs(
-        loss_fn, fit.adamw(3e-3, weight_decay=0.01), params, known,
-        key=jax.random.key(seed), epochs=2 if config.smoke else 30, batch_size=min(32, len(shots)),
-        callback=lambda epoch, params: {"auc": auc(of.validation.liked, score(params, of.validation))},
-        early_stopping=fit.EarlyStopping("auc", 10),
-    )  # fmt: skip
+    plan = fit.TrainingPlan(epochs=2 if config.smoke else 30, batch_size=min(32, len(shots)))
+    hooks = fit.Hooks(
+        lambda epoch, params: {"auc": auc(of.validation.liked, score(params, of.validation))},
+        fit.EarlyStopping("auc", 10),
+    )
+    optimizer = fit.adamw(3e-3, weight_decay=0.01)
+    fitted = fit.fit_epochs(loss_fn, optimizer, params, known, plan, key=jax.random.key(seed), hooks=hooks)
     trained = sum(leaf.size for leaf in jax.tree.leaves(fitted.params))
     return Learned(functools.partial(score, fitted.params), trained, fitted.best_epoch)
 
@@ -204,7 +205,7 @@ def by_low_rank(of: Problem, shots: Examples, config: Config, seed: int, work: P
     rounds = max(1, 128 // len(shots))  # Few shots several times an epoch, as validation costs more than they do.
     training = language.TextConfig(
         "answers", epochs=config.epochs, batch_size=min(config.batch_size, len(pairs)),
-        learning_rate=config.learning_rate, warmup_steps=4, weight_decay=0.0, lengths=1 if config.smoke else 3,
+        learning_rate=config.learning_rate, warmup_steps=4, weight_decay=0.0, num_buckets=1 if config.smoke else 3,
     )  # fmt: skip
     fitted = language.fit_text(
         language_model(config.language_model, config.smoke), pairs * rounds, training, key=jax.random.key(seed),
@@ -212,9 +213,10 @@ def by_low_rank(of: Problem, shots: Examples, config: Config, seed: int, work: P
             config.rank, lambda path: path[-2] in ("query", "value") and path[-1] == "kernel",
             stacked=language.in_layers,
         ),
-        callback=lambda epoch, now: {"auc": auc(of.validation.liked, answered(of, now, of.validation))},
-        early_stopping=fit.EarlyStopping("auc", config.epochs), checkpoints=fit.Checkpoints(work, keep=1),
-        progress=progress,
+        hooks=fit.Hooks(
+            lambda epoch, now: {"auc": auc(of.validation.liked, answered(of, now, of.validation))},
+            fit.EarlyStopping("auc", config.epochs), progress, fit.Checkpoints(work, keep=1),
+        ),
     )  # fmt: skip
     return Learned(functools.partial(answered, of, fitted.model), fitted.num_trained, fitted.best_epoch)
 

@@ -103,7 +103,8 @@ def histories(known: np.ndarray, num_items: int, clicks: int, told: np.ndarray |
 def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> dict[str, Any]:
     """What one draw of new users found, ready for JSON."""
     of, num_items = problem(dataset, np.random.default_rng(seed), config.new, config.history_length), dataset.num_items
-    known, items = np.asarray(of.test.seen), of.items
+    # The first events of the new users, in their order.
+    known, items = np.asarray(of.test.observation.history)[:, -config.new.first_events :], of.items
     sentences = sentences_of(dataset, known, config.sentence)
     read = functools.partial(language.encode, get_model(), cache=config.work / "vectors")
     vectors = read(data.item_texts(dataset))
@@ -136,9 +137,7 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
 
     def measured(score: Any, history: np.ndarray) -> dict[str, float]:
         task = of.test
-        return named(
-            evaluate(score, shown(history), task.targets, protocol, seen=jnp.asarray(task.seen), candidates=candidates)
-        )
+        return named(evaluate(score, shown(history), task.targets, protocol, seen=task.seen, candidates=candidates))
 
     own = np.arange(users)
     others = np.random.default_rng(seed).permutation(users)

@@ -5,8 +5,8 @@
     python experiments/language/text_pretraining.py --smoke                (tiny random models, seconds, no weights)
 
 Prints one table, mean and half the range over seeds. Held-out losses are of texts of a tenth of the items, in nats: of
-a gap ("masked", where a fresh head is trained in every way), of the next token ("causal"), and of telling one's second
-look, or one's genres, from the texts of a batch of 32 ("simcse", "pairs"). "from scratch" is the same
+masked tokens ("masked", where a fresh head is trained in every way), of the next token ("causal"), and InfoNCE of a
+second view, or of the genres, among the texts of a batch of 32 ("simcse", "pairs"). "from scratch" is the same
 architecture with random weights. What a step costs is for ``benchmarks/language_steps.py`` to say.
 
 Every training writes one JSON file below ``--out``, and its checkpoints below ``--work``; a study that was killed and
@@ -36,7 +36,7 @@ OBJECTIVES = {"minilm": ("masked", "simcse", "pairs"), "smollm2-135m": ("causal"
 OF_THE_GRID = ("models", "objectives", "ways")
 """Options that say what is compared."""
 COMPARED = 32
-"""Texts among which a partner is told, in held-out losses."""
+"""Texts among which a partner is found, in held-out losses."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def adaptation(config: Config, objective: str, way: str) -> fit.Adaptation | Non
 
 def held_out(model: language.LanguageModel, training: language.TextConfig, texts: Sequence[Any], seed: int) -> float:
     if training.objective in ("masked", "causal"):
-        return language.evaluate_text(model, texts, training.objective, key=jax.random.key(seed))
+        return language.evaluate_text(model, texts, training.objective, key=jax.random.key(seed)).loss
     sides = list(zip(*texts, strict=True)) if training.objective == "pairs" else [texts]
     tokens = [model.tokenizer(list(one)) for one in sides]
     longest = max(len(ids) for side in tokens for ids in side)
@@ -135,7 +135,7 @@ def result(condition: dict[str, Any], seed: int, config: Config) -> dict[str, An
         learning_rate=config.learning_rate * (1 if way == "whole" else 10),
         # The low-rank changes are of single matrices, and a head has no layers.
         layer_decay=config.layer_decay if way == "whole" else 1.0,
-        lengths=1 if config.smoke else 4,
+        num_buckets=1 if config.smoke else 4,
     )
     found = {"params": model.num_params, "before": held_out(model, training, test, seed)}
     if way == "frozen" and objective != "masked":
@@ -144,7 +144,7 @@ def result(condition: dict[str, Any], seed: int, config: Config) -> dict[str, An
     with fit.Progress(enabled=not config.smoke) as progress:
         fitted = language.fit_text(
             model, train, training, key=jax.random.key(seed), adaptation=adaptation(config, objective, way),
-            checkpoints=fit.Checkpoints(config.work / name, keep=1), progress=progress,
+            hooks=fit.Hooks(progress=progress, checkpoints=fit.Checkpoints(config.work / name, keep=1)),
         )  # fmt: skip
     return found | {"trained": fitted.num_trained, "after": held_out(fitted.model, training, test, seed)}
 

@@ -25,7 +25,7 @@ from _results import Row, machine, write_rows
 
 from recjax import agents, data, envs, loop, nn, rewards, study
 from recjax.eval import paired_difference
-from recjax.fit import Progress
+from recjax.fit import Hooks, Progress
 from recjax.models import TwoTowerConfig, fit_recommendation
 from recjax.report import HEADINGS, interval_text, rich_table
 
@@ -86,7 +86,7 @@ def main(config: Config) -> dict[str, loop.Result]:
     training = TwoTowerConfig(history_length=config.history_length, epochs=1 if config.smoke else 10)
     sequences = data.sequences(log, num_users=int(log.user.max()) + 1)
     with Progress() as progress:
-        fitted = fit_recommendation(model, sequences, items, training, key=train_key, progress=progress)
+        fitted = fit_recommendation(model, sequences, items, training, key=train_key, hooks=Hooks(progress=progress))
 
         # Close the loop. The reward is any function of the response.
         reward = rewards.weighted(click=1.0, conversion=config.conversion_weight)

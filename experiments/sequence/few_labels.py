@@ -31,7 +31,7 @@ from runner import Options, Study, mean_and_spread, run
 from recjax import data, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
-from recjax.fit import EarlyStopping
+from recjax.fit import EarlyStopping, Hooks
 from recjax.models.sequence import SequenceConfig, fit_sequences, pseudo_labels
 from recjax.types import Items, PyTree
 
@@ -139,8 +139,9 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
         )  # fmt: skip
         return fit_sequences(
             network, log, items, training, key=jax.random.key(seed), params=params,
-            callback=lambda epoch, params: {"ndcg@10": ndcg(network, params, 0)},
-            early_stopping=EarlyStopping("ndcg@10", 6),
+            hooks=Hooks(
+                lambda epoch, params: {"ndcg@10": ndcg(network, params, 0)}, EarlyStopping("ndcg@10", 6)
+            ),
         ).params  # fmt: skip
 
     log = data.sequences(of.train, of.dataset.num_users)

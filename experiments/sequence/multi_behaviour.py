@@ -40,7 +40,7 @@ from runner import Options, Study, mean_and_spread, run
 from recjax import data, nn
 from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
-from recjax.fit import EarlyStopping
+from recjax.fit import EarlyStopping, Hooks
 from recjax.models.collaborative import item_knn, popularity
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Behaviour, Observation, PyTree
@@ -192,8 +192,7 @@ def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int,
         items,
         training,
         key=jax.random.key(seed),
-        callback=lambda epoch, params: ranking.metrics(score(params), 0),
-        early_stopping=EarlyStopping("NDCG@10", 10),
+        hooks=Hooks(lambda epoch, params: ranking.metrics(score(params), 0), EarlyStopping("NDCG@10", 10)),
     )
     return score(fitted.params)
 

@@ -40,7 +40,7 @@ from runner import LongOptions, Study, mean_and_spread, run, stated
 from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, NextItems, Sequences
 from recjax.eval import Protocol, evaluate, positions, ranking_metrics
-from recjax.fit import Checkpoints, EarlyStopping, Progress
+from recjax.fit import Checkpoints, EarlyStopping, Hooks, Progress
 from recjax.models.collaborative import als
 from recjax.models.semantic_ids import (
     GenerativeRetriever,
@@ -232,10 +232,12 @@ def train(
             items,
             training,
             key=jax.random.key(seed),
-            callback=lambda epoch, params: {"ndcg@10": rank(params, of.parts[0])["ndcg@10"]},
-            early_stopping=EarlyStopping("ndcg@10", 6),
-            progress=progress,
-            checkpoints=Checkpoints(config.work / checkpoints_of(model, seed, config), keep=1),
+            hooks=Hooks(
+                lambda epoch, params: {"ndcg@10": rank(params, of.parts[0])["ndcg@10"]},
+                EarlyStopping("ndcg@10", 6),
+                progress,
+                Checkpoints(config.work / checkpoints_of(model, seed, config), keep=1),
+            ),
         )
     return fitted.params, {"epochs": len(fitted.history), "best_epoch": fitted.best_epoch}
 

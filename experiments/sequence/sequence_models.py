@@ -43,7 +43,7 @@ from runner import LongOptions, Study, mean_and_spread, run
 from recjax import catalogue, data, nn
 from recjax.data import Dataset, NextItems, Split
 from recjax.eval import Evaluation, Protocol, evaluate
-from recjax.fit import Checkpoints, EarlyStopping, Progress
+from recjax.fit import Checkpoints, EarlyStopping, Hooks, Progress
 from recjax.models.collaborative import collaborative_models
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Observation, PyTree
@@ -267,10 +267,7 @@ def train(
             items,
             recipe.training,
             key=jax.random.key(seed),
-            callback=validate,
-            early_stopping=EarlyStopping("ndcg@10", recipe.patience),
-            progress=progress,
-            checkpoints=checkpoints,
+            hooks=Hooks(validate, EarlyStopping("ndcg@10", recipe.patience), progress, checkpoints),
         )
     history = fitted.history
     return nn.scorer(module, fitted.params, items), {

@@ -44,7 +44,7 @@ from runner import LongOptions, Study, mean_and_spread, run, stated
 from recjax import catalogue, data, fit, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
-from recjax.fit import Checkpoints, EarlyStopping
+from recjax.fit import Checkpoints, EarlyStopping, Hooks
 from recjax.models.sequence import SequenceConfig, fit_sequences
 from recjax.types import Items, PyTree
 
@@ -174,9 +174,11 @@ def train(
     return fit_sequences(
         module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed), params=params,
         adaptation=adaptation, context=context,
-        callback=lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
-        early_stopping=EarlyStopping("ndcg@10", 5),
-        checkpoints=Checkpoints(config.work / name, keep=1),
+        hooks=Hooks(
+            lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
+            EarlyStopping("ndcg@10", 5),
+            checkpoints=Checkpoints(config.work / name, keep=1),
+        ),
     ).params  # fmt: skip
 
 

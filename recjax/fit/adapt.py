@@ -1,4 +1,4 @@
-"""Training a part of what was trained before: some parameters, or low-rank changes of them.
+"""Parameter-efficient fine-tuning: some parameters, or low-rank changes of them (LoRA).
 
 An adaptation says which variables are trained and how parameters follow from them. Only the
 variables have gradients and an optimiser's state; the parameters that they change are an
@@ -31,7 +31,7 @@ Select = Callable[[tuple[str, ...]], bool]
 
 
 class Adaptation(NamedTuple):
-    """What is trained of given parameters.
+    """The trained variables of given parameters, and how the parameters follow from them.
 
     Attributes:
       init: ``(key, params) -> variables``, which leave the parameters as they are.

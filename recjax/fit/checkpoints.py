@@ -1,4 +1,4 @@
-"""Checkpoints of any pytree: whole or not there at all, whenever the process is killed.
+"""Atomic checkpoints of any pytree: complete or absent, whenever the process is killed.
 
 Orbax writes each checkpoint into a temporary directory and renames it when complete.
 This module is the only one that knows of Orbax.
@@ -49,13 +49,13 @@ class Checkpoints:
 
         Args:
           directory: where checkpoints go.
-          keep: how many to keep; older ones are removed after each save.
+          keep: how many checkpoints stay; older ones are removed after each save.
 
         Raises:
           ValueError: ``keep`` is below 1.
         """
         if keep < 1:
-            raise ValueError(f"keep={keep} would keep no checkpoint; it must be at least 1.")
+            raise ValueError(f"keep={keep} would leave no checkpoint; it must be at least 1.")
         self.directory = Path(directory).absolute()
         self.keep = keep
 
@@ -76,7 +76,7 @@ class Checkpoints:
         Args:
           step: a number larger than that of every checkpoint in the directory.
           tree: the pytree to save.
-          metadata: anything JSON can hold, kept beside the tree.
+          metadata: anything JSON can hold, saved beside the tree.
 
         Raises:
           ValueError: ``step`` is not larger than the latest step, or ``metadata`` cannot

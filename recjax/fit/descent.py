@@ -1,4 +1,4 @@
-"""One update of parameters, by whichever kind of optimiser."""
+"""Gradient descent: one update of parameters, by an optax transformation or by rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from recjax.fit.row_wise import RowWise, is_rows
 from recjax.types import PAD_ID, Array, PyTree
 
 Optimizer: TypeAlias = optax.GradientTransformation | RowWise
-"""What everything that learns is given."""
+"""An optax transformation, or a row-wise optimiser of tables beside one."""
 
 Loss = Callable[..., tuple[Array, Any]]
 """``(params, *args) -> (loss, aux)``."""
 
 
 class Switch(NamedTuple):
-    """Losses of one form for batches of several shapes, of which each batch, or part of one, takes one.
+    """Losses for batches of several shapes, of which each batch, or part of one, takes one.
 
     Attributes:
       which: ``(*args) -> i32[]`` the index of a branch.
@@ -35,7 +35,7 @@ class Switch(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """What one update gives.
+    """The result of one update.
 
     Attributes:
       params: after the update.
@@ -131,7 +131,7 @@ def _with_rows(wanted: list[int], compute: Callable[..., PyTree], *args: Any) ->
 def _accumulated(
     loss_fn: Loss | Switch, optimizer: Optimizer, params: PyTree, args: tuple, parts: int
 ) -> tuple[tuple[Array, Any], PyTree]:
-    """Means over the parts of ``args``; rows of tables are kept side by side."""
+    """Means over the parts of ``args``; gradient rows of tables are concatenated."""
 
     def cut(leaf: Array) -> Array:
         if parts < 1 or leaf.shape[0] % parts:

@@ -1,4 +1,4 @@
-"""More than one device: seeds side by side, or one batch divided."""
+"""Several devices: seeds in parallel, or one batch divided (data parallelism)."""
 
 from __future__ import annotations
 

@@ -11,52 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.fit.checkpoints import Checkpoints
 from recjax.fit.descent import Optimizer, Switch
 from recjax.fit.diverged import Diverged
+from recjax.fit.hooks import Hooks
+from recjax.fit.plan import Batches, Gather, TrainingPlan, take
 from recjax.fit.progress import Progress
+from recjax.fit.resume import identity, resumed
 from recjax.fit.step import LossFn, TrainState, gradient_step
 from recjax.types import Array, PyTree
-
-Gather = Callable[[PyTree, Array], PyTree]
-"""``(data, indices i32[B]) -> batch``."""
-
-Callback = Callable[[int, PyTree], dict[str, float] | None]
-"""``(epoch, params) -> metrics or None``, called on the host after each epoch; epochs count from 1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """Stops when a metric of the callback has not improved, and returns the best parameters.
-
-    Attributes:
-      metric: which of the epoch's metrics to watch.
-      patience: epochs without improvement before training stops.
-      maximise: whether larger is better.
-    """
-
-    metric: str
-    patience: int = 3
-    maximise: bool = True
-
-    def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ValueError(f"patience={self.patience} would stop before any epoch could improve; use at least 1.")
-
-    def best_epoch(self, history: list[dict[str, float]]) -> int:
-        """The first epoch with the best metric, counted from 1."""
-        if self.metric not in history[-1]:
-            known = ", ".join(map(repr, history[-1]))
-            raise ValueError(f"Early stopping watches {self.metric!r}, but an epoch has only {known}.")
-        values = np.array([row[self.metric] for row in history])
-        if np.isnan(values).all():
-            raise ValueError(f"Early stopping watches {self.metric!r}, which is NaN in every epoch.")
-        return int(np.nanargmax(values if self.maximise else -values)) + 1
 
 
 @struct.dataclass
 class FitState:
-    """What an epoch changes; a pytree, so that a checkpoint of it resumes training exactly.
+    """The state of a training between epochs; a pytree, so that a checkpoint of it resumes training exactly.
 
     Attributes:
       train: parameters, optimiser state and step.
@@ -82,50 +49,6 @@ class Fitted:
     params: PyTree
     history: list[dict[str, float]]
     best_epoch: int
-
-
-Batches = Callable[[Array], Array]
-"""``key -> i32[steps, B]``: the examples of every batch of an epoch."""
-
-
-def shuffled(num_examples: int, batch_size: int) -> Batches:
-    """Every example once, in random order.
-
-    The last batch is filled up with the first examples of the epoch's order, so all
-    batches have one size, every example is seen, and fewer than ``batch_size`` are seen
-    twice.
-
-    Raises:
-      ValueError: ``batch_size`` is not in ``1 .. num_examples``.
-    """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size={batch_size} must lie in 1 .. {num_examples}, the number of examples.")
-    steps = -(-num_examples // batch_size)
-    return lambda key: jnp.resize(jax.random.permutation(key, num_examples), (steps, batch_size))
-
-
-def shuffled_in_order(ranks: Array, batch_size: int) -> Batches:
-    """Like :func:`shuffled`, but each batch is in the order of ``ranks``, so that parts of it are alike.
-
-    Args:
-      ranks: ``i32[n]`` what each example is sorted by within its batch, such as its length.
-      batch_size: examples in a batch.
-
-    Raises:
-      ValueError: ``batch_size`` is not in ``1 .. n``.
-    """
-    any_order = shuffled(len(ranks), batch_size)
-
-    def batches(key: Array) -> Array:
-        indices = any_order(key)
-        return jnp.take_along_axis(indices, jnp.argsort(ranks[indices], axis=-1), axis=-1)
-
-    return batches
-
-
-def take(data: PyTree, indices: Array) -> PyTree:
-    """The rows ``indices`` of every leaf of ``data``."""
-    return jax.tree.map(lambda leaf: leaf[indices], data)
 
 
 def make_epoch(
@@ -176,29 +99,19 @@ def fit_epochs(
     optimizer: Optimizer,
     params: PyTree,
     data: PyTree,
+    plan: TrainingPlan,
     *,
     key: Array,
-    epochs: int,
-    batch_size: int,
-    num_examples: int | None = None,
-    gather: Gather = take,
-    ranks: Array | None = None,
-    accumulate: int = 1,
-    callback: Callback | None = None,
-    early_stopping: EarlyStopping | None = None,
-    progress: Progress | None = None,
-    name: str = "fit",
-    checkpoints: Checkpoints | None = None,
-    recipe: Any = None,
+    hooks: Hooks = Hooks(),
+    config: Any = None,
 ) -> Fitted:
     """Trains ``params`` by epochs.
 
     >>> import optax
     >>> def loss_fn(params, batch, key):
     ...     return jnp.mean((params - batch) ** 2), {}
-    >>> fitted = fit_epochs(
-    ...     loss_fn, optax.sgd(0.5), jnp.zeros(()), jnp.full(10, 3.0), key=jax.random.key(0), epochs=2, batch_size=4
-    ... )
+    >>> plan = TrainingPlan(epochs=2, batch_size=4)
+    >>> fitted = fit_epochs(loss_fn, optax.sgd(0.5), jnp.zeros(()), jnp.full(10, 3.0), plan, key=jax.random.key(0))
     >>> float(fitted.params), len(fitted.history)
     (3.0, 2)
 
@@ -208,96 +121,61 @@ def fit_epochs(
         :class:`~recjax.fit.RowWise`.
       params: where to start; left untouched.
       data: pytree that stays on the device.
+      plan: epochs and batches.
       key: all shuffles and losses follow from it.
-      epochs: how many at most.
-      batch_size: examples in a batch.
-      num_examples: examples in ``data``; the leading axis of its leaves by default.
-      gather: makes a batch from the data and example indices; takes rows by default.
-      ranks: ``i32[n]``, the order of examples within batches, see :func:`shuffled_in_order`.
-      accumulate: into how many parts each batch is cut, one after the other, for less memory.
-      callback: called after each epoch; the metrics that it returns join the epoch's. It
-        must not keep the parameters, whose memory the next epoch reuses.
-      early_stopping: when to stop before ``epochs``.
-      progress: where to show progress.
-      name: what the progress bar calls this.
-      checkpoints: where to save after each epoch. If it holds a checkpoint, training
-        continues from there, to results that are bit-identical with those of training
-        that was never cut short.
-      recipe: the config, a dataclass with ``epochs``; checkpoints of another recipe, key, batch size
-        or number of examples are refused. More epochs may be asked for than before.
+      hooks: callback, early stopping, progress and checkpoints. Checkpoints of another training are refused: of other
+        data, start, optimiser, key, plan or config. More epochs may be asked for than before, provided that
+        the learning rate does not depend on their number.
+      config: of the trainer, a dataclass with ``epochs``: the other options that results depend on.
 
     Returns:
       Parameters and metrics.
 
     Raises:
-      ValueError: ``epochs`` or ``batch_size`` is out of range, early stopping watches
-        a metric that no epoch has, or the checkpoints are of another training.
+      ValueError: ``batch_size`` is out of range, early stopping watches a metric that no epoch has, or the
+        checkpoints are of another training.
       Diverged: the loss became infinite or NaN.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs} trains nothing; use at least 1.")
-    if num_examples is None:
-        num_examples = jax.tree.leaves(data)[0].shape[0]
-    batches = shuffled(num_examples, batch_size) if ranks is None else shuffled_in_order(ranks, batch_size)
-    run_epoch = make_epoch(loss_fn, optimizer, batches, gather=gather, accumulate=accumulate)
-    params = _copied(params)
+    num_examples = plan.count(data)
+    batches = plan.batches(num_examples)
+    run_epoch = make_epoch(loss_fn, optimizer, batches, gather=plan.gather, accumulate=plan.accumulate)
+    stopping, checkpoints = hooks.early_stopping, hooks.checkpoints
     state = FitState(
-        train=TrainState.create(params, optimizer),
+        train=TrainState.create(_copied(params), optimizer),
         key=key,
-        best_params=None if early_stopping is None else _copied(params),
+        best_params=None if stopping is None else _copied(params),
     )
     history: list[dict[str, float]] = []
-    said = None if recipe is None else repr(dataclasses.replace(recipe, epochs=1))
-    same = {"batch_size": batch_size, "num_examples": num_examples, "accumulate": accumulate, "recipe": said}
-    if checkpoints is not None and checkpoints.latest_step() is not None:
-        state, metadata = checkpoints.restore(state)
-        history = metadata["history"]
-        _check_same(same | {"key": _bits(key)}, metadata["training"] | {"key": _bits(state.key)}, checkpoints)
+    shared: dict[str, Any] = {}
+    if checkpoints is not None:
+        shared = identity(optimizer, params, data, plan, key, config)
+        state, history = resumed(checkpoints, state, shared)
     data = jax.tree.map(jnp.asarray, data)
-    task = (progress or Progress(enabled=False)).task(name, total=epochs * num_examples, unit="examples")
+    task = (hooks.progress or Progress(enabled=False)).task(plan.name, plan.epochs * num_examples, unit="examples")
     task.update(len(history) * num_examples)
 
-    while len(history) < epochs and not _stalled(early_stopping, history):
+    while len(history) < plan.epochs and not (stopping is not None and stopping.is_due(history)):
         epoch_key = jax.random.fold_in(state.key, len(history))
         train, metrics = run_epoch(state.train, data, epoch_key)
         state = dataclasses.replace(state, train=train)
         row = _epoch_means(jax.device_get(metrics), len(history))
-        if callback is not None:
-            row |= callback(len(history) + 1, train.params) or {}
+        if hooks.callback is not None:
+            row |= hooks.callback(len(history) + 1, train.params) or {}
         history.append({name: float(value) for name, value in row.items()})
-        if early_stopping is not None and early_stopping.best_epoch(history) == len(history):
+        if stopping is not None and stopping.best_epoch(history) == len(history):
             state = dataclasses.replace(state, best_params=_copied(train.params))
         if checkpoints is not None:
-            checkpoints.save(len(history), state, {"history": history, "training": same})
+            checkpoints.save(len(history), state, {"history": history, "training": shared})
         task.update(num_examples, **history[-1])
     task.finish()
-    if early_stopping is None:
+    if stopping is None:
         return Fitted(state.train.params, history, len(history))
-    return Fitted(state.best_params, history, early_stopping.best_epoch(history))
+    return Fitted(state.best_params, history, stopping.best_epoch(history))
 
 
 @jax.jit
 def _copied(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
-
-
-def _bits(key: Array) -> list[int]:
-    return np.ravel(jax.random.key_data(key)).tolist()
-
-
-def _check_same(given: dict[str, Any], kept: dict[str, Any], checkpoints: Checkpoints) -> None:
-    for name, value in given.items():
-        if value != kept[name]:
-            raise ValueError(
-                f"{checkpoints.directory} holds a training with {name} {kept[name]}, but now {name} is {value};"
-                " go on with what it was begun with, clear() the directory, or choose another one."
-            )
-
-
-def _stalled(early_stopping: EarlyStopping | None, history: list[dict[str, float]]) -> bool:
-    if early_stopping is None or not history:
-        return False
-    return len(history) - early_stopping.best_epoch(history) >= early_stopping.patience
 
 
 def _epoch_means(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, Any]:

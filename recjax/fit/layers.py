@@ -1,4 +1,4 @@
-"""Learning rates that differ from parameter to parameter."""
+"""Learning rates by parameter: per path, and layer-wise decay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recjax.fit.adapt import Select
 from recjax.types import Array, PyTree
 
 Rates = Callable[[tuple[str, ...]], float]
-"""What the learning rate of the parameter at a path is multiplied by."""
+"""The factor of the learning rate of the parameter at a path."""
 
 
 def path_wise(optimizer: optax.GradientTransformation, rates: Rates) -> optax.GradientTransformation:

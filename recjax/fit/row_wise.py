@@ -1,4 +1,4 @@
-"""An optimiser of tables by their rows, beside optax for everything else."""
+"""Row-wise optimisation of embedding tables, beside optax for all other parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that change with the step: learning rates, exploration."""
+"""Schedules: values as functions of the step, such as learning rates and exploration."""
 
 from __future__ import annotations
 

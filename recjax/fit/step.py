@@ -20,7 +20,7 @@ LossFn = Callable[[PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
 
 @struct.dataclass
 class TrainState:
-    """What gradient descent changes.
+    """Parameters and the state of their optimiser.
 
     Attributes:
       params: the parameters.

@@ -1,4 +1,4 @@
-"""Language models: architectures, weights, tokens, vectors of texts, and training.
+"""Pretrained language models: architectures, weights, tokenisers, text embeddings, and training.
 
 >>> import jax
 >>> from recjax import language
@@ -24,19 +24,19 @@ from recjax.language.augment import (
 )
 from recjax.language.config import LanguageConfig, from_hugging_face, to_hugging_face
 from recjax.language.encoding import encode
-from recjax.language.evaluation import evaluate_text
+from recjax.language.evaluation import TextEvaluation, evaluate_text
 from recjax.language.generation import generate
 from recjax.language.model import LanguageModel, initialize, load, save, with_head
 from recjax.language.named import Pretrained, pretrained
 from recjax.language.objectives import (
-    Gaps,
+    MaskedTokens,
     Objective,
     Vocabulary,
-    answer_nats,
-    causal_nats,
-    contrastive_nats,
-    masked_nats,
-    open_gaps,
+    answer_lm_loss,
+    causal_lm_loss,
+    contrastive_loss,
+    mask_tokens,
+    masked_lm_loss,
     vocabulary,
 )
 from recjax.language.pooling import Pooling, pool, pooled
@@ -57,15 +57,16 @@ from recjax.language.whitening import Whitening, fit_whitening
 __all__ = [
     "PREFERENCE",
     "FittedText",
-    "Gaps",
     "KeyValueCache",
     "LanguageConfig",
     "LanguageModel",
+    "MaskedTokens",
     "Objective",
     "Pooling",
     "Pretrained",
     "Synonyms",
     "TextConfig",
+    "TextEvaluation",
     "TextLoss",
     "TextTokenizer",
     "TextTower",
@@ -73,10 +74,10 @@ __all__ = [
     "Translator",
     "Vocabulary",
     "Whitening",
-    "answer_nats",
+    "answer_lm_loss",
     "back_translate",
-    "causal_nats",
-    "contrastive_nats",
+    "causal_lm_loss",
+    "contrastive_loss",
     "delete_words",
     "easy_augment",
     "empty_cache",
@@ -91,8 +92,8 @@ __all__ = [
     "initialize",
     "insert_synonyms",
     "load",
-    "masked_nats",
-    "open_gaps",
+    "mask_tokens",
+    "masked_lm_loss",
     "pool",
     "pooled",
     "preference_prompt",

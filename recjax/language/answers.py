@@ -1,4 +1,4 @@
-"""What a decoder answers to prompts: the probabilities of a few answers, and prompts that ask for a preference."""
+"""Answers of decoders to prompts: the log-probabilities of a few answers, and prompts that ask for a preference."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from recjax.language.transformer import Transformer, empty_cache
 from recjax.types import Array, PyTree
 
 PREFERENCE = "The user liked: {liked}.\nThe user disliked: {disliked}.\nWill the user like {candidate}? Answer:"
-"""What :func:`preference_prompt` fills in; " Yes" and " No" are answers to it."""
+"""The default template of :func:`preference_prompt`; " Yes" and " No" are answers to it."""
 
 
 def preference_prompt(liked: Sequence[str], disliked: Sequence[str], candidate: str, template: str = PREFERENCE) -> str:
-    """Asks whether a user who liked and disliked some items will like another.
+    """The prompt whether a user who liked and disliked some items will like another.
 
     >>> print(preference_prompt(["Alien", "Heat"], [], "Toy Story"))
     The user liked: "Alien", "Heat".
@@ -65,11 +65,11 @@ def score_answers(
     normalize: bool = False,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """The log-probability of each answer as what follows each prompt, the sum over its tokens.
+    """The log-probability of each answer after each prompt, the sum over its tokens.
 
-    A prompt is read once, however many answers there are, and tokens of answers are read apart from it: an
-    answer that begins a word begins with a space. Of a prompt that is too long for the model's texts the end is
-    kept, since the question stands there.
+    A prompt is read once, however many answers there are, and answers are tokenised apart from it: an answer that
+    begins a word begins with a space. Prompts that are too long are cut at their beginning, since the question is at
+    the end.
 
     >>> from recjax import language
     >>> tokenizer = language.train_wordpiece(["will it rain ? yes no"], vocab_size=60, max_length=16)
@@ -83,7 +83,7 @@ def score_answers(
     Args:
       model: a decoder with a tokenizer.
       prompts: ``N`` of them.
-      answers: ``A`` of them. A longer answer is a less likely one, so compare those of like length.
+      answers: ``A`` of them. Longer answers are less likely, so compare answers of like length.
       normalize: whether the probabilities of the answers add up to 1 for each prompt.
       batch_size: prompts at once.
 
@@ -120,15 +120,15 @@ def _log_probs(
     asked = jnp.take_along_axis(asked, mask.sum(axis=1)[:, None, None] - 1, axis=1, mode="clip")
 
     def log_prob(answer: tuple[Array, Array]) -> Array:
-        tokens, there = answer
+        tokens, present = answer
         hidden = asked
         if unread:  # Nothing follows the last token.
             known = jnp.broadcast_to(tokens[:-1], (batch_size, unread))
-            slots = seen.at[:, length:].set(there[:-1])
+            slots = seen.at[:, length:].set(present[:-1])
             read: Any = module.apply(params, known, slots, cache, length, method="extend")
             hidden = jnp.concatenate([asked, read[0]], axis=1)
         logits: Any = module.apply(params, hidden, method="logits")
-        nats = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.broadcast_to(tokens, hidden.shape[:2]))
-        return -jnp.where(there, nats, 0).sum(axis=1)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.broadcast_to(tokens, hidden.shape[:2]))
+        return -jnp.where(present, losses, 0).sum(axis=1)
 
     return jax.lax.map(log_prob, (answers, answer_mask)).T

@@ -1,6 +1,6 @@
-"""Texts that say nearly the same: words replaced, left out, exchanged or added, or a way through another language.
+"""Augmentation of texts: synonyms, deletion, swaps and insertion of words (EDA), and back-translation.
 
-Words are what stands between blanks. A text that has any is never turned into one that has none.
+Words are separated by blanks. A text with words never loses all of them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from recjax.language.tokens import check_texts
 
 Synonyms: TypeAlias = Mapping[str, Sequence[str]]
-"""From a word, as it stands in texts or in lower case, to what may stand for it."""
+"""From a word, as it occurs in texts or in lower case, to its synonyms."""
 
 Translator: TypeAlias = Callable[[list[str]], Sequence[str]]
 """A batch of texts to their translations, in order."""
 
 
 def replace_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, share: float = 0.1) -> str:
-    """Replaces ``share`` of the words, rounded, at least one, by synonyms; fewer where fewer have any.
+    """Replaces ``share`` of the words, rounded, at least one, by synonyms; fewer if fewer have any.
 
     >>> replace_synonyms("a great film", np.random.default_rng(0), {"film": ["movie"]})
     'a great movie'
@@ -40,7 +40,7 @@ def _with_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, shar
 
 
 def delete_words(text: str, rng: np.random.Generator, share: float = 0.1) -> str:
-    """Leaves out each word with probability ``share``; one, chosen at random, stays if none would.
+    """Deletes each word with probability ``share``; one, chosen at random, stays if none would.
 
     >>> delete_words("a great film", np.random.default_rng(0), 1.0)
     'a'
@@ -48,12 +48,12 @@ def delete_words(text: str, rng: np.random.Generator, share: float = 0.1) -> str
     words = text.split()
     if not words:
         return text
-    kept = [word for word, lot in zip(words, rng.random(len(words)), strict=True) if lot >= share]
-    return " ".join(kept or [_pick(rng, words)])
+    left = [word for word, lot in zip(words, rng.random(len(words)), strict=True) if lot >= share]
+    return " ".join(left or [_pick(rng, words)])
 
 
 def swap_words(text: str, rng: np.random.Generator, share: float = 0.1) -> str:
-    """Exchanges two words, as many times as ``share`` of the words, rounded, at least once.
+    """Swaps two random words, as many times as ``share`` of the words, rounded, at least once.
 
     >>> swap_words("great film", np.random.default_rng(0))
     'film great'
@@ -68,7 +68,7 @@ def swap_words(text: str, rng: np.random.Generator, share: float = 0.1) -> str:
 
 
 def insert_synonyms(text: str, rng: np.random.Generator, synonyms: Synonyms, share: float = 0.1) -> str:
-    """Puts synonyms of the text's words at random places, ``share`` of the words, rounded, at least one.
+    """Inserts synonyms of the text's words at random places, ``share`` of the words, rounded, at least one.
 
     >>> insert_synonyms("a film", np.random.default_rng(0), {"film": ["movie"]})
     'a film movie'
@@ -90,7 +90,7 @@ def _with_further_synonyms(text: str, rng: np.random.Generator, synonyms: Synony
 def easy_augment(
     texts: Sequence[str], rng: np.random.Generator, synonyms: Synonyms | None = None, *, share: float = 0.1
 ) -> list[str]:
-    """Each text changed in one of the four ways, chosen at random; of the two that need synonyms only with them.
+    """Easy data augmentation: each text changed in one of four ways at random, two of which need synonyms.
 
     >>> easy_augment(["a great film", ""], np.random.default_rng(1), {"film": ["movie"]})
     ['a film great', '']
@@ -98,7 +98,7 @@ def easy_augment(
     Args:
       texts: ``N`` of them.
       rng: the same generator in the same state gives the same.
-      synonyms: what may stand for words.
+      synonyms: of words; without them words are deleted or swapped alone.
       share: of the words that change.
 
     Returns:
@@ -127,7 +127,7 @@ def easy_augment(
 
 
 def back_translate(texts: Sequence[str], there: Translator, back: Translator, *, batch_size: int = 32) -> list[str]:
-    """Texts as they come back from another language.
+    """Back-translation: texts translated into another language and back.
 
     Whatever translates is up to the caller: a model or a service. Texts without words are not sent; one
     that comes back without words is given back as it was.

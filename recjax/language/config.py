@@ -1,4 +1,4 @@
-"""What a language model is built from: one description for three families, read from a Hugging Face ``config.json``."""
+"""Configs of language models: one for three families, read from and written as a Hugging Face ``config.json``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Act = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 
 class Traits(NamedTuple):
-    """What the layers of a family have in common.
+    """The architecture that the layers of a family share.
 
     Attributes:
-      causal: whether a position sees none that come later.
+      causal: whether a position attends to none that come later.
       pre_norm: norms stand before each sublayer and once at the end, or else after each residual sum.
       rms_norm: norms divide by the root mean square alone (Zhang, Sennrich, NeurIPS 2019).
       gated: feed-forward layers are ``down(act(gate(x)) * up(x))`` (Shazeer, "GLU Variants", 2020).
-      rotary: positions turn queries and keys, or else are learned vectors.
+      rotary: positions rotate queries and keys, or else are learned vectors.
     """
 
     causal: bool
@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Act] = {
 
 @dataclasses.dataclass(frozen=True)
 class LanguageConfig:
-    """The shape of a language model.
+    """The architecture of a language model and its sizes.
 
     Attributes:
       family: "bert" (Devlin et al., NAACL 2019), "gpt2" (Radford et al., 2019) or "llama" (Touvron et al., 2023).
@@ -55,7 +55,7 @@ class LanguageConfig:
       num_layers: transformer layers.
       num_heads: attention heads.
       feed_forward: width of the feed-forward layers.
-      max_length: tokens that a text may have; learned positions have as many vectors.
+      max_length: tokens of a text at most; learned positions have as many vectors.
       num_kv_heads: heads of keys and values, which divide ``num_heads`` (Ainslie et al., "GQA", EMNLP 2023); 0
         for as many as there are queries.
       head_dim: width of a head; 0 for ``dim / num_heads``.
@@ -72,7 +72,7 @@ class LanguageConfig:
       initializer_range: standard deviation of fresh weights.
       bos_id: token that begins a text, or None.
       eos_id: token that ends a text, or None.
-      pad_id: token that fills up batches, or None; whichever it is, it is never seen.
+      pad_id: token that pads batches, or None; it is always masked.
     """
 
     family: Family
@@ -106,9 +106,8 @@ class LanguageConfig:
         for name in (
             "vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "feed_forward", "max_length", "num_types",
         ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"LanguageConfig.{name} is {value!r}; it must be an integer of at least 1.")
+            _check_integer(name, getattr(self, name), 1)
+        _check_integer("head_dim", self.head_dim, 0)
         if not self.head_dim and self.dim % self.num_heads:
             raise ValueError(
                 f"LanguageConfig.num_heads is {self.num_heads}, which does not divide dim {self.dim};"
@@ -125,19 +124,24 @@ class LanguageConfig:
         if self.family != "llama":
             object.__setattr__(self, "attention_bias", True)
             object.__setattr__(self, "feed_forward_bias", True)
-        for name in (
-            "dropout", "attention_dropout", "embedding_dropout", "norm_eps", "rope_theta", "initializer_range",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"LanguageConfig.{name} is {value!r}; it must be a number.")
         for name in ("dropout", "attention_dropout", "embedding_dropout"):
-            if not 0 <= getattr(self, name) < 1:
+            _check_number(name, getattr(self, name), 0)
+            if not getattr(self, name) < 1:
                 raise ValueError(f"LanguageConfig.{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        for name in ("norm_eps", "rope_theta", "initializer_range"):
+            _check_number(name, getattr(self, name), 0)
+        if not self.rope_theta:
+            raise ValueError("LanguageConfig.rope_theta is 0; rotary positions need a base above 0, e.g. 10,000.")
+        for name in ("bos_id", "eos_id", "pad_id"):
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name), -1)  # Hugging Face's files say -1 for none.
+        for name in ("tie_embeddings", "attention_bias", "feed_forward_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"LanguageConfig.{name} is {getattr(self, name)!r}; it must be true or false.")
 
     @property
     def traits(self) -> Traits:
-        """What the family's layers have in common."""
+        """The architecture of the family's layers."""
         return TRAITS[self.family]
 
 
@@ -167,7 +171,7 @@ _LLAMA = {
 }  # fmt: skip
 _KEYS: dict[str, dict[str, str]] = {"bert": _BERT, "gpt2": _GPT2, "llama": _LLAMA}
 
-# What Hugging Face assumes where the key is missing.
+# Defaults of Hugging Face where the key is missing.
 _ABSENT: dict[str, dict[str, Any]] = {
     "bert": {"activation": "gelu", "norm_eps": 1e-12, "num_types": 2, "dropout": 0.1, "attention_dropout": 0.1,
              "embedding_dropout": 0.1},
@@ -185,7 +189,7 @@ _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     "gpt2": {
         "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
     },
-    "llama": {"rope_scaling": (None,), "sliding_window": (None,)},
+    "llama": {"rope_scaling": (None,), "sliding_window": (None,), "partial_rotary_factor": (None, 1, 1.0)},
 }  # fmt: skip
 _ARCHITECTURES = {
     "bert": ("BertModel", "BertForMaskedLM"), "gpt2": ("GPT2LMHeadModel",) * 2, "llama": ("LlamaForCausalLM",) * 2,
@@ -193,11 +197,11 @@ _ARCHITECTURES = {
 
 
 def from_hugging_face(values: Mapping[str, Any], where: str = "config.json") -> LanguageConfig:
-    """The config that the content of a ``config.json`` describes.
+    """The config from the content of a ``config.json``.
 
     Args:
       values: the parsed JSON.
-      where: named in messages.
+      where: the file, for messages.
 
     Raises:
       ValueError: an unknown architecture, a key that is missing, or a value that is not supported.
@@ -213,7 +217,7 @@ def from_hugging_face(values: Mapping[str, Any], where: str = "config.json") -> 
     family: Any = values.get("model_type")
     if family not in get_args(Family):
         raise ValueError(f"{where}: model_type is {family!r}; supported: {', '.join(get_args(Family))}.")
-    values = _with_plain_rope(values) if family == "llama" else values
+    values = _with_plain_rope(values, where) if family == "llama" else values
     for key, allowed in _ONLY[family].items():
         if key in values and values[key] not in allowed:
             raise ValueError(f"{where}: {key} is {values[key]!r}; supported: {', '.join(map(repr, allowed))}.")
@@ -230,7 +234,9 @@ def from_hugging_face(values: Mapping[str, Any], where: str = "config.json") -> 
     found["activation"] = ACTIVATIONS[found["activation"]]
     if family == "gpt2":
         found["feed_forward"] = found["feed_forward"] or 4 * found["dim"]
-    if isinstance(found["eos_id"], list):  # Chat models may end in several ways; the first is the usual one.
+    if (
+        isinstance(found["eos_id"], list) and found["eos_id"]
+    ):  # Chat models may have several; the first is the main one.
         found["eos_id"] = found["eos_id"][0]
     try:
         return LanguageConfig(**found)
@@ -252,15 +258,37 @@ def to_hugging_face(config: LanguageConfig, *, head: bool = False) -> dict[str, 
     return {"model_type": config.family, "architectures": [architecture], "dtype": "float32", **keys}
 
 
-def _with_plain_rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Newer files hold ``rope_theta`` inside of ``rope_parameters``, and a default type means no scaling."""
+def _with_plain_rope(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Newer files hold ``rope_theta`` inside of ``rope_parameters``; of the default type positions are not scaled.
+
+    A factor without a type is refused, since libraries read it in different ways.
+    """
     values = dict(values)
-    rope = values.pop("rope_parameters", None) or values.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    values["rope_scaling"] = None if kind == "default" else rope
-    if "rope_theta" in rope:
-        values["rope_theta"] = rope["rope_theta"]
+    ropes = [values.pop("rope_scaling", None), values.pop("rope_parameters", None)]
+    for rope in filter(None, ropes):
+        if not isinstance(rope, Mapping):
+            raise ValueError(f"{where}: rope_scaling is {rope!r}; it must be an object with a rope_type, or null.")
+        kind = rope.get("rope_type", rope.get("type", "default" if rope.get("factor", 1) == 1 else None))
+        if kind != "default":
+            values["rope_scaling"] = rope
+        values |= {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
     return values
+
+
+LARGEST = 2**31 - 1
+"""Of sizes and ids, which are int32."""
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+        raise ValueError(
+            f"LanguageConfig.{name} is {value!r}; it must be an integer of at least {least} and at most {LARGEST:,}."
+        )
+
+
+def _check_number(name: str, value: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
+        raise ValueError(f"LanguageConfig.{name} is {value!r}; it must be a finite number of at least {least}.")
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Tokens of many texts on the device, and batches of them."""
+"""Tokenised corpora on the device, and batches of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from flax import struct
 
 from recjax.language.model import LanguageModel
-from recjax.language.objectives import Objective, Vocabulary, num_gaps
+from recjax.language.objectives import Objective, Vocabulary, num_masked
 from recjax.language.tokens import check_texts
 from recjax.types import Array
 
 
 @struct.dataclass
 class Corpus:
-    """Examples of one text, or of ``F`` that belong together.
+    """Training examples of one text, or of ``F`` texts that belong together.
 
     Attributes:
       tokens: ``i32[total]`` of all texts, one after the other.
@@ -41,7 +41,7 @@ class Corpus:
 
 
 def read_examples(model: LanguageModel, texts: Sequence[Any], objective: Objective) -> list[list[np.ndarray]]:
-    """The tokens of ``F`` lists of ``N`` texts.
+    """The tokens of ``N`` examples as ``F`` lists of texts.
 
     One list for most objectives, one for each side of "pairs", and for "answers" the prompts, each followed by
     its answer, and the answers alone.
@@ -61,8 +61,8 @@ def read_prompts(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The tokens of prompts and of answers that may follow them.
 
-    Both are read apart, so an answer that begins a word begins with a space. Prompts leave room for the
-    longest answer; of those that are too long the end is kept, where the question stands.
+    Both are tokenised apart, so an answer that begins a word begins with a space. Prompts leave room for the
+    longest answer and are cut at their beginning, since the question stands at the end.
 
     Raises:
       ValueError: something is not a text, or has no tokens; no room is left for prompts.
@@ -91,7 +91,7 @@ def read_prompts(
 
 
 def columns(texts: Sequence[Any], pairs: bool, objective: str) -> tuple[list[str], ...]:
-    """The texts in one list, or pairs of them in two.
+    """The texts as one list, or pairs of texts as two.
 
     Raises:
       ValueError: something is not a text, or not a pair of texts; says which.
@@ -109,15 +109,15 @@ def columns(texts: Sequence[Any], pairs: bool, objective: str) -> tuple[list[str
 
 
 def make_corpus(
-    model: LanguageModel, fields: list[list[np.ndarray]], targets: np.ndarray, buckets: int
+    model: LanguageModel, fields: list[list[np.ndarray]], targets: np.ndarray, num_buckets: int
 ) -> tuple[Corpus, tuple[int, ...]]:
-    """The examples that have targets, and the lengths to pad them to.
+    """The corpus of the examples that have targets, and the lengths of its buckets.
 
     Args:
       model: whose positions bound the lengths.
       fields: see :func:`read_examples`.
-      targets: ``i32[N]``, how much there is to learn from each example.
-      buckets: how many lengths at most.
+      targets: ``i32[N]``, how many targets each example has.
+      num_buckets: how many lengths at most.
 
     Raises:
       ValueError: no example has a target.
@@ -128,11 +128,11 @@ def make_corpus(
         )
     lengths = _lengths(fields)
     starts = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
-    kept = np.flatnonzero(targets)
-    lengths, starts = lengths[:, kept], starts[:, kept]
+    trained = np.flatnonzero(targets)
+    lengths, starts = lengths[:, trained], starts[:, trained]
     longest = lengths.max(axis=0)
     # Lengths that cut the examples into parts of like size, rounded up to whole vectors of a processor.
-    cuts = np.quantile(longest, np.linspace(0, 1, buckets + 1)[1:], method="higher")
+    cuts = np.quantile(longest, np.linspace(0, 1, num_buckets + 1)[1:], method="higher")
     padded = np.unique(np.minimum(-(-cuts // 8) * 8, model.config.max_length)).astype(np.int32)
     arrays = (
         np.concatenate([ids for field in fields for ids in field]),
@@ -146,12 +146,12 @@ def make_corpus(
 def count_targets(
     fields: list[list[np.ndarray]], objective: Objective, vocabulary: Vocabulary | None, share: float
 ) -> np.ndarray:
-    """``i32[N]``, what there is to tell of each example: gaps, tokens, or which of the others its partner is."""
+    """``i32[N]``, the targets of each example: its masked tokens, next tokens, tokens of the answer, or its partner."""
     lengths = _lengths(fields)
     if objective == "masked":
         assert vocabulary is not None
         is_ordinary = np.asarray(jax.device_get(vocabulary.is_ordinary))
-        return num_gaps([is_ordinary[found].sum() for found in fields[0]], share)
+        return num_masked([is_ordinary[found].sum() for found in fields[0]], share)
     if objective == "causal":
         return np.maximum(lengths[0, :] - 1, 0)
     if objective == "answers":

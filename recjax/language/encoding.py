@@ -1,4 +1,4 @@
-"""Vectors of texts, each encoded once: sorted by length, in few shapes, kept on disk."""
+"""Embeddings of texts by a language model: sorted by length, padded to few shapes, cached on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from recjax import catalogue
 from recjax.fit.progress import Progress
-from recjax.language.kept import KeptVectors, text_key
+from recjax.language.embedding_cache import EmbeddingCache, text_key
 from recjax.language.model import LanguageModel
 from recjax.language.pooling import Pooling, pooled
 from recjax.language.tokens import check_texts
@@ -25,7 +25,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 AT_ONCE = 2
-"""Batches that are computed at the same time: what one does on one core only, cores do for another meanwhile."""
+"""Batches that are computed at the same time, so that cores which one leaves idle work for the other."""
 
 
 def encode(
@@ -38,13 +38,13 @@ def encode(
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """One vector a text, in the order of the texts.
+    """Embeds texts: one vector a text, in the order of the texts.
 
     Texts are sorted by length and padded to few lengths, so little padding is computed and little is
     compiled; two batches are computed at a time. Texts that occur several times are encoded once. A
     text without tokens, as an empty one is to a decoder, has the vector zero; one with more tokens
-    than the tokenizer's ``max_length`` that of its beginning, special tokens kept. Of what the caller
-    has set by a ``with``, the default device and the precision of matrix products hold here.
+    than the tokenizer's ``max_length`` is cut at the end, inside its special tokens. A default device and a precision
+    of matrix products that the caller has set by ``with`` hold here.
 
     Args:
       model: with a tokenizer.
@@ -52,17 +52,16 @@ def encode(
       pooling: see :func:`pool`.
       normalize: whether vectors have length 1 (but for those that are zero).
       batch_size: texts at once; on a CPU 32 are faster than many more.
-      cache: a folder where vectors are kept. They are found by the content of the text, the weights,
-        the tokenizer and the options, so one folder serves many models; what was done when a run was
-        killed, but for the last seconds, is not done again.
+      cache: a folder of cached vectors. They are found by the content of the text, the weights, the tokenizer and the
+        options, so one folder serves many models; it is written every few seconds, so a run that was killed goes on.
       progress: shows how many texts are done.
 
     Returns:
       ``f32[N, D]``.
 
     Raises:
-      ValueError: the model has no tokenizer; something is not a text or has no UTF-8; ``pooling`` or
-        ``batch_size`` cannot be; a file of the cache is damaged.
+      ValueError: the model has no tokenizer; something is not a text or has no UTF-8; there is no such ``pooling``;
+        ``batch_size`` is below 1; a file of the cache is damaged.
     """
     tokenizer = model.need_tokenizer()
     if batch_size < 1:
@@ -71,9 +70,9 @@ def encode(
     # Threads do not inherit what the caller has set by a ``with``.
     settings: Any = jax.config
     device, precision = settings.jax_default_device, settings.jax_default_matmul_precision
-    kept = KeptVectors(cache, model, pooling, normalize, *([precision] if precision else []))
+    cached = EmbeddingCache(cache, model, pooling, normalize, *([precision] if precision else []))
     keys = [text_key(text) for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
     task = (progress or Progress(enabled=False)).task("encode", total=len(missing), unit="texts")
     tokens, missing_keys = tokenizer(list(missing.values())) if missing else [], list(missing)
 
@@ -84,17 +83,17 @@ def encode(
         return [missing_keys[row] for row in rows], np.asarray(vectors)[: len(rows)]
 
     for done, vectors in _at_once(made, padded_batches(tokens, batch_size, model.config.max_length)):
-        kept.add(done, vectors)
+        cached.add(done, vectors)
         task.update(len(done))
-    kept.flush()
+    cached.flush()
     task.finish()
-    return kept.read(keys, model.config.dim)
+    return cached.read(keys, model.config.dim)
 
 
 def padded_batches(
     tokens: list[np.ndarray], batch_size: int, max_length: int
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Texts in few shapes, the longest first.
+    """Batches of texts in few shapes, the longest first.
 
     Yields:
       Which texts, ``ids i32[B, T]`` and ``mask bool[B, T]``; the last batch is filled up with padding.

@@ -1,4 +1,4 @@
-"""Greedy continuation of texts by a decoder."""
+"""Greedy decoding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from recjax.types import Array, PyTree
 
 
 def generate(model: LanguageModel, prompt_ids: Sequence[Sequence[int]], num_tokens: int) -> np.ndarray:
-    """The most likely next token, ``num_tokens`` times over.
+    """Greedy decoding: the most likely next token, ``num_tokens`` times over.
 
-    Keys and values of what was read are kept, so a further token costs one pass of one token. It
-    does not stop at an end-of-text token; cut the result there.
+    Keys and values are cached, so a further token costs one pass of one token. It does not stop at an end-of-text
+    token; cut the result there.
 
     Args:
       model: a decoder.

@@ -1,4 +1,4 @@
-"""GGUF, the one-file format of llama.cpp: read, dequantised, and put into Hugging Face's names and layout.
+"""The GGUF format of llama.cpp: read, dequantised, and renamed and laid out as in the Hugging Face format.
 
 llama.cpp stores the rows of queries and keys so that rotary pairs lie side by side; that is undone here.
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from recjax.language.config import LanguageConfig
 from recjax.language.extra import require
+from recjax.language.gguf_header import check_header
 from recjax.language.tokens import TextTokenizer
 
 _TENSORS = {
@@ -36,7 +37,7 @@ _TENSORS = {
 
 _DIGITS_APART = ("smollm",)
 _BYTE_LEVEL = ("gpt-2", *_DIGITS_APART)
-"""What splits a text before merges, by ``tokenizer.ggml.pre``."""
+"""Supported pre-tokenisers, by ``tokenizer.ggml.pre``."""
 
 _CONTROL, _USER_DEFINED = 3, 4
 """Types in ``tokenizer.ggml.token_type``: special tokens, and others that are never split."""
@@ -50,18 +51,20 @@ def read_gguf(path: Path) -> tuple[LanguageConfig, dict[str, np.ndarray], TextTo
 
     Raises:
       ValueError: the file is truncated or of another format, architecture or kind of tokenizer, or
-        holds tensors or keys that are not supported.
+        holds tensors or keys that are not supported, such as scaled rotary positions.
     """
     gguf = require("gguf")
     try:
+        check_header(path)
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no GGUF file: {error}") from None
+    except Exception as error:  # The package raises whatever comes of damaged content.
+        raise ValueError(f"{path} is truncated or no GGUF file: {error}.") from None
     try:
         values = {name: field.contents() for name, field in reader.fields.items()}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: a value is not UTF-8 ({error}).") from None
-    config = _config(values, any(tensor.name == "output.weight" for tensor in reader.tensors), path)
+    names = {tensor.name for tensor in reader.tensors}
+    config = _config(values, {"token_embd.weight", "output.weight"} <= names, path)
     tensors = {}
     for tensor in reader.tensors:
         name = _hugging_face(tensor.name, path)
@@ -82,10 +85,7 @@ def _config(values: dict[str, Any], untied: bool, path: Path) -> LanguageConfig:
     architecture = values.get("general.architecture")
     if architecture != "llama":
         raise ValueError(f"{path}: general.architecture is {architecture!r}; supported in GGUF files: 'llama'.")
-    scaling = values.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(f"{path}: llama.rope.scaling.type is {scaling!r}; supported: 'none'.")
-
+    _check_rope(values, path)
     value = functools.partial(_value, values, path)
     heads = value("llama.attention.head_count")
     shape = {
@@ -110,6 +110,23 @@ def _config(values: dict[str, Any], untied: bool, path: Path) -> LanguageConfig:
         return LanguageConfig("llama", **shape)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_rope(values: dict[str, Any], path: Path) -> None:
+    """Refuses rotary positions that are scaled or partial; a factor without a type is linear to llama.cpp."""
+    scaling = values.get("llama.rope.scaling.type")
+    if scaling not in (None, "none"):
+        raise ValueError(f"{path}: llama.rope.scaling.type is {scaling!r}; supported: 'none'.")
+    factors = ["llama.rope.scaling.attn_factor"]
+    if scaling is None:
+        factors += ["llama.rope.scaling.factor", "llama.rope.scale_linear"]
+    for key in factors:
+        if values.get(key, 1) not in (0, 1):  # To llama.cpp 0 is no scaling, too.
+            raise ValueError(f"{path}: {key} is {values[key]!r}; supported: 1, positions that are not scaled.")
+    heads, rotated = values.get("llama.attention.head_count"), values.get("llama.rope.dimension_count")
+    width = values.get("llama.attention.key_length", values.get("llama.embedding_length", 0) // (heads or 1))
+    if rotated not in (None, width):
+        raise ValueError(f"{path}: llama.rope.dimension_count is {rotated!r}; supported: {width}, the width of a head.")
 
 
 def _value(values: dict[str, Any], path: Path, key: str) -> Any:

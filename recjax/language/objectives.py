@@ -1,6 +1,7 @@
-"""What a language model is trained to do: fill gaps, go on, answer, tell texts apart.
+"""Losses of language models: masked and causal language modelling, answers to prompts, contrastive learning.
 
-Each is a sum for each text of a batch. Texts are ``ids i32[B, T]`` and ``mask bool[B, T]``, padded on the right.
+Each is a sum of negative log-likelihoods for each text of a batch, in nats. Texts are ``ids i32[B, T]`` and
+``mask bool[B, T]``, padded on the right.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from recjax.models.sequence.contrastive import info_nce
 from recjax.types import Array, PyTree
 
 Objective = Literal["masked", "causal", "simcse", "pairs", "answers"]
-"""Gaps are filled in; the next token is told; two looks at a text, or two texts of a pair, are told from others;
-answers to prompts are told."""
+"""Masked and causal language modelling; contrastive learning of two views of a text that differ by dropout, or of the
+two texts of a pair; answers to prompts, of which the answer alone has a loss."""
 
 
 class Vocabulary(NamedTuple):
-    """Which tokens gaps are made of.
+    """The tokens that masked language modelling may mask.
 
     Attributes:
-      mask_id: ``i32[]`` what stands in a gap.
-      ordinary: ``i32[n]`` tokens that stand for text: only they become gaps, and at random they stand in some.
+      mask_id: ``i32[]`` the mask token.
+      ordinary: ``i32[n]`` tokens that stand for text: they alone are masked, and random replacements are of them.
       is_ordinary: ``bool[V]`` the same by token.
     """
 
@@ -37,14 +38,14 @@ class Vocabulary(NamedTuple):
     is_ordinary: Array
 
 
-class Gaps(NamedTuple):
-    """A text with gaps.
+class MaskedTokens(NamedTuple):
+    """A text whose tokens are masked in part.
 
     Attributes:
-      ids: ``i32[T]`` what is read.
-      positions: ``i32[K]`` where gaps are; all different.
-      targets: ``i32[K]`` what stood there.
-      valid: ``bool[K]`` which of them are gaps.
+      ids: ``i32[T]`` the input, with masked tokens replaced.
+      positions: ``i32[K]`` of the masked tokens; all different.
+      targets: ``i32[K]`` the tokens before they were masked.
+      valid: ``bool[K]`` which of the positions are masked.
     """
 
     ids: Array
@@ -54,16 +55,15 @@ class Gaps(NamedTuple):
 
 
 def vocabulary(model: LanguageModel) -> Vocabulary:
-    """The tokens of a model, for gaps.
+    """The tokens of a model that may be masked.
 
     Raises:
-      ValueError: its tokenizer has no token for gaps.
+      ValueError: its tokenizer has no mask token.
     """
     tokenizer = model.need_tokenizer()
     if tokenizer.mask_id is None:
         raise ValueError(
-            "The tokenizer has neither [MASK] nor <mask>, so no gap can be shown; use another objective than 'masked'"
-            " or another tokenizer."
+            "The tokenizer has neither [MASK] nor <mask>; use another objective than 'masked' or another tokenizer."
         )
     is_ordinary = np.zeros(model.config.vocab_size, bool)
     is_ordinary[list(tokenizer.backend.get_vocab().values())] = True
@@ -72,22 +72,22 @@ def vocabulary(model: LanguageModel) -> Vocabulary:
     return Vocabulary(jnp.asarray(tokenizer.mask_id, jnp.int32), ordinary, jnp.asarray(is_ordinary))
 
 
-def num_gaps(num_tokens: Any, share: float) -> np.ndarray:
-    """How many gaps texts of ``num_tokens`` ordinary tokens have: ``share`` of them, rounded, but at least one."""
+def num_masked(num_tokens: Any, share: float) -> np.ndarray:
+    """How many tokens are masked of ``num_tokens`` ordinary ones: ``share`` of them, rounded, but at least one."""
     counts = np.asarray(num_tokens)
     return np.where(counts > 0, np.maximum(1, np.round(share * counts)), 0).astype(np.int32)
 
 
-def open_gaps(key: Array, ids: Array, mask: Array, vocabulary: Vocabulary, share: float = 0.15) -> Gaps:
-    """Draws the gaps of masked language models in one text, to be mapped over texts and keys.
+def mask_tokens(key: Array, ids: Array, mask: Array, vocabulary: Vocabulary, share: float = 0.15) -> MaskedTokens:
+    """Masks random tokens of one text for masked language modelling, to be mapped over texts and keys.
 
-    ``share`` of the ordinary tokens, rounded, at least one, are gaps. In 80 % of them stands the token
-    for gaps, in 10 % another at random, in 10 % what stood there. Special tokens and padding are never gaps.
+    ``share`` of the ordinary tokens, rounded, at least one, are masked: 80 % of them are replaced by the mask token,
+    10 % by a random token, 10 % stay as they are. Special tokens and padding are never masked.
 
     Args:
       key: of the draws.
       ids: ``i32[T]``.
-      mask: ``bool[T]``, True at tokens that are there.
+      mask: ``bool[T]``, False at padding.
       vocabulary: see :func:`vocabulary`.
       share: in (0, 1].
 
@@ -96,7 +96,7 @@ def open_gaps(key: Array, ids: Array, mask: Array, vocabulary: Vocabulary, share
     """
     place_key, kind_key, token_key = jax.random.split(key, 3)
     length = len(ids)
-    counts = num_gaps(np.arange(length + 1), share)  # Made by the host: the model and its targets round alike.
+    counts = num_masked(np.arange(length + 1), share)  # On the host: the input and its targets round alike.
     candidate = mask & vocabulary.is_ordinary[ids]
     lots = jnp.where(candidate, jax.random.uniform(place_key, ids.shape), -1.0)
     _, positions = jax.lax.top_k(lots, max(1, int(counts[-1])))
@@ -105,50 +105,52 @@ def open_gaps(key: Array, ids: Array, mask: Array, vocabulary: Vocabulary, share
     kind = jax.random.uniform(kind_key, positions.shape)
     drawn = vocabulary.ordinary[jax.random.randint(token_key, positions.shape, 0, len(vocabulary.ordinary))]
     shown = jnp.where(kind < 0.8, vocabulary.mask_id, jnp.where(kind < 0.9, drawn, targets))
-    return Gaps(ids.at[positions].set(jnp.where(valid, shown, targets)), positions, targets, valid)
+    return MaskedTokens(ids.at[positions].set(jnp.where(valid, shown, targets)), positions, targets, valid)
 
 
-def masked_nats(module: Transformer, params: PyTree, gaps: Gaps, mask: Array, **apply: Any) -> Array:
-    """``f32[B]``, the sums over the gaps of each text of ``-log p(what stood there)``.
+def masked_lm_loss(module: Transformer, params: PyTree, masked: MaskedTokens, mask: Array, **apply: Any) -> Array:
+    """Masked language modelling: ``f32[B]``, the sums over the masked tokens of each text of ``-log p(token)``.
 
-    Logits are computed at gaps only, which is a sixth of what they are computed at otherwise.
+    Logits are computed at masked positions only.
 
     Args:
       module: with a head.
       params: of the module.
-      gaps: of each text, with a leading axis ``B``.
+      masked: the texts, with a leading axis ``B``, see :func:`mask_tokens`.
       mask: ``bool[B, T]``.
       **apply: further arguments of Flax's ``apply``, such as ``rngs={"dropout": key}``.
     """
-    hidden: Any = module.apply(params, gaps.ids, mask, **apply)
-    hidden = jnp.take_along_axis(hidden, gaps.positions[:, :, None], axis=1)
+    hidden: Any = module.apply(params, masked.ids, mask, **apply)
+    hidden = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
     logits: Any = module.apply(params, hidden, method="logits")
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, gaps.targets)
-    return jnp.where(gaps.valid, nats, 0).sum(axis=1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, masked.targets)
+    return jnp.where(masked.valid, losses, 0).sum(axis=1)
 
 
-def causal_nats(module: Transformer, params: PyTree, ids: Array, mask: Array, **apply: Any) -> Array:
-    """``f32[B]``, the sums over the tokens of each text but its first of ``-log p(token | those before)``.
+def causal_lm_loss(module: Transformer, params: PyTree, ids: Array, mask: Array, **apply: Any) -> Array:
+    """Causal language modelling: ``f32[B]``, the sums over each text of ``-log p(token | tokens before it)``.
+
+    The first token has nothing before it and no loss.
 
     Args:
       module: a decoder.
       params: of the module.
       ids: ``i32[B, T]``.
       mask: ``bool[B, T]``.
-      **apply: see :func:`masked_nats`.
+      **apply: see :func:`masked_lm_loss`.
     """
     hidden: Any = module.apply(params, ids, mask, **apply)
     logits: Any = module.apply(params, hidden[:, :-1], method="logits")
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:])
-    return jnp.where(mask[:, 1:], nats, 0).sum(axis=1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:])
+    return jnp.where(mask[:, 1:], losses, 0).sum(axis=1)
 
 
-def answer_nats(
+def answer_lm_loss(
     module: Transformer, params: PyTree, ids: Array, mask: Array, answers: Array, answer_mask: Array, **apply: Any
 ) -> Array:
-    """``f32[B]``, the sums over the tokens of each answer of ``-log p(token | prompt, those before)``.
+    """Language modelling of answers: ``f32[B]``, sums of ``-log p(token | prompt, tokens of the answer before it)``.
 
-    Logits are computed where an answer is told only.
+    The prompt has no loss, and logits are computed at the tokens of the answer only.
 
     Args:
       module: a decoder.
@@ -157,7 +159,7 @@ def answer_nats(
       mask: ``bool[B, T]``.
       answers: ``i32[B, K]``, the answers alone.
       answer_mask: ``bool[B, K]``.
-      **apply: see :func:`masked_nats`.
+      **apply: see :func:`masked_lm_loss`.
 
     References:
       Bao et al., "TALLRec: An Effective and Efficient Tuning Framework to Align Large Language
@@ -168,29 +170,29 @@ def answer_nats(
     before = last_asked[:, None] + jnp.arange(answers.shape[1])[None]
     hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1, mode="clip")
     logits: Any = module.apply(params, hidden, method="logits")
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, answers)
-    return jnp.where(answer_mask, nats, 0).sum(axis=1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, answers)
+    return jnp.where(answer_mask, losses, 0).sum(axis=1)
 
 
-def contrastive_nats(
+def contrastive_loss(
     module: Transformer, params: PyTree, ids: Array, mask: Array, *, temperature: float, pooling: Pooling, **apply: Any
 ) -> Array:
-    """``f32[B]``: how surely vectors tell their partners from all others, by :func:`recjax.models.sequence.info_nce`.
+    """InfoNCE of pairs of texts, ``f32[B]``, see :func:`recjax.models.sequence.info_nce`.
 
-    Texts that are equal are no negatives of each other, nor are those whose partners are.
+    Equal texts are no negatives of each other, nor are texts whose partners are equal.
 
     Args:
       module: the encoder.
       params: of the module.
-      ids: ``i32[2, B, T]``, the texts and their partners. The same twice, with dropout, is SimCSE.
+      ids: ``i32[2, B, T]``, the texts and their partners. The same text twice, with dropout, is SimCSE.
       mask: ``bool[2, B, T]``.
       temperature: of the cosines.
       pooling: see :func:`pool`.
-      **apply: see :func:`masked_nats`.
+      **apply: see :func:`masked_lm_loss`.
 
     References:
       Gao et al., "SimCSE: Simple Contrastive Learning of Sentence Embeddings", EMNLP 2021, whose
-      negatives are the other views; here they are both views of the other texts, as in SimCLR.
+      negatives are the second views of the other texts; here they are both views, as in SimCLR.
     """
     batch = ids.shape[1]
     # In one pass; rows of it have different dropout.
@@ -202,16 +204,18 @@ def contrastive_nats(
 
 
 def check_objective(model: LanguageModel, objective: str) -> None:
-    """Raises ValueError where a model cannot be trained by, or asked, an objective."""
+    """Raises ValueError where a model cannot be trained or evaluated by an objective."""
     if objective not in get_args(Objective):
         raise ValueError(f"objective is {objective!r}; choose one of {', '.join(get_args(Objective))}.")
     model.need_tokenizer()
     family, causal = model.config.family, model.config.traits.causal
     if objective in ("causal", "answers") and not causal:
         raise ValueError(
-            f"objective is {objective!r}, but {family!r} sees what comes later; use 'masked', or a decoder."
+            f"objective is {objective!r}, but {family!r} attends to later tokens; use 'masked', or a decoder."
         )
     if objective == "masked" and causal:
-        raise ValueError(f"objective is 'masked', but {family!r} sees nothing that comes later; use 'causal', or BERT.")
+        raise ValueError(
+            f"objective is 'masked', but {family!r} attends to earlier tokens only; use 'causal', or BERT."
+        )
     if objective == "masked" and "head" not in model.params["params"]:
         raise ValueError("The model has no head for masked tokens; give it a fresh one: with_head(model, key).")

@@ -1,4 +1,4 @@
-"""One vector of a text from those of its tokens."""
+"""Pooling of hidden states into one vector a text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from recjax.language.transformer import Transformer
 from recjax.types import Array, PyTree
 
 Pooling = Literal["mean", "cls", "last"]
-"""The mean of the tokens that are there, the first of them, or the last."""
+"""Of the tokens of a text without padding: their mean, the first, or the last."""
 
 
 def pool(hidden: Array, mask: Array, pooling: Pooling = "mean") -> Array:
-    """Pools hidden states; where the padding is, and what stands there, does not matter.
+    """Pools hidden states over the tokens of each text; neither the place nor the content of padding matters.
 
     Args:
       hidden: ``[B, T, D]``.
-      mask: ``bool[B, T]``, True at tokens that are there.
+      mask: ``bool[B, T]``, False at padding.
       pooling: see :data:`Pooling`. Encoders trained on pairs of sentences say which in their
         ``1_Pooling/config.json``; decoders have seen the whole text only at the last token.
 
@@ -47,7 +47,7 @@ def pool(hidden: Array, mask: Array, pooling: Pooling = "mean") -> Array:
 def pooled(
     module: Transformer, params: PyTree, ids: Array, mask: Array, pooling: Pooling = "mean", **apply: Any
 ) -> Array:
-    """Vectors of texts, ``f32[B, D]``, for losses of any kind: differentiable in ``params``.
+    """Text embeddings ``f32[B, D]``, differentiable in ``params``, for losses of any kind.
 
     >>> import jax
     >>> from recjax import language

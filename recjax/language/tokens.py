@@ -1,4 +1,4 @@
-"""Texts to ids of tokens and back, by the ``tokenizers`` of Hugging Face."""
+"""Tokenisation of texts, by the ``tokenizers`` of Hugging Face."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from recjax.language.extra import require
 
 @dataclasses.dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer that pads nothing and truncates to a length of its own.
+    """A tokenizer that does not pad and truncates to a length of its own.
 
     Attributes:
-      backend: a ``tokenizers.Tokenizer``, which is copied; what its file says of padding and truncation is taken out.
-      max_length: tokens of a text, special tokens included; of longer texts the first are kept, and
-        the special tokens around them.
+      backend: a ``tokenizers.Tokenizer``, which is copied; its own padding and truncation are turned off.
+      max_length: tokens of a text, special tokens included; longer texts are cut at the end, inside the special tokens
+        around them.
+      parse_special: whether the text of a special token, such as "[SEP]" in a title, is that token; by default it is
+        text like any other. Prompts with the markers of a chat need it.
     """
 
     backend: Any
     max_length: int
+    parse_special: bool = False
 
     def __post_init__(self) -> None:
-        # A copy, as the backend itself is told where to cut.
+        # A copy, as options of the backend are set.
         object.__setattr__(self, "backend", copy.deepcopy(self.backend))
+        self.backend.encode_special_tokens = not self.parse_special
         self.backend.no_padding()
         special = self.backend.num_special_tokens_to_add(is_pair=False)
         if self.max_length <= special:
@@ -52,24 +56,24 @@ class TextTokenizer:
         """The ids ``i32[length]`` of each text without special tokens around it, however long it is."""
         check_texts(texts)
         found = self.backend.encode_batch(list(texts), add_special_tokens=False)
-        # What is cut off a long text lies beside it, in pieces.
+        # The backend returns the rest of a long text in pieces.
         pieces = [[part.ids for part in (one, *one.overflowing)] for one in found]
         return [np.array(list(itertools.chain(*parts)), np.int32) for parts in pieces]
 
     @property
     def opening(self) -> np.ndarray:
-        """``i32[n]``, the special tokens before a text, such as the beginning of text of a Llama; often none."""
+        """``i32[n]``, the special tokens before a text, such as the beginning-of-text token of a Llama; often none."""
         found = self.backend.encode("a")
         return np.array(found.ids[: found.special_tokens_mask.index(0)], np.int32)
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        """Tokens that stand for no text, such as those of beginnings, padding and gaps; ascending."""
+        """Tokens that stand for no text, such as those of beginnings, padding and masks; ascending."""
         return tuple(sorted(i for i, token in self.backend.get_added_tokens_decoder().items() if token.special))
 
     @property
     def mask_id(self) -> int | None:
-        """The token of a gap, ``[MASK]`` or ``<mask>``; None where there is none, as in decoders."""
+        """The mask token, ``[MASK]`` or ``<mask>``; None where there is none, as in decoders."""
         found = (self.backend.token_to_id(name) for name in ("[MASK]", "<mask>"))
         return next((index for index in found if index is not None), None)
 
@@ -111,25 +115,41 @@ def read_tokenizer(path: Path, max_length: int) -> TextTokenizer:
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, max_length: int) -> TextTokenizer:
-    """A lower-case WordPiece tokenizer with BERT's special tokens, learned from texts, for models from scratch.
+    """Trains a lower-case WordPiece tokenizer with BERT's special tokens, for models from scratch.
+
+    The same texts give the same vocabulary in every process.
 
     Args:
-      texts: what it is learned from.
+      texts: the corpus.
       vocab_size: tokens at most, unless the special ones and the letters of the texts are more.
       max_length: see :class:`TextTokenizer`.
+
+    Raises:
+      ValueError: something is not a text, or has no UTF-8; says which.
 
     References:
       Schuster, Nakajima, "Japanese and Korean Voice Search", ICASSP 2012.
     """
     tokenizers = require("tokenizers")
+    texts = list(texts)
+    check_texts(texts)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
+    # The trainer breaks ties between merges by the ids of their parts, and numbers the continuing letters as it meets
+    # them in a hash table of random order; letters that are given to it have ids in the order in which they are given.
+    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    continuing = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    trained = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer, trained.pre_tokenizer = normalizer, splitter
     trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=special, min_frequency=1, show_progress=False
+        vocab_size=vocab_size, special_tokens=special + continuing, min_frequency=1, show_progress=False
     )
-    backend.train_from_iterator(texts, trainer)
+    trained.train_from_iterator(texts, trainer)
+    # Anew, since the continuing letters are no special tokens.
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+    backend.add_special_tokens(special)
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     backend.decoder = tokenizers.decoders.WordPiece()
     return TextTokenizer(backend, max_length)

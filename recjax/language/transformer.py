@@ -1,9 +1,8 @@
 """The transformer of the three families, as pure functions of parameters.
 
-Hidden states are ``[B, T, D]``; ``mask: bool[B, T]`` is True at tokens that are there, on
-whichever side the padding is. What a token is turned into depends neither on padding nor
-on how much of it there is. Parameters of layers are stacked along their first axis and
-the layers are scanned, so that compiling does not take longer for more of them.
+Hidden states are ``[B, T, D]``; ``mask: bool[B, T]`` is False at padding, on whichever side it is. Neither the
+place nor the amount of padding changes the states of tokens. Parameters of layers are stacked along their first axis
+and the layers are scanned, so that compiling does not take longer for more of them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _ACTIVATIONS = {
 
 
 class KeyValueCache(NamedTuple):
-    """Keys and values of the tokens that were read, for each layer.
+    """Cached keys and values of the tokens read so far, for each layer.
 
     Attributes:
       key: ``[layers, B, S, K, d]``.
@@ -37,7 +36,7 @@ class KeyValueCache(NamedTuple):
 
 
 class _Where(NamedTuple):
-    """What the layers share: ``positions i32[B, T]``, ``visible bool[B, 1, T, S]``, the first slot of the cache."""
+    """Arguments of all layers: ``positions i32[B, T]``, ``visible bool[B, 1, T, S]``, the first slot of the cache."""
 
     positions: Array
     visible: Array
@@ -115,7 +114,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward layer, each with a residual sum.
+    """A transformer layer: attention and a feed-forward layer, each with a residual sum.
 
     Attributes:
       config: of the model.
@@ -143,7 +142,7 @@ class Layer(nn.Module):
 
 
 class MaskedTokenHead(nn.Module):
-    """What BERT says of a token that it does not see: a transform, whose result is compared with word embeddings.
+    """BERT's masked language modelling head: a transform, and inner products with the word embeddings.
 
     Attributes:
       config: of the model.
@@ -164,12 +163,12 @@ class MaskedTokenHead(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A language model without its tokens: ids to hidden states, hidden states to logits.
+    """A language model without its tokenizer: ids to hidden states, hidden states to logits.
 
     Attributes:
-      config: what it is built from.
+      config: of the model.
       dtype: of the computation; parameters stay float32.
-      remat: whether layers are computed again in the backward pass instead of being kept.
+      remat: whether layers are recomputed in the backward pass (gradient checkpointing).
 
     Dropout is on where a ``dropout`` key is given, see :mod:`recjax.nn.attention`.
 
@@ -213,7 +212,7 @@ class Transformer(nn.Module):
 
         Args:
           ids: ``i32[B, T]``.
-          mask: ``bool[B, T]``, True at tokens that are there; all of them by default.
+          mask: ``bool[B, T]``, False at padding; none by default.
           types: ``i32[B, T]`` segments of BERT; 0 by default.
 
         Returns:
@@ -228,7 +227,7 @@ class Transformer(nn.Module):
         return hidden
 
     def embed(self, ids: Array, mask: Array | None = None, types: Array | None = None) -> Array:
-        """What the first layer reads, ``[B, T, D]``; the arguments are those of the call."""
+        """The input of the first layer, ``[B, T, D]``; the arguments are those of the call."""
         mask = jnp.ones(ids.shape, bool) if mask is None else mask
         return self._embed(ids, _positions(mask), types)
 
@@ -244,7 +243,7 @@ class Transformer(nn.Module):
           ``[B, T, D]``.
         """
         mask = jnp.ones(hidden.shape[:2], bool) if mask is None else mask
-        hidden = hidden.astype(self.dtype)  # Kept states may have another.
+        hidden = hidden.astype(self.dtype)  # Cached states may have another.
         visible = mask[:, None, None, :]
         if self.config.traits.causal:
             visible = visible & _not_later(jnp.arange(mask.shape[1]), mask.shape[1])
@@ -265,7 +264,7 @@ class Transformer(nn.Module):
         return scores.astype(jnp.float32)
 
     def extend(self, ids: Array, mask: Array, cache: KeyValueCache, start: Array | int) -> tuple[Array, KeyValueCache]:
-        """Reads further tokens of texts whose keys and values are kept.
+        """Reads further tokens of texts whose keys and values are cached.
 
         Args:
           ids: ``i32[B, T]``, which stand at ``start .. start + T - 1`` of the cache.
@@ -305,13 +304,13 @@ def run_layers(
 ) -> Array:  # fmt: skip
     """Runs layers ``first .. last - 1`` on given hidden states.
 
-    What lower layers make of a text can so be computed once, while those above are trained:
-    the parameters of both are parts of one stack, see :func:`slice_layers`.
+    The output of the lower layers can so be computed once while those above are trained: the parameters of both are
+    parts of one stack, see :func:`slice_layers`.
 
     Args:
       module: the whole model.
       params: of the whole model.
-      hidden: ``[B, T, D]``, what layer ``first`` reads.
+      hidden: ``[B, T, D]``, the input of layer ``first``.
       mask: ``bool[B, T]``.
       first: counts from 0.
       last: exclusive; all by default. The norm behind the last layer belongs to it.
@@ -332,7 +331,7 @@ def run_layers(
 
 
 def slice_layers(params: PyTree, first: int, last: int) -> PyTree:
-    """Parameters of which the stack of layers holds ``first .. last - 1`` only; the others are shared.
+    """The parameters with layers ``first .. last - 1`` of the stack only; the others are shared.
 
     Raises:
       ValueError: there are no such layers.
@@ -353,12 +352,12 @@ def in_layers(path: tuple[str, ...]) -> bool:
 
 
 def in_embeddings(path: tuple[str, ...]) -> bool:
-    """Whether the parameter at a path is of what the first layer reads: words, positions, segments and their norm."""
+    """Whether the parameter at a path is of the embeddings: words, positions, segments and their norm."""
     return any(part in path for part in ("words", "positions", "types", "embedding_norm"))
 
 
 def empty_cache(config: LanguageConfig, batch_size: int, slots: int, dtype: Any = jnp.float32) -> KeyValueCache:
-    """Room for the keys and values of ``slots`` tokens of each text."""
+    """An empty cache for the keys and values of ``slots`` tokens of each text."""
     shape = (config.num_layers, batch_size, slots, config.num_kv_heads, config.head_dim)
     return KeyValueCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

@@ -1,4 +1,4 @@
-"""Trains language models on texts: from scratch, further, or a part of them, by any of the objectives."""
+"""Training of language models on texts: from scratch, further, or a part of them, by any of the objectives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from flax import struct
 
 from recjax.fit import (
     Adaptation,
-    Checkpoints,
-    EarlyStopping,
+    Hooks,
     LossFn,
-    Progress,
     Switch,
+    TrainingPlan,
     fit_epochs,
     layer_wise,
     learning_rates,
@@ -28,20 +27,17 @@ from recjax.language.corpus import Corpus, count_targets, make_corpus, read_exam
 from recjax.language.model import LanguageModel
 from recjax.language.objectives import (
     Objective,
-    answer_nats,
-    causal_nats,
+    answer_lm_loss,
+    causal_lm_loss,
     check_objective,
-    contrastive_nats,
-    masked_nats,
-    open_gaps,
+    contrastive_loss,
+    mask_tokens,
+    masked_lm_loss,
     vocabulary,
 )
 from recjax.language.pooling import Pooling
 from recjax.language.transformer import Transformer, in_embeddings, in_layers
 from recjax.types import Array, PyTree
-
-TextCallback = Callable[[int, LanguageModel], dict[str, float] | None]
-"""``(epoch, model) -> metrics or None``, called on the host after each epoch; epochs count from 1."""
 
 TextLoss = Callable[[PyTree, Array, Array, Array], Array]
 """``(params, ids i32[F, B, T], mask bool[F, B, T], key) -> f32[B]``, the sum over the targets of each example."""
@@ -52,9 +48,9 @@ class TextConfig:
     """How to train a language model.
 
     Attributes:
-      objective: "masked" fills gaps ("bert"), "causal" tells the next token (the others), "answers" those of an
-        answer to a prompt alone, "simcse" tells two looks at a text, which differ by dropout, from those at others,
-        "pairs" texts that belong together from others.
+      objective: "masked" language modelling ("bert"), "causal" language modelling (the others), "answers", which is
+        the same on the answer to a prompt alone, or a contrastive loss: "simcse" of two views of a text, which differ
+        by dropout, "pairs" of two texts that belong together.
       epochs: passes over all texts, at most.
       batch_size: texts in a batch; at most as many as there are.
       learning_rate: the peak of the learning rate.
@@ -65,14 +61,13 @@ class TextConfig:
       max_grad_norm: the largest global norm of a gradient; None does not clip.
       layer_decay: the learning rate of each layer is that of the layer above times this, see
         :func:`recjax.fit.layer_wise`.
-      dropout: share dropped in training, of attention weights too, in the place of what the model's config says; None
-        keeps that.
-      mask_share: of the tokens that are gaps ("masked").
+      dropout: share dropped in training, of attention weights too; by default that of the model's config.
+      mask_share: of the tokens that are masked ("masked").
       temperature: of cosines ("simcse", "pairs").
       pooling: of hidden states ("simcse", "pairs"), see :func:`pool`.
       accumulate: into how many parts each batch is cut, one computed after the other, for less memory and less
-        padding: a part holds texts of like length. "simcse" and "pairs" compare texts of one part only.
-      lengths: how many lengths texts are padded to, each compiled for itself.
+        padding: a part holds texts of like length. The negatives of "simcse" and "pairs" are those of one part.
+      num_buckets: how many lengths texts are padded to, each compiled for itself.
     """
 
     objective: Objective = "masked"
@@ -90,10 +85,10 @@ class TextConfig:
     temperature: float = 0.05
     pooling: Pooling = "mean"
     accumulate: int = 1
-    lengths: int = 4
+    num_buckets: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "lengths"):
+        for name in ("epochs", "batch_size", "accumulate", "num_buckets"):
             if getattr(self, name) < 1:
                 raise ValueError(f"TextConfig.{name} is {getattr(self, name)}; it must be at least 1.")
         for name, choices in (
@@ -116,12 +111,13 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FittedText:
-    """The outcome of training.
+    """A trained language model.
 
     Attributes:
-      model: what was given, with what was learned merged into it.
+      model: the model that was given, with what was learned merged into it.
       variables: what was trained: parameters, or the variables of the adaptation, which are few.
-      history: the metrics of each epoch, as :class:`recjax.fit.Fitted` has them; ``loss`` is in nats a target.
+      history: the metrics of each epoch, as :class:`recjax.fit.Fitted` has them; ``loss`` is the mean negative
+        log-likelihood per target, in nats.
       best_epoch: which epoch ``model`` is of, counted from 1.
     """
 
@@ -138,7 +134,7 @@ class FittedText:
 
 @struct.dataclass
 class _Data:
-    """What stays on the device: the texts, and the parameters that an adaptation changes, or None."""
+    """The texts on the device, and the parameters that an adaptation changes, or None."""
 
     corpus: Corpus
     base: PyTree = None
@@ -151,16 +147,12 @@ def fit_text(
     *,
     key: Array,
     adaptation: Adaptation | None = None,
-    callback: TextCallback | None = None,
-    early_stopping: EarlyStopping | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    hooks: Hooks = Hooks(),
 ) -> FittedText:
-    """Trains a language model on texts; whether it starts from scratch or from pretrained weights makes no difference.
+    """Trains a language model on texts, from scratch or from pretrained weights.
 
     A target counts the same whichever text or batch it is in. Texts without targets (too short, or only special
-    tokens) are left out; of longer ones than the tokenizer's ``max_length`` the beginning is learned, of prompts
-    the end.
+    tokens) are left out; texts longer than the tokenizer's ``max_length`` are cut at the end, prompts at the beginning.
 
     >>> from recjax import language
     >>> titles = ["The Third Man", "The Second Woman", "Third Person"]
@@ -177,20 +169,14 @@ def fit_text(
       texts: ``N`` of them; for "pairs" ``N`` pairs, for "answers" ``N`` of a prompt and what is to follow it,
         such as ``("Is Alien a comedy? Answer:", " No")``.
       config: how to train.
-      key: of shuffles, gaps, dropout and what an adaptation draws.
+      key: of shuffles, masks, dropout and what an adaptation draws.
       adaptation: what is trained, such as ``fit.lora(8, stacked=language.in_layers)``; everything by default.
-      callback: called after each epoch, e.g. with :func:`evaluate_text`; must not keep the parameters, whose
-        memory the next epoch reuses.
-      early_stopping: when to stop early.
-      progress: where to show progress.
-      checkpoints: where to save what is trained, and to continue from, bit by bit as if it had never stopped.
-
-    Returns:
-      The model with what it learned.
+      hooks: callback ``(epoch, model) -> metrics``, e.g. with :func:`evaluate_text`, early stopping, progress and
+        checkpoints, which hold what is trained.
 
     Raises:
-      ValueError: the model cannot be trained by the objective; nothing can be learned from the texts; something
-        is not a text, or a pair.
+      ValueError: the model cannot be trained by the objective; no text has a target; something is not a text, or a
+        pair; the checkpoints are of another training.
       RuntimeError: the loss became infinite or NaN.
 
     References:
@@ -211,9 +197,9 @@ def fit_text(
     def of_length(length: int) -> LossFn:
         def loss_fn(variables: PyTree, batch: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
             ids, mask, _, base = batch
-            nats = loss_of(expand(base, variables), ids[..., :length], mask[..., :length], key)
+            losses = loss_of(expand(base, variables), ids[..., :length], mask[..., :length], key)
             # A mean over all targets, whatever the share of them that this batch, or part of one, has.
-            return nats.mean() / targets_per_text, {}
+            return losses.mean() / targets_per_text, {}
 
         return loss_fn
 
@@ -224,31 +210,30 @@ def fit_text(
         _optimizer(config, config.epochs * -(-num_texts // batch_size)),
         variables,
         _Data(corpus, None if adaptation is None else model.params),
+        TrainingPlan(
+            config.epochs,
+            batch_size,
+            num_examples=num_texts,
+            gather=gather,
+            sort_key=corpus.bucket,
+            accumulate=math.gcd(config.accumulate, batch_size),
+            name=config.objective,
+        ),
         key=fit_key,
-        epochs=config.epochs,
-        batch_size=batch_size,
-        num_examples=num_texts,
-        gather=gather,
-        ranks=corpus.bucket,
-        accumulate=math.gcd(config.accumulate, batch_size),
-        callback=None if callback is None else lambda epoch, now: callback(epoch, _learned(model, expand, now)),
-        early_stopping=early_stopping,
-        progress=progress,
-        name=config.objective,
-        checkpoints=checkpoints,
-        recipe=config,
+        hooks=hooks.map_params(lambda now: _learned(model, expand, now)),
+        config=config,
     )
     return FittedText(_learned(model, expand, fitted.params), fitted.params, fitted.history, fitted.best_epoch)
 
 
 def text_loss(model: LanguageModel, config: TextConfig, *, longest_answer: int | None = None) -> TextLoss:
-    """The loss of an objective, with dropout, to be differentiated by parameters or to stand beside other losses.
+    """The loss of an objective, with dropout, as a function of the parameters.
 
     Args:
       model: what is trained.
       config: how.
-      longest_answer: for "answers", whose fields are the prompts, each followed by its answer, and the answers: the
-        most tokens that one has. Without it all ``T`` are allowed for, at the price of as many logits.
+      longest_answer: the most tokens of an answer ("answers", whose fields are the prompts, each followed by its
+        answer, and the answers); ``T`` by default, at the price of as many logits.
 
     Raises:
       ValueError: the model cannot be trained by the objective.
@@ -259,26 +244,26 @@ def text_loss(model: LanguageModel, config: TextConfig, *, longest_answer: int |
         tokens = vocabulary(model)
 
         def masked(params: PyTree, ids: Array, mask: Array, key: Array) -> Array:
-            gap_key, dropout_key = jax.random.split(key)
-            open_all = jax.vmap(lambda key, ids, mask: open_gaps(key, ids, mask, tokens, config.mask_share))
-            gaps = open_all(jax.random.split(gap_key, ids.shape[1]), ids[0], mask[0])
-            return masked_nats(module, params, gaps, mask[0], rngs={"dropout": dropout_key})
+            mask_key, dropout_key = jax.random.split(key)
+            mask_all = jax.vmap(lambda key, ids, mask: mask_tokens(key, ids, mask, tokens, config.mask_share))
+            shown = mask_all(jax.random.split(mask_key, ids.shape[1]), ids[0], mask[0])
+            return masked_lm_loss(module, params, shown, mask[0], rngs={"dropout": dropout_key})
 
         return masked
     if config.objective == "causal":
-        return lambda params, ids, mask, key: causal_nats(module, params, ids[0], mask[0], rngs={"dropout": key})
+        return lambda params, ids, mask, key: causal_lm_loss(module, params, ids[0], mask[0], rngs={"dropout": key})
 
     if config.objective == "answers":
 
         def answers(params: PyTree, ids: Array, mask: Array, key: Array) -> Array:
             said, there = ids[1, :, :longest_answer], mask[1, :, :longest_answer]
-            return answer_nats(module, params, ids[0], mask[0], said, there, rngs={"dropout": key})
+            return answer_lm_loss(module, params, ids[0], mask[0], said, there, rngs={"dropout": key})
 
         return answers
 
     def contrastive(params: PyTree, ids: Array, mask: Array, key: Array) -> Array:
         two = (2, *ids.shape[1:])  # One text is its own partner.
-        return contrastive_nats(
+        return contrastive_loss(
             module, params, jnp.broadcast_to(ids, two), jnp.broadcast_to(mask, two), temperature=config.temperature,
             pooling=config.pooling, rngs={"dropout": key},
         )  # fmt: skip
@@ -287,7 +272,7 @@ def text_loss(model: LanguageModel, config: TextConfig, *, longest_answer: int |
 
 
 def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> tuple[Corpus, tuple[int, ...], float]:
-    """The texts on the device, the lengths they are padded to, and how many targets one has on average."""
+    """The texts on the device, the lengths of the buckets, and the mean number of targets of a text."""
     fields = read_examples(model, texts, config.objective)
     known = vocabulary(model) if config.objective == "masked" else None
     targets = count_targets(fields, config.objective, known, config.mask_share)
@@ -299,7 +284,7 @@ def _prepare(model: LanguageModel, texts: Sequence[Any], config: TextConfig) -> 
                 f" {batch_size} and accumulate {config.accumulate} a part has one text; lower accumulate or give more"
                 " texts."
             )
-    corpus, lengths = make_corpus(model, fields, targets, config.lengths)
+    corpus, lengths = make_corpus(model, fields, targets, config.num_buckets)
     return corpus, lengths, float(targets[targets > 0].mean())
 
 
@@ -310,7 +295,7 @@ def _with_dropout(module: Transformer, config: TextConfig) -> Transformer:
         module = module.clone(config=dataclasses.replace(module.config, **dropout))
     if config.objective == "simcse" and not any(getattr(module.config, name) for name in shares):
         raise ValueError(
-            "objective 'simcse' compares two looks at a text that differ by dropout, but the model has none;"
+            "objective 'simcse' compares two views of a text that differ by dropout, but the model has none;"
             " set TextConfig.dropout, e.g. to 0.1."
         )
     return module
@@ -326,7 +311,7 @@ def _optimizer(config: TextConfig, steps: int) -> optax.GradientTransformation:
 
 
 def _learned(model: LanguageModel, expand: Callable[[PyTree, PyTree], PyTree], variables: PyTree) -> LanguageModel:
-    """The model with what was trained; parts that training changed are no longer fresh."""
+    """The model with the trained parameters; parts that training changed are no longer fresh."""
     params = expand(model.params, variables)
 
     def changed(part: str) -> bool:

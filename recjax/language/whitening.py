@@ -1,4 +1,4 @@
-"""Vectors of texts whose numbers are uncorrelated and of like size."""
+"""Whitening of text embeddings: decorrelated, with equal variance in all directions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-    """An affine map that :func:`fit_whitening` found on the vectors of a catalogue, for new items too.
+    """An affine map to white vectors, fitted by :func:`fit_whitening` on a catalogue, for new items too.
 
     Attributes:
-      mean: ``f32[V]`` is taken off.
-      kernel: ``f32[V, D]`` follows.
+      mean: ``f32[V]``, subtracted.
+      kernel: ``f32[V, D]``, multiplied by.
     """
 
     mean: np.ndarray
@@ -25,10 +25,10 @@ class Whitening:
 
 
 def fit_whitening(vectors: np.ndarray, dim: int | None = None) -> Whitening:
-    """Finds the map after which the vectors of a catalogue have mean 0 and covariance ``I / D``.
+    """Fits the map after which the vectors of a catalogue have mean 0 and covariance ``I / D``.
 
-    Sentence encoders put all texts of one kind into a narrow cone: the vectors of two films differ by little, in few
-    directions. Whitened, all directions count the same.
+    Embeddings of texts of one kind are anisotropic: the vectors of two films differ by little, in few directions.
+    Whitened, all directions count the same.
 
     Args:
       vectors: ``[N, V]``, such as :func:`recjax.language.encode` gives.
@@ -54,7 +54,7 @@ def fit_whitening(vectors: np.ndarray, dim: int | None = None) -> Whitening:
     covariance = (vectors - mean).T @ (vectors - mean) / max(len(vectors) - 1, 1)
     values, directions = np.linalg.eigh(covariance)
     values, directions = values[::-1], directions[:, ::-1]
-    # What float32 vectors differ in by rounding alone is no direction.
+    # Differences of float32 vectors by rounding alone span no direction.
     rounding = (1e-6 * np.abs(vectors).max(initial=0.0)) ** 2
     rank = int((values > max(1e-6 * values[0], rounding)).sum())
     dim = rank if dim is None else dim

@@ -13,7 +13,7 @@ from recjax import data, envs
 from recjax.data import Dataset, Split
 from recjax.envs import Environment, Preference
 from recjax.eval import Protocol, evaluate
-from recjax.fit import Checkpoints, Progress
+from recjax.fit import Checkpoints, Hooks, Progress
 from recjax.models.collaborative import als, item_knn, popularity, user_knn
 from recjax.models.sequence import fit_recommendation
 from recjax.nn import Recommendation, scorer
@@ -190,7 +190,7 @@ def _represent(
 
     def fit() -> tuple[PyTree, dict[str, Any]]:
         train = data.sequences(split.train, dataset.num_users)
-        fitted = fit_recommendation(model, train, items, config.training, key=key, progress=progress)
+        fitted = fit_recommendation(model, train, items, config.training, key=key, hooks=Hooks(progress=progress))
         return fitted.params, rank(config, dataset, split, items, model, fitted.params)
 
     blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))

@@ -36,9 +36,8 @@ def test_only_trains_what_is_selected(params):
         return sum((leaf**2).sum() for leaf in jax.tree.leaves(adaptation.expand(params, variables))) + 0.0, {}
 
     shifted = jax.tree.map(lambda leaf: leaf + 1, variables)
-    fitted = fit.fit_epochs(
-        loss_fn, optax.sgd(0.1), shifted, jnp.zeros(2), key=jax.random.key(0), epochs=1, batch_size=2
-    )
+    plan = fit.TrainingPlan(epochs=1, batch_size=2)
+    fitted = fit.fit_epochs(loss_fn, optax.sgd(0.1), shifted, jnp.zeros(2), plan, key=jax.random.key(0))
     changed = adaptation.expand(params, fitted.params)
     np.testing.assert_array_equal(changed["params"]["dense"]["kernel"], params["params"]["dense"]["kernel"])
     np.testing.assert_allclose(changed["params"]["dense"]["bias"], 0.8)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from recjax.catalogue import row_adagrad, row_adam, row_sgd
-from recjax.fit import RowWise, TrainState, descend, fit_epochs, gradient_step, make_update, pmap_update
+from recjax.fit import RowWise, TrainingPlan, TrainState, descend, fit_epochs, gradient_step, make_update, pmap_update
 
 NUM_ITEMS = 12
 
@@ -122,7 +122,8 @@ def test_schedules_count_updates(params, data):
 
 def test_epochs_take_it(params, data):
     optimizer = RowWise(row_adam(0.05), optax.adam(0.05))
-    fitted = fit_epochs(loss_fn, optimizer, params, data, key=jax.random.key(0), epochs=30, batch_size=8, accumulate=2)
+    plan = TrainingPlan(epochs=30, batch_size=8, accumulate=2)
+    fitted = fit_epochs(loss_fn, optimizer, params, data, plan, key=jax.random.key(0))
     assert fitted.history[-1]["loss"] < 0.5 * fitted.history[0]["loss"]
 
 

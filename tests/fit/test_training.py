@@ -6,7 +6,18 @@ import numpy as np
 import optax
 import pytest
 
-from recjax.fit import Checkpoints, EarlyStopping, TrainState, adamw, fit_epochs, make_epoch, make_update, shuffled
+from recjax.fit import (
+    Checkpoints,
+    EarlyStopping,
+    Hooks,
+    TrainingPlan,
+    TrainState,
+    adamw,
+    fit_epochs,
+    make_epoch,
+    make_update,
+    shuffled,
+)
 
 
 def squared_error(params, batch, key):
@@ -89,7 +100,7 @@ def test_every_example_is_seen_every_epoch_and_few_twice():
 def test_epochs_learn_and_repeat_and_leave_params_alone(data):
     params = jax.tree.map(jnp.array, PARAMS)
     runs = [
-        fit_epochs(noisy, adamw(0.05), params, data, key=jax.random.key(seed), epochs=60, batch_size=8)
+        fit_epochs(noisy, adamw(0.05), params, data, TrainingPlan(60, 8), key=jax.random.key(seed))
         for seed in (1, 1, 2)
     ]
     assert runs[0].history == runs[1].history
@@ -107,11 +118,9 @@ def test_resumed_training_is_bit_identical(tmp_path, data, cut):
             adamw(0.05, max_grad_norm=1.0),
             PARAMS,
             data,
+            TrainingPlan(epochs, batch_size=5),
             key=jax.random.key(3),
-            epochs=epochs,
-            batch_size=5,
-            early_stopping=EarlyStopping("loss", patience=5, maximise=False),
-            checkpoints=checkpoints,
+            hooks=Hooks(early_stopping=EarlyStopping("loss", patience=5, maximise=False), checkpoints=checkpoints),
         )
 
     whole = train(6)
@@ -137,11 +146,9 @@ def test_early_stopping_returns_the_best_epoch(data):
         adamw(0.05),
         PARAMS,
         data,
+        TrainingPlan(epochs=6, batch_size=8),
         key=jax.random.key(0),
-        epochs=6,
-        batch_size=8,
-        callback=callback,
-        early_stopping=EarlyStopping("ndcg", patience=3),
+        hooks=Hooks(callback, EarlyStopping("ndcg", patience=3)),
     )
     assert list(seen) == [1, 2, 3, 4, 5]
     assert fitted.best_epoch == 2
@@ -154,7 +161,7 @@ def test_a_loss_that_is_not_finite_names_its_step(data):
         return jnp.exp(params["b"]), {}
 
     with pytest.raises(RuntimeError, match=r"became inf at step 4 \(epoch 2, steps 3 to 5\)"):
-        fit_epochs(overflows, optax.sgd(-1.0), PARAMS, data, key=jax.random.key(0), epochs=3, batch_size=8)
+        fit_epochs(overflows, optax.sgd(-1.0), PARAMS, data, TrainingPlan(3, 8), key=jax.random.key(0))
 
 
 @pytest.mark.parametrize(
@@ -163,12 +170,17 @@ def test_a_loss_that_is_not_finite_names_its_step(data):
         ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"batch_size": 0}, r"batch_size=0 must lie in 1 \.\. 22"),
         ({"batch_size": 23}, r"batch_size=23 must lie in 1 \.\. 22"),
-        ({"early_stopping": EarlyStopping("ndcg")}, "watches 'ndcg', but an epoch has only '"),
     ],
 )
 def test_bad_arguments(data, options, message):
-    options = {"epochs": 1, "batch_size": 8} | options
+    def train(options, hooks=Hooks()):
+        plan = TrainingPlan(**{"epochs": 1, "batch_size": 8} | options)
+        fit_epochs(squared_error, optax.sgd(0.1), PARAMS, data, plan, key=jax.random.key(0), hooks=hooks)
+
     with pytest.raises(ValueError, match=message):
-        fit_epochs(squared_error, optax.sgd(0.1), PARAMS, data, key=jax.random.key(0), **options)
+        train(options)
+    hooks = Hooks(early_stopping=EarlyStopping("ndcg"))
+    with pytest.raises(ValueError, match="watches 'ndcg', but an epoch has only '"):
+        train({}, hooks)
     with pytest.raises(ValueError, match="patience=0"):
         EarlyStopping("loss", patience=0)

@@ -1,4 +1,4 @@
-"""Tiny models whose weights are made from a seed, as Hugging Face folders, and what PyTorch says of them."""
+"""Tiny models whose weights are made from a seed, as Hugging Face folders, and PyTorch's outputs for them."""
 
 from __future__ import annotations
 
@@ -68,3 +68,17 @@ def small(tokenizer):
     shape = {"dim": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 16}
     config = language.LanguageConfig("bert", vocab_size=61, max_length=24, initializer_range=0.5, **shape)
     return language.initialize(config, jax.random.key(0), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def refusal():
+    """The message of the ValueError by which a file is refused, or None; no other error is caught."""
+
+    def load(path):
+        try:
+            language.load(path)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return load

@@ -36,7 +36,7 @@ def alone(model, prompt, answer, longest):
     asked, said = (backend.encode(one, add_special_tokens=False).ids for one in (prompt, answer))
     start = backend.token_to_id("[CLS]")
     ids = np.array([start, *asked[-(LENGTH - 1 - longest) :], *said])
-    # What stands behind a token does not change what is said at it.
+    # Later tokens do not change the logits of a token.
     logits = np.asarray(logits_of(model.module, model.params, np.pad(ids, (0, LENGTH - len(ids)))[None])[0], np.float64)
     log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     at = np.arange(len(ids) - len(said), len(ids))
@@ -49,15 +49,15 @@ def logits_of(module, params, ids):
 
 
 @pytest.fixture(scope="module")
-def nats(decoder):
+def token_losses(decoder):
     """Of each prompt and answer, of each token."""
     longest = max(map(len, decoder.tokenizer.without_special(ANSWERS)))
     assert longest > 2
     return [[alone(decoder, prompt, answer, longest) for answer in ANSWERS] for prompt in PROMPTS]
 
 
-def test_scores_are_those_of_one_text_at_a_time(decoder, nats):
-    expected = -np.array([[each.sum() for each in row] for row in nats])
+def test_scores_are_those_of_one_text_at_a_time(decoder, token_losses):
+    expected = -np.array([[each.sum() for each in row] for row in token_losses])
     found = language.score_answers(decoder, PROMPTS, ANSWERS)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert found.dtype == np.float32
@@ -86,18 +86,18 @@ def test_of_a_long_prompt_the_end_is_read(decoder):
     assert abs(found[0] - found[2]).max() > 1e-3
 
 
-def test_the_loss_is_the_mean_over_the_tokens_of_answers_alone(decoder, nats):
+def test_the_loss_is_the_mean_over_the_tokens_of_answers_alone(decoder, token_losses):
     """In evaluation and in training, whose first epoch, without a step worth the name, is one of evaluation."""
     pairs = [(prompt, ANSWERS[row % 4]) for row, prompt in enumerate(PROMPTS)]
-    told = np.concatenate([nats[row][row % 4] for row in range(len(PROMPTS))])
+    losses = np.concatenate([token_losses[row][row % 4] for row in range(len(PROMPTS))])
     for size in (2, 32):
-        found = language.evaluate_text(decoder, pairs, "answers", batch_size=size)
-        np.testing.assert_allclose(found, told.mean(), rtol=1e-4)
+        found = language.evaluate_text(decoder, pairs, "answers", batch_size=size).loss
+        np.testing.assert_allclose(found, losses.mean(), rtol=1e-4)
     config = language.TextConfig(
-        "answers", batch_size=5, learning_rate=1e-12, schedule="constant", weight_decay=0.0, lengths=2, dropout=0.0
+        "answers", batch_size=5, learning_rate=1e-12, schedule="constant", weight_decay=0.0, num_buckets=2, dropout=0.0
     )
     (row,) = language.fit_text(decoder, pairs, config, key=jax.random.key(0)).history
-    np.testing.assert_allclose(row["loss"], told.mean(), rtol=1e-4)
+    np.testing.assert_allclose(row["loss"], losses.mean(), rtol=1e-4)
 
 
 def test_low_rank_changes_learn_what_users_like(tokenizer):
@@ -113,14 +113,16 @@ def test_low_rank_changes_learn_what_users_like(tokenizer):
         fit.lora(4, lambda path: path[-2] in ("query", "value", "up"), stacked=language.in_layers),
         fit.only(lambda path: "words" in path),
     )
-    training = language.TextConfig("answers", epochs=30, batch_size=16, learning_rate=0.02, lengths=1, weight_decay=0.0)
+    training = language.TextConfig(
+        "answers", epochs=30, batch_size=16, learning_rate=0.02, num_buckets=1, weight_decay=0.0
+    )
     fitted = language.fit_text(model, pairs, training, key=jax.random.key(1), adaptation=adaptation)
     scores = language.score_answers(
         fitted.model, [prompt for prompt, _ in asked], [" the third", " a mad"], normalize=True
     )
     likes = np.array([yes for _, yes in asked])
     assert scores[likes, 0].min() > scores[~likes, 0].max(), "an AUC of 1"
-    assert language.evaluate_text(fitted.model, pairs, "answers") < 0.3
+    assert language.evaluate_text(fitted.model, pairs, "answers").loss < 0.3
     assert fitted.num_trained < model.num_params
 
 
@@ -162,9 +164,9 @@ def test_errors(prompts, answers, options, message, decoder):
 
 
 def test_errors_of_models(small, decoder):
-    with pytest.raises(ValueError, match="'answers', but 'bert' sees what comes later; use 'masked', or a decoder"):
+    with pytest.raises(ValueError, match="'answers', but 'bert' attends to later tokens; use 'masked', or a decoder"):
         language.score_answers(small, ["toy"], ["man"])
-    with pytest.raises(ValueError, match="'answers', but 'bert' sees what comes later"):
+    with pytest.raises(ValueError, match="'answers', but 'bert' attends to later tokens"):
         language.fit_text(small, [("toy", "man")], language.TextConfig("answers"), key=jax.random.key(0))
     with pytest.raises(ValueError, match="The model has no tokenizer"):
         language.score_answers(dataclasses.replace(decoder, tokenizer=None), ["toy"], ["man"])

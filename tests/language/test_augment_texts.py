@@ -44,9 +44,9 @@ def test_texts_with_words_keep_some_and_the_same_seed_gives_the_same(text, share
 @given(texts, shares, seeds)
 def test_each_way_changes_what_it_says(text, share, seed):
     words, count = text.split(), max(1, round(share * len(text.split())))
-    kept = iter(words)
+    remaining = iter(words)
     deleted = augment.delete_words(text, rng(seed), share).split()
-    assert all(word in kept for word in deleted), "what stays is in order"
+    assert all(word in remaining for word in deleted), "the words that stay are in order"
     swapped = augment.swap_words(text, rng(seed), share).split()
     assert Counter(swapped) == Counter(words)
     assert sum(one != other for one, other in zip(swapped, words, strict=True)) <= 2 * count

@@ -1,4 +1,4 @@
-"""What config.json may say."""
+"""Contents of config.json, supported and not."""
 
 from __future__ import annotations
 

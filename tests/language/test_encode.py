@@ -1,4 +1,4 @@
-"""Vectors of texts: the same however they are batched, kept and found again, also after a kill."""
+"""Embeddings of texts: the same however they are batched, cached, and found again after a kill."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_settings_of_the_caller_hold(small, monkeypatch):
     assert found == [("highest", device), (None, None)]
 
 
-def test_what_is_kept_is_not_computed_again(small, titles, calls, tmp_path):
+def test_cached_embeddings_are_not_recomputed(small, titles, calls, tmp_path):
     first = language.encode(small, titles[:4], cache=tmp_path)
     done = len(calls)
     np.testing.assert_array_equal(language.encode(small, titles[:4][::-1], cache=tmp_path), first[::-1])
@@ -189,9 +189,9 @@ def test_an_error_leaves_no_part_of_a_file(small, tmp_path, monkeypatch):
 RUN = """
 import sys, time
 from recjax import language
-from recjax.language import encoding, kept
+from recjax.language import embedding_cache, encoding
 folder, cache = sys.argv[1:]
-kept.FLUSH_SECONDS = 0.0
+embedding_cache.FLUSH_SECONDS = 0.0
 real = encoding._vectors
 def slow(*arguments):
     time.sleep(0.2)
@@ -212,7 +212,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(small, calls, tmp_path):
         run.send_signal(signal.SIGKILL)
     assert run.returncode == -signal.SIGKILL
     found = language.encode(language.load(tmp_path / "model"), texts, batch_size=4, cache=cache)
-    assert 4 <= len(calls) <= 8, "of ten batches two or more were kept"
+    assert 4 <= len(calls) <= 8, "of ten batches two or more were saved"
     np.testing.assert_allclose(found, language.encode(small, texts), rtol=1e-5, atol=1e-6)
 
 

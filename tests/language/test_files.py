@@ -88,7 +88,7 @@ def test_bert_without_a_head(folders, frozen, tmp_path):
     model = language.load(tmp_path)
     assert "head" not in model.params["params"]
     assert model.fresh == ()
-    assert set(model.kept) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    assert set(model.unused) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     language.save(model, tmp_path / "saved")
     equal(load_file(tmp_path / "saved" / "model.safetensors"), bare)
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"] == ["BertModel"]
@@ -121,7 +121,7 @@ def test_copies_of_tied_tensors_are_dropped(folders, frozen, tmp_path):
     tied = frozen.tensors("llama")
     shutil.copy(folders["llama"] / "config.json", tmp_path)
     save_file(tied | {"lm_head.weight": tied["model.embed_tokens.weight"]}, tmp_path / "model.safetensors")
-    assert language.load(tmp_path).kept == {}
+    assert language.load(tmp_path).unused == {}
 
 
 @pytest.fixture
@@ -185,8 +185,8 @@ def test_bad_json_is_located(folder, name, content, message):
     ("key", "value", "message"),
     [
         ("hidden_act", ["silu"], r"hidden_act is \['silu'\]; supported"),
-        ("rms_norm_eps", "small", r"norm_eps is 'small'; it must be a number"),
-        ("attention_dropout", "0", r"attention_dropout is '0'; it must be a number"),
+        ("rms_norm_eps", "small", r"norm_eps is 'small'; it must be a finite number"),
+        ("attention_dropout", "0", r"attention_dropout is '0'; it must be a finite number"),
     ],
 )
 def test_bad_values_of_a_config_are_named(folder, key, value, message):
@@ -228,7 +228,7 @@ def test_a_tokenizer_of_another_model(folder, small):
 
 def test_a_tokenizer_that_keeps_more_than_the_model_reads(small, tokenizer):
     config = dataclasses.replace(small.config, max_length=8)
-    with pytest.raises(ValueError, match=r"keeps 24 tokens of a text, but the model reads 8; .*backend, 8\)"):
+    with pytest.raises(ValueError, match=r"cuts texts at 24 tokens, but the model reads 8; .*backend, 8\)"):
         language.initialize(config, jax.random.key(0), tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -75,6 +76,9 @@ def write(path, tensors, bpe, *, quantization=None, leave_out=(), tensor=None, *
     writer.add_rope_freq_base(500.0)
     if "scaling" in changes:
         writer.add_rope_scaling_type(changes["scaling"])
+    for key, value in changes.get("rope", {}).items():
+        add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
+        add(f"llama.rope.{key}", value)
     vocabulary = sorted(bpe.get_vocab(), key=bpe.get_vocab().get)
     merges = [" ".join(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
@@ -119,9 +123,14 @@ def test_weights_and_tokens_come_back(tensors, bpe, tmp_path, frozen):
     for name, value in tensors.items():
         np.testing.assert_array_equal(saved[name], value, err_msg=name)
     for tokenizer in (model.tokenizer, again.tokenizer):
-        for sentence, found in zip(SENTENCES, tokenizer(SENTENCES), strict=True):
+        parsing = dataclasses.replace(tokenizer, parse_special=True)
+        for sentence, found in zip(SENTENCES, parsing(SENTENCES), strict=True):
             assert found.tolist() == bpe.encode(sentence).ids[:24]
             assert tokenizer.decode(found) == bpe.decode(bpe.encode(sentence).ids[:24])
+        # Special tokens in a text are text, whole.
+        (ids,) = tokenizer(["<|end|> is special"])
+        assert 0 not in ids
+        assert tokenizer.decode(ids) == "<|end|> is special"
 
 
 def test_without_the_permutation_it_would_be_another_model(tensors):
@@ -161,6 +170,12 @@ def test_a_beginning_of_text_token_is_added_where_the_file_says_so(tensors, bpe,
         ({"architecture": "gemma"}, r"general\.architecture is 'gemma'; supported in GGUF files: 'llama'"),
         ({"leave_out": ("head_count",)}, r"the key 'llama\.attention\.head_count' is missing"),
         ({"scaling": gguf.RopeScalingType.YARN}, r"rope\.scaling\.type is 'yarn'; supported: 'none'"),
+        ({"rope": {"scaling.factor": 8.0}}, r"llama\.rope\.scaling\.factor is 8\.0; supported: 1"),
+        ({"rope": {"scale_linear": 4.0}}, r"llama\.rope\.scale_linear is 4\.0; supported: 1"),
+        ({"rope": {"scaling.attn_factor": 1.5}}, r"llama\.rope\.scaling\.attn_factor is 1\.5; supported: 1"),
+        ({"rope": {"dimension_count": 4}}, r"llama\.rope\.dimension_count is 4; supported: 6, the width of a head"),
+        ({"scaling": gguf.RopeScalingType.LINEAR}, r"rope\.scaling\.type is 'linear'; supported: 'none'"),
+        ({"scaling": gguf.RopeScalingType.LONGROPE}, r"rope\.scaling\.type is 'longrope'; supported: 'none'"),
         ({"tokenizer": "llama"}, r"tokenizer\.ggml\.model is 'llama'; supported: 'gpt2'"),
         ({"pre": "qwen2"}, r"tokenizer\.ggml\.pre is 'qwen2'; supported: 'gpt-2'"),
         ({"pre": "default"}, r"tokenizer\.ggml\.pre is 'default'; supported: 'gpt-2'"),
@@ -174,6 +189,52 @@ def test_a_beginning_of_text_token_is_added_where_the_file_says_so(tensors, bpe,
 def test_what_is_not_supported_is_said(options, message, tensors, bpe, tmp_path):
     with pytest.raises(ValueError, match=message):
         language.load(write(tmp_path / "bad.gguf", tensors, bpe, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rope": {"scaling.factor": 1.0, "scale_linear": 0.0, "dimension_count": 6}},
+        {"rope": {"scaling.factor": 8.0}, "scaling": gguf.RopeScalingType.NONE},
+    ],
+)
+def test_scaling_that_scales_nothing_is_read(options, tensors, bpe, tmp_path):
+    plain = language.load(write(tmp_path / "plain.gguf", tensors, bpe))
+    scaled = language.load(write(tmp_path / "scaled.gguf", tensors, bpe, **options))
+    jax.tree.map(np.testing.assert_array_equal, scaled.params, plain.params)
+
+
+def test_weights_that_are_not_finite_are_named(tensors, bpe, tmp_path):
+    name = "model.layers.1.mlp.up_proj.weight"
+    weight = tensors[name].copy()
+    weight[3, 4] = np.inf
+    with pytest.raises(ValueError, match=rf"bad\.gguf: {name} holds inf at \[3, 4\]"):
+        language.load(write(tmp_path / "bad.gguf", tensors | {name: weight}, bpe))
+
+
+def test_a_tied_model_loads_from_its_output_alone(tensors, bpe, tmp_path):
+    words = tensors["model.embed_tokens.weight"]
+    alone = {name: value for name, value in tensors.items() if "embed_tokens" not in name} | {"lm_head.weight": words}
+    found = language.load(write(tmp_path / "output.gguf", alone, bpe))
+    plain = language.load(write(tmp_path / "plain.gguf", tensors, bpe))
+    assert found.config == plain.config
+    jax.tree.map(np.testing.assert_array_equal, found.params, plain.params)
+
+
+def test_whatever_is_done_to_a_file_is_one_value_error(tensors, bpe, tmp_path, refusal):
+    path = write(tmp_path / "bad.gguf", tensors, bpe)
+    content, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        changed = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            at = int(rng.integers(len(content) // 2))
+            changed[at : at + 8] = rng.bytes(8) if rng.integers(2) else bytes(8)
+        path.write_bytes(changed)
+        message = refusal(path)
+        if message is not None:
+            refused += 1
+            assert str(path) in message or "do not belong together" in message
+    assert refused > 20
 
 
 def test_queries_of_another_shape_are_named(tensors, bpe, tmp_path):

@@ -1,4 +1,4 @@
-"""Gaps are where they may be and as many as they should be; losses are those of NumPy on PyTorch's logits."""
+"""Masks are drawn as BERT's code draws them; losses are those of NumPy on PyTorch's logits."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ import numpy as np
 import pytest
 
 from recjax import language
-from recjax.language.objectives import num_gaps
+from recjax.language.objectives import num_masked
 
 V = 50
 VOCABULARY = language.Vocabulary(jnp.array(4), jnp.arange(5, V), jnp.arange(V) >= 5)
-open_all = jax.jit(jax.vmap(lambda key, ids, mask: language.open_gaps(key, ids, mask, VOCABULARY)))
+mask_all = jax.jit(jax.vmap(lambda key, ids, mask: language.mask_tokens(key, ids, mask, VOCABULARY)))
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Texts of every length up to 40, special tokens inside, and their gaps."""
+    """Texts of every length up to 40, special tokens inside, and the same masked."""
     rng = np.random.default_rng(0)
     ids = rng.integers(5, V, (4000, 40)).astype(np.int32)
     ids[:, 0], ids[rng.random(ids.shape) < 0.1] = 2, 1
     mask = np.arange(40) < rng.integers(0, 41, 4000)[:, None]
-    gaps = open_all(jax.random.split(jax.random.key(0), 4000), jnp.asarray(ids), jnp.asarray(mask))
-    return ids, mask, language.Gaps(*map(np.asarray, gaps))
+    masked = mask_all(jax.random.split(jax.random.key(0), 4000), jnp.asarray(ids), jnp.asarray(mask))
+    return ids, mask, language.MaskedTokens(*map(np.asarray, masked))
 
 
-def opened(ids, gaps):
+def is_masked(ids, masked):
     where = np.zeros(ids.shape, bool)
-    rows, columns = np.nonzero(gaps.valid)
-    where[rows, gaps.positions[rows, columns]] = True
+    rows, columns = np.nonzero(masked.valid)
+    where[rows, masked.positions[rows, columns]] = True
     return where
 
 
-def test_fifteen_percent_of_ordinary_tokens_are_gaps_and_nothing_else_changes(drawn):
-    ids, mask, gaps = drawn
-    where, ordinary = opened(ids, gaps), (ids >= 5) & mask
+def test_fifteen_percent_of_ordinary_tokens_are_masked_and_nothing_else_changes(drawn):
+    ids, mask, masked = drawn
+    where, ordinary = is_masked(ids, masked), (ids >= 5) & mask
     assert not (where & ~ordinary).any()
     # As BERT's code has it: max(1, int(round(n * 0.15))).
     expected = [max(1, round(0.15 * n)) if n else 0 for n in ordinary.sum(axis=1).tolist()]
     np.testing.assert_array_equal(where.sum(axis=1), expected)
-    np.testing.assert_array_equal(gaps.valid.sum(axis=1), expected)
-    np.testing.assert_array_equal(gaps.ids[~where], ids[~where])
-    rows, columns = np.nonzero(gaps.valid)
-    np.testing.assert_array_equal(gaps.targets[rows, columns], ids[rows, gaps.positions[rows, columns]])
+    np.testing.assert_array_equal(masked.valid.sum(axis=1), expected)
+    np.testing.assert_array_equal(masked.ids[~where], ids[~where])
+    rows, columns = np.nonzero(masked.valid)
+    np.testing.assert_array_equal(masked.targets[rows, columns], ids[rows, masked.positions[rows, columns]])
 
 
 def test_eighty_ten_ten(drawn):
-    ids, _, gaps = drawn
-    where = opened(ids, gaps)
-    shown, stood, n = gaps.ids[where], ids[where], where.sum()
+    ids, _, masked = drawn
+    where = is_masked(ids, masked)
+    shown, original, n = masked.ids[where], ids[where], where.sum()
     bound = lambda p: 4 * np.sqrt(p * (1 - p) / n)  # noqa: E731
     assert abs((shown == 4).mean() - 0.8) < bound(0.8)
-    # One of the random tokens in 45 is the one that stood there.
-    kept = 0.1 + 0.1 / 45
-    assert abs((shown == stood).mean() - kept) < bound(kept)
-    others = shown[(shown != 4) & (shown != stood)]
+    # One of the random tokens in 45 is the original one.
+    unchanged = 0.1 + 0.1 / 45
+    assert abs((shown == original).mean() - unchanged) < bound(unchanged)
+    others = shown[(shown != 4) & (shown != original)]
     assert others.min() == 5
     assert others.max() == V - 1
     assert np.bincount(others, minlength=V)[5:].max() < 3 * len(others) / 45
@@ -65,17 +65,17 @@ def test_eighty_ten_ten(drawn):
 
 def test_every_ordinary_token_is_as_likely(drawn):
     ids = jnp.tile(jnp.array([[2, *range(5, 12), 3, 0]]), (6000, 1))
-    gaps = open_all(jax.random.split(jax.random.key(1), 6000), ids, jnp.tile(jnp.arange(10) < 9, (6000, 1)))
-    share = opened(np.asarray(ids), language.Gaps(*map(np.asarray, gaps))).mean(axis=0)
+    masked = mask_all(jax.random.split(jax.random.key(1), 6000), ids, jnp.tile(jnp.arange(10) < 9, (6000, 1)))
+    share = is_masked(np.asarray(ids), language.MaskedTokens(*map(np.asarray, masked))).mean(axis=0)
     np.testing.assert_array_equal(share[[0, 8, 9]], 0)
     np.testing.assert_allclose(share[1:8], 1 / 7, atol=0.02)
 
 
-def test_gaps_depend_on_their_key_alone():
+def test_masks_depend_on_their_key_alone():
     ids, mask = jnp.arange(5, 25), jnp.ones(20, bool)
     keys = jax.random.split(jax.random.key(0), 3)
-    three = open_all(keys, jnp.tile(ids, (3, 1)), jnp.tile(mask, (3, 1)))
-    alone = open_all(keys[1:2], ids[None], mask[None])
+    three = mask_all(keys, jnp.tile(ids, (3, 1)), jnp.tile(mask, (3, 1)))
+    alone = mask_all(keys[1:2], ids[None], mask[None])
     np.testing.assert_array_equal(three.ids[1], alone.ids[0])
     assert (three.positions[0] != three.positions[1]).any()
 
@@ -99,7 +99,7 @@ def log_softmax(logits):
 
 
 def test_masked_loss_equals_that_on_the_logits_of_pytorch(frozen, models, expected):
-    """Gaps in which stands what stood there, so that the model reads what PyTorch was given."""
+    """Masked positions whose tokens stay as they are, so that the model reads what PyTorch was given."""
     ids, mask, segments = map(jnp.asarray, frozen.inputs())
     logits = np.zeros((*ids.shape, frozen.VOCABULARY))
     logits[np.asarray(mask)] = expected["bert"]["logits"]
@@ -107,12 +107,13 @@ def test_masked_loss_equals_that_on_the_logits_of_pytorch(frozen, models, expect
     positions = np.stack([rng.permutation(ids.shape[1])[:5] for _ in ids])
     valid = np.take_along_axis(np.asarray(mask), positions, axis=1) & (rng.random(positions.shape) < 0.7)
     targets = rng.integers(0, frozen.VOCABULARY, positions.shape)
-    gaps = language.Gaps(ids, *map(jnp.asarray, (positions, targets, valid)))
-    found = jitted(language.masked_nats)(models["bert"].module, models["bert"].params, gaps, mask, types=segments)
+    masked = language.MaskedTokens(ids, *map(jnp.asarray, (positions, targets, valid)))
+    loss = jitted(language.masked_lm_loss)
+    found = loss(models["bert"].module, models["bert"].params, masked, mask, types=segments)
     log_p = np.take_along_axis(log_softmax(logits), positions[..., None], axis=1)
-    nats = -np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+    losses = -np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
     assert valid.sum() > 3
-    np.testing.assert_allclose(found, np.where(valid, nats, 0).sum(axis=1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, np.where(valid, losses, 0).sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -120,19 +121,20 @@ def test_causal_loss_equals_that_on_the_logits_of_pytorch(name, frozen, models, 
     ids, mask, _ = frozen.inputs()
     logits = np.zeros((*ids.shape, frozen.VOCABULARY))
     logits[mask] = expected[name]["logits"]
-    found = jitted(language.causal_nats)(models[name].module, models[name].params, jnp.asarray(ids), jnp.asarray(mask))
-    assert found[2] == 0, "a text of one token has none to tell"
-    for row, nats in enumerate(found):
+    loss = jitted(language.causal_lm_loss)
+    found = loss(models[name].module, models[name].params, jnp.asarray(ids), jnp.asarray(mask))
+    assert found[2] == 0, "a text of one token has no next token"
+    for row, one in enumerate(found):
         length = mask[row].sum()
         log_p = log_softmax(logits[row, : length - 1])
-        np.testing.assert_allclose(nats, -log_p[np.arange(length - 1), ids[row, 1:length]].sum(), rtol=1e-4)
+        np.testing.assert_allclose(one, -log_p[np.arange(length - 1), ids[row, 1:length]].sum(), rtol=1e-4)
 
 
 def test_contrastive_loss_knows_equal_texts(small):
-    """Of three pairs two have the same partner, so they are told from the third alone."""
+    """Of three pairs two have the same partner, so the third is their only negative."""
     ids = jnp.array([[[2, 9, 3], [2, 8, 3], [2, 7, 3]], [[2, 6, 3], [2, 6, 3], [2, 5, 3]]])
-    nats = jitted(language.contrastive_nats)
-    loss = lambda ids: nats(small.module, small.params, ids, ids > 0, temperature=0.5, pooling="mean")  # noqa: E731
+    info_nce = jitted(language.contrastive_loss)
+    loss = lambda ids: info_nce(small.module, small.params, ids, ids > 0, temperature=0.5, pooling="mean")  # noqa: E731
     whole = loss(ids)
     np.testing.assert_allclose(whole[0], loss(ids[:, [0, 2]])[0], rtol=1e-5)
     np.testing.assert_allclose(whole[1], loss(ids[:, [1, 2]])[0], rtol=1e-5)
@@ -155,22 +157,25 @@ def test_held_out_loss_is_the_mean_over_tokens_however_texts_are_batched(models,
         log_p = log_softmax(apply(jnp.pad(ids, (0, 24 - len(ids)))[None])[0])
         total -= log_p[np.arange(len(ids) - 1), ids[1:]].sum()
         count += len(ids) - 1
-    np.testing.assert_allclose(language.evaluate_text(model, titles, "causal"), total / count, rtol=1e-4)
+    evaluation = language.evaluate_text(model, titles, "causal")
+    np.testing.assert_allclose(evaluation.loss, total / count, rtol=1e-4)
+    assert evaluation.num_tokens == count
+    np.testing.assert_allclose(evaluation.perplexity, np.exp(total / count), rtol=1e-4)
     found = [
-        language.evaluate_text(small, titles, "masked", key=jax.random.key(3), batch_size=size) for size in (2, 32)
+        language.evaluate_text(small, titles, "masked", key=jax.random.key(3), batch_size=size).loss for size in (2, 32)
     ]
     np.testing.assert_allclose(*found, rtol=1e-5)
-    assert abs(found[0] - language.evaluate_text(small, titles, "masked", key=jax.random.key(4))) > 1e-3
-    assert num_gaps([0, 1, 10, 20], 0.15).tolist() == [0, 1, 2, 3]
+    assert abs(found[0] - language.evaluate_text(small, titles, "masked", key=jax.random.key(4)).loss) > 1e-3
+    assert num_masked([0, 1, 10, 20], 0.15).tolist() == [0, 1, 2, 3]
 
 
 def test_what_cannot_be_is_said(small, models):
     headless = dataclasses.replace(small, params={"params": {**small.params["params"]}})
     del headless.params["params"]["head"]
     for model, objective, message in (
-        (small, "next", "objective is 'next'; a loss in nats a token is that of masked, causal or answers"),
-        (small, "causal", "'causal', but 'bert' sees what comes later"),
-        (models["llama"], "masked", "'masked', but 'llama' sees nothing that comes later; use 'causal'"),
+        (small, "next", "objective is 'next'; a loss per token is that of masked, causal or answers"),
+        (small, "causal", "'causal', but 'bert' attends to later tokens"),
+        (models["llama"], "masked", "'masked', but 'llama' attends to earlier tokens only; use 'causal'"),
         (headless, "masked", r"no head for masked tokens; .* with_head\(model, key\)"),
         (dataclasses.replace(small, tokenizer=None), "masked", "has no tokenizer; give LanguageModel.tokenizer"),
     ):
@@ -182,7 +187,7 @@ def test_what_cannot_be_is_said(small, models):
     ):
         with pytest.raises(ValueError, match=message):
             language.evaluate_text(small, ["toy"], "masked", **options)
-    with pytest.raises(ValueError, match="None of the 2 texts has a token to tell"):
+    with pytest.raises(ValueError, match="None of the 2 texts has a token to predict"):
         language.evaluate_text(small, ["", ""], "masked")
     backend = type(small.tokenizer.backend)(small.tokenizer.backend.model.__class__({"a": 0}, unk_token="a"))
     with pytest.raises(ValueError, match=r"neither \[MASK\] nor <mask>"):

@@ -32,8 +32,8 @@ def test_tokens_vectors_logits_and_continuations(name, checks, script):
         pytest.skip(str(error))
     found = list(getattr(script, checks)(script.Config()))
     assert len(found) == 3
-    assert all(check.kept for check in found), found
+    assert all(check.holds for check in found), found
 
 
-def test_a_difference_beyond_its_bound_is_not_kept(script):
-    assert not script.Check("anything", found=2e-5, bound=1e-5).kept
+def test_a_difference_beyond_its_bound_breaks_it(script):
+    assert not script.Check("anything", found=2e-5, bound=1e-5).holds

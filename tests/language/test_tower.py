@@ -67,11 +67,11 @@ def test_layers_above_kept_states_give_the_same_scores(models, texts, bare, name
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize(("kept", "computed"), [("bfloat16", "float32"), ("float32", "bfloat16")])
-def test_kept_states_may_have_another_dtype_than_the_network(models, texts, bare, name, kept, computed):
+@pytest.mark.parametrize(("cached", "computed"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_cached_states_may_have_another_dtype_than_the_network(models, texts, bare, name, cached, computed):
     model = models[name]
     vectors = []
-    for dtype, of_states in ((jnp.dtype(computed), jnp.dtype(kept)), (jnp.float32, jnp.float32)):
+    for dtype, of_states in ((jnp.dtype(computed), jnp.dtype(cached)), (jnp.float32, jnp.float32)):
         items = language.with_tokens(bare, model, texts, first=1, dtype=of_states)
         tower = language.text_tower(model, first=1, dtype=dtype)()
         params = {"params": {"language": language.slice_layers(model.params, 1, 3)["params"]}}
@@ -114,10 +114,10 @@ def test_training_moves_the_language_model_and_lowers_the_loss(small, texts, bar
     assert not np.allclose(*queries)
 
     frozen = fit.only(lambda path: "language" not in path)
-    kept = fit_sequences(module, log, items, config, key=jax.random.key(0), params=params, adaptation=frozen)
-    for trained in (fitted, kept):
+    adapted = fit_sequences(module, log, items, config, key=jax.random.key(0), params=params, adaptation=frozen)
+    for trained in (fitted, adapted):
         assert trained.history[-1]["loss"] < 0.95 * trained.history[0]["loss"]
-    jax.tree.map(np.testing.assert_array_equal, own, kept.params["params"]["item"]["encoder"]["language"])
+    jax.tree.map(np.testing.assert_array_equal, own, adapted.params["params"]["item"]["encoder"]["language"])
 
 
 def test_bad_input_is_named(small, texts, bare):

@@ -1,4 +1,4 @@
-"""The three families against what PyTorch says, and what their layers promise."""
+"""The three families against PyTorch, and the properties of their layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_hidden_states_and_logits_are_those_of_pytorch(name, models, inputs, exp
     logits = apply(model.module, model.params, hidden, method="logits")
     np.testing.assert_allclose(np.asarray(hidden)[mask], expected[name]["hidden"], rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(np.asarray(logits)[mask], expected[name]["logits"], rtol=1e-5, atol=1e-4)
-    assert np.abs(expected[name]["logits"]).max() > 1, "the weights are too small to tell anything"
+    assert np.abs(expected[name]["logits"]).max() > 1, "the weights are too small to show a difference"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -37,14 +37,14 @@ def llama(tokenizer):
 def test_the_loss_falls_from_scratch(objective, bert, llama):
     model = llama if objective == "causal" else bert
     texts = [(one, one[::-1]) for one in TEXTS] if objective == "pairs" else TEXTS
-    config = language.TextConfig(objective, epochs=25, lengths=1, **FAST)
+    config = language.TextConfig(objective, epochs=25, num_buckets=1, **FAST)
     fitted = language.fit_text(model, texts, config, key=jax.random.key(1))
     losses = [row["loss"] for row in fitted.history]
     assert np.mean(losses[-3:]) < 0.75 * losses[0]
     if objective in ("masked", "causal"):
         # Of nearly even logits.
         np.testing.assert_allclose(losses[0], np.log(61), rtol=0.25)
-        before, after = (language.evaluate_text(each, TEXTS, objective) for each in (model, fitted.model))
+        before, after = (language.evaluate_text(each, TEXTS, objective).loss for each in (model, fitted.model))
         np.testing.assert_allclose(before, np.log(61), rtol=0.1)
         assert after < 0.75 * before
         assert fitted.model.fresh == ()
@@ -56,11 +56,11 @@ def test_without_learning_and_dropout_the_loss_of_training_is_that_of_evaluation
     """In whatever batches, parts and lengths; with the dropout of the model it is not."""
     model, texts = make("llama", tokenizer, 0.3, scale=0.5), [one for one in TEXTS if one][:20]
     config = language.TextConfig(
-        "causal", batch_size=10, accumulate=2, lengths=3, learning_rate=1e-12, schedule="constant", weight_decay=0.0,
-        dropout=dropout,
+        "causal", batch_size=10, accumulate=2, num_buckets=3, learning_rate=1e-12, schedule="constant",
+        weight_decay=0.0, dropout=dropout,
     )  # fmt: skip
     (row,) = language.fit_text(model, texts, config, key=jax.random.key(0)).history
-    apart = abs(row["loss"] - language.evaluate_text(model, texts, "causal"))
+    apart = abs(row["loss"] - language.evaluate_text(model, texts, "causal").loss)
     assert apart > 0.02 if dropout is None else apart < 1e-3
 
 
@@ -70,7 +70,7 @@ def test_resumed_training_equals_that_which_never_stopped(bert, tmp_path):
         fit.lora(2, lambda path: path[-2:] == ("query", "kernel"), stacked=language.in_layers),
         fit.only(lambda path: "head" in path),
     )
-    config = language.TextConfig(epochs=4, layer_decay=0.5, optimizer="adafactor", lengths=2, accumulate=2, **FAST)
+    config = language.TextConfig(epochs=4, layer_decay=0.5, optimizer="adafactor", num_buckets=2, accumulate=2, **FAST)
 
     class Killed(Exception):
         pass
@@ -79,17 +79,17 @@ def test_resumed_training_equals_that_which_never_stopped(bert, tmp_path):
         if epoch == 3:
             raise Killed
 
-    def run(**options):
-        options = {"key": jax.random.key(1), "adaptation": adaptation} | options
-        return language.fit_text(bert, TEXTS, config, **options)
+    def run(**hooks):
+        hooks = fit.Hooks(**hooks)
+        return language.fit_text(bert, TEXTS, config, key=jax.random.key(1), adaptation=adaptation, hooks=hooks)
 
-    whole = run(callback=lambda epoch, model: {"held_out": language.evaluate_text(model, TEXTS, "masked")})
+    whole = run(callback=lambda epoch, model: {"held_out": language.evaluate_text(model, TEXTS, "masked").loss})
     with pytest.raises(Killed):
         run(checkpoints=fit.Checkpoints(tmp_path), callback=kill)
     resumed = run(checkpoints=fit.Checkpoints(tmp_path))
     jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
-    assert whole.history[-1]["held_out"] == language.evaluate_text(whole.model, TEXTS, "masked")
+    assert whole.history[-1]["held_out"] == language.evaluate_text(whole.model, TEXTS, "masked").loss
 
     moved = jax.tree.map(lambda one, other: bool(jnp.any(one != other)), whole.model.params, bert.params)["params"]
     assert all(jax.tree.leaves(moved["head"]))
@@ -108,9 +108,8 @@ def test_epochs_are_compiled_once(bert, caplog):
         seen.append(sum("Compiling jit(epoch)" in record.getMessage() for record in caplog.records))
 
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        language.fit_text(
-            bert, TEXTS, language.TextConfig(epochs=3, lengths=3, **FAST), key=jax.random.key(0), callback=count
-        )
+        config = language.TextConfig(epochs=3, num_buckets=3, **FAST)
+        language.fit_text(bert, TEXTS, config, key=jax.random.key(0), hooks=fit.Hooks(count))
     assert seen == [1, 1, 1]
 
 
@@ -156,7 +155,7 @@ def test_errors_of_the_config(options, message):
 @pytest.mark.parametrize(
     ("family", "texts", "options", "message"),
     [
-        ("bert", ["toy"], {"objective": "causal"}, "'causal', but 'bert' sees what comes later"),
+        ("bert", ["toy"], {"objective": "causal"}, "'causal', but 'bert' attends to later tokens"),
         ("bert", ["", ""], {}, "None of the 2 examples has enough tokens to learn from"),
         ("bert", ["toy", 3], {}, r"texts\[1\] is 3, a int"),
         ("bert", [("toy", "story"), ("toy",)], {"objective": "pairs"}, r"texts\[1\] is \('toy',\);.*needs two texts"),
@@ -168,7 +167,7 @@ def test_errors_of_the_config(options, message):
         ),
         ("bert", ["toy"] * 2, {"objective": "simcse", "accumulate": 8}, "batch_size 2 and accumulate 8 a part has one"),
         ("bert", ["toy"] * 4, {"objective": "simcse", "dropout": 0.0}, "the model has none; set TextConfig.dropout"),
-        ("llama", ["toy"], {}, "'masked', but 'llama' sees nothing that comes later"),
+        ("llama", ["toy"], {}, "'masked', but 'llama' attends to earlier tokens only"),
     ],
 )
 def test_errors(family, texts, options, message, bert, llama):

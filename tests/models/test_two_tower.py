@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recjax.data import Interactions, sequences
-from recjax.fit import Checkpoints, EarlyStopping
+from recjax.fit import Checkpoints, EarlyStopping, Hooks
 from recjax.models import TwoTower, TwoTowerConfig, fit_recommendation, recommend
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Behaviour, Items
@@ -28,7 +28,8 @@ def cycle_log(users=12, events=10):
 
 def fit(seed=0, config=CONFIG, log=None, **options):
     log = log or cycle_log()
-    return fit_recommendation(MODULE, sequences(log, 12), CATALOGUE, config, key=jax.random.key(seed), **options)
+    hooks = Hooks(**options)
+    return fit_recommendation(MODULE, sequences(log, 12), CATALOGUE, config, key=jax.random.key(seed), hooks=hooks)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recjax import data, fit
-from recjax.fit import Checkpoints
+from recjax.fit import Checkpoints, Hooks
 from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences, whole
 from recjax.models.sequence.whole import _cut
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
@@ -170,11 +170,10 @@ def test_resumed_training_is_the_same_training(log, items, tmp_path):
             items,
             config(epochs=4),
             key=jax.random.key(0),
-            callback=stop,
-            checkpoints=Checkpoints(tmp_path),
+            hooks=Hooks(stop, checkpoints=Checkpoints(tmp_path)),
         )
     resumed = fit_sequences(
-        network, log, items, config(epochs=4), key=jax.random.key(0), checkpoints=Checkpoints(tmp_path)
+        network, log, items, config(epochs=4), key=jax.random.key(0), hooks=Hooks(checkpoints=Checkpoints(tmp_path))
     )
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
@@ -215,13 +214,13 @@ def test_what_would_train_something_else_is_refused(log, items):
 
 def test_checkpoints_of_another_training_are_refused(log, items, tmp_path):
     def train(seed=0, **changes):
-        key, checkpoints = jax.random.key(seed), Checkpoints(tmp_path)
-        return fit_sequences(module("gru"), log, items, config(**changes), key=key, checkpoints=checkpoints)
+        key, hooks = jax.random.key(seed), Hooks(checkpoints=Checkpoints(tmp_path))
+        return fit_sequences(module("gru"), log, items, config(**changes), key=key, hooks=hooks)
 
     train(epochs=1)
     for seed, changes, message in (
         (1, {}, r"holds a training with key \[\d+, \d+\], but now key is"),
-        (0, {"learning_rate": 0.5}, "recipe SequenceConfig.*but now recipe is SequenceConfig.*learning_rate=0.5"),
+        (0, {"learning_rate": 0.5}, "config SequenceConfig.*but now config is SequenceConfig.*learning_rate=0.5"),
     ):
         with pytest.raises(ValueError, match=message):
             train(seed, epochs=2, **changes)

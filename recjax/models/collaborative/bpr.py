@@ -194,8 +194,10 @@ def bpr(
         "item": jnp.pad(vectors, ((0, 0), (0, 1))),
     }
     if epochs:
-        options = {"key": fit_key, "epochs": epochs, "batch_size": min(batch_size, len(matrix.item))}
-        params = _fit(matrix, params, row_adagrad(learning_rate), regularization, negatives_per_positive, options)
+        plan = fit.TrainingPlan(epochs, min(batch_size, len(matrix.item)))
+        params = _fit(
+            matrix, params, row_adagrad(learning_rate), regularization, negatives_per_positive, plan, key=fit_key
+        )
     return BPR(
         user_ids=jnp.asarray(matrix.ids),
         users=params["user"],
@@ -211,7 +213,9 @@ def _fit(
     optimizer: RowOptimizer,
     regularization: float,
     num_negatives: int,
-    options: dict,
+    plan: fit.TrainingPlan,
+    *,
+    key: Array,
 ) -> PyTree:
     """Trains ``{"user": f32[U, F], "item": f32[N, F + 1]}``."""
     starts, had = jnp.asarray(matrix.starts, jnp.int32), jnp.asarray(matrix.item)
@@ -226,7 +230,7 @@ def _fit(
 
     by_rows = fit.RowWise(optimizer, optax.identity(), names=("user", "item"))
     data = (matrix.user, matrix.item, matrix.weight / matrix.weight.mean())
-    return fit.fit_epochs(loss_fn, by_rows, params, data, **options).params
+    return fit.fit_epochs(loss_fn, by_rows, params, data, plan, key=key).params
 
 
 def _losses(params: PyTree, user: Array, positive: Array, drawn: Array, hits: Array, regularization: float) -> Array:

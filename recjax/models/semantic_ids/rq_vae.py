@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from recjax.fit import Callback, Checkpoints, EarlyStopping, LossFn, Progress, adamw, fit_epochs
+from recjax.fit import Hooks, LossFn, TrainingPlan, adamw, fit_epochs
 from recjax.models.semantic_ids.autoencoder import Autoencoder
 from recjax.models.semantic_ids.ids import SemanticIds
 from recjax.models.semantic_ids.kmeans import learn_codebooks
@@ -64,10 +64,7 @@ def fit_rq_vae(
     config: RQVAEConfig = RQVAEConfig(),
     *,
     key: Array,
-    callback: Callback | None = None,
-    early_stopping: EarlyStopping | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    hooks: Hooks = Hooks(),
 ) -> SemanticIds:
     """Semantic ids by residual quantisation of latents that are learned for it.
 
@@ -83,10 +80,8 @@ def fit_rq_vae(
       vectors: ``f32[N, D]`` one vector an item.
       config: what is learned, and how.
       key: of the initial parameters, the shuffles and revived codes.
-      callback: called after each epoch.
-      early_stopping: when to stop early, e.g. ``EarlyStopping("loss", maximise=False)``.
-      progress: where to show progress: the loss, its parts, and ``revived``, codes an update.
-      checkpoints: where to save, and to continue from.
+      hooks: callback, early stopping, e.g. ``EarlyStopping("loss", maximise=False)``, progress, which shows the
+        loss, its parts, and ``revived``, codes an update, and checkpoints.
 
     Returns:
       Ids that several items may share, see :func:`recjax.models.semantic_ids.with_extra_level`.
@@ -120,15 +115,10 @@ def fit_rq_vae(
         ),
         {"autoencoder": variables, "moving": moving},
         vectors,
+        TrainingPlan(config.epochs, batch_size, name="rq-vae"),
         key=fit_key,
-        epochs=config.epochs,
-        batch_size=batch_size,
-        callback=callback,
-        early_stopping=early_stopping,
-        progress=progress,
-        name="rq-vae",
-        checkpoints=checkpoints,
-        recipe=config,
+        hooks=hooks,
+        config=config,
     )
     learned = fitted.params["autoencoder"]
     books = tuple(_codebooks(fitted.params["moving"]))

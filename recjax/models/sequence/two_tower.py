@@ -11,18 +11,7 @@ from flax import struct
 
 from recjax.catalogue import row_adam
 from recjax.data import Sequences, windows
-from recjax.fit import (
-    Callback,
-    Checkpoints,
-    EarlyStopping,
-    Fitted,
-    Optimizer,
-    Progress,
-    RowWise,
-    adamw,
-    fit_epochs,
-    learning_rates,
-)
+from recjax.fit import Fitted, Hooks, Optimizer, RowWise, TrainingPlan, adamw, fit_epochs, learning_rates
 from recjax.models.sequence.next_item import NextItemConfig, next_item_loss
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
@@ -99,10 +88,7 @@ def fit_recommendation(
     config: TwoTowerConfig = TwoTowerConfig(),
     *,
     key: Array,
-    callback: Callback | None = None,
-    early_stopping: EarlyStopping | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    hooks: Hooks = Hooks(),
 ) -> Fitted:
     """Fits a recommender to the next item at every position of every sequence.
 
@@ -116,10 +102,7 @@ def fit_recommendation(
       items: features of all items.
       config: how to train.
       key: of the initial parameters and the shuffles.
-      callback: called after each epoch, e.g. to validate.
-      early_stopping: when to stop early.
-      progress: where to show progress.
-      checkpoints: where to save, and to continue from.
+      hooks: callback, early stopping, progress and checkpoints.
 
     Returns:
       The parameters and ``loss`` of each epoch, as :func:`recjax.fit.fit_epochs` does.
@@ -156,15 +139,8 @@ def fit_recommendation(
         optimizer,
         jax.jit(module.init)(init_key, observation, items),
         data,
+        TrainingPlan(config.epochs, batch_size, len(positions), gather, name="two towers"),
         key=fit_key,
-        epochs=config.epochs,
-        batch_size=batch_size,
-        num_examples=len(positions),
-        gather=gather,
-        callback=callback,
-        early_stopping=early_stopping,
-        progress=progress,
-        name="two towers",
-        checkpoints=checkpoints,
-        recipe=config,
+        hooks=hooks,
+        config=config,
     )

@@ -17,16 +17,14 @@ from recjax.catalogue import row_adam
 from recjax.data import Sequences, observations
 from recjax.fit import (
     Adaptation,
-    Callback,
-    Checkpoints,
-    EarlyStopping,
     Fitted,
+    Hooks,
     LossFn,
     Optimizer,
-    Progress,
     Rates,
     RowWise,
     Switch,
+    TrainingPlan,
     fit_epochs,
     learning_rates,
     optimizers,
@@ -172,10 +170,7 @@ def fit_sequences(
     rates: Rates | None = None,
     context: Array | None = None,
     similar: Array | None = None,
-    callback: Callback | None = None,
-    early_stopping: EarlyStopping | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    hooks: Hooks = Hooks(),
 ) -> Fitted:
     """Fits a recommender to the next item at every position of the newest window, or of all windows, of every user.
 
@@ -199,10 +194,7 @@ def fit_sequences(
         optimiser, those of big catalogues, have the rate as it is.
       context: ``f32[U, C]`` what else is known of every user, as ``Observation.context``.
       similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
-      callback: called after each epoch, e.g. to validate.
-      early_stopping: when to stop early.
-      progress: where to show progress.
-      checkpoints: where to save, and to continue from.
+      hooks: callback, early stopping, progress and checkpoints.
 
     Returns:
       The parameters and ``loss`` of each epoch, as :func:`recjax.fit.fit_epochs` does.
@@ -268,19 +260,18 @@ def fit_sequences(
         _optimizer(config, items.num_items, steps, rates, whole=adaptation is not None or has_own_loss(module)),
         variables,
         log,
+        TrainingPlan(
+            config.epochs,
+            batch_size,
+            num_users,
+            gather,
+            log.bucket,
+            math.gcd(config.accumulate, batch_size),
+            "sequences",
+        ),
         key=fit_key,
-        epochs=config.epochs,
-        batch_size=batch_size,
-        num_examples=num_users,
-        gather=gather,
-        ranks=log.bucket,
-        accumulate=math.gcd(config.accumulate, batch_size),
-        recipe=config,
-        callback=None if callback is None else lambda epoch, trained: callback(epoch, expand(params, trained)),
-        early_stopping=early_stopping,
-        progress=progress,
-        name="sequences",
-        checkpoints=checkpoints,
+        hooks=hooks.map_params(lambda trained: expand(params, trained)),
+        config=config,
     )
     return dataclasses.replace(fitted, params=expand(params, fitted.params))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.fit import Checkpoints, EarlyStopping
+from recjax.fit import Checkpoints, EarlyStopping, Hooks
 from recjax.models.semantic_ids import (
     Autoencoder,
     RQVAEConfig,
@@ -202,8 +202,8 @@ def test_an_rq_vae_learns_and_goes_on_where_it_was_stopped(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_rq_vae(data, config, key=jax.random.key(0), checkpoints=Checkpoints(tmp_path), callback=stop)
-    resumed = fit_rq_vae(data, config, key=jax.random.key(0), checkpoints=Checkpoints(tmp_path))
+        fit_rq_vae(data, config, key=jax.random.key(0), hooks=Hooks(stop, checkpoints=Checkpoints(tmp_path)))
+    resumed = fit_rq_vae(data, config, key=jax.random.key(0), hooks=Hooks(checkpoints=Checkpoints(tmp_path)))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 
@@ -214,8 +214,10 @@ def test_training_of_an_rq_vae_can_stop_early():
         vectors(n=50),
         config,
         key=jax.random.key(0),
-        callback=lambda epoch, params: epochs.append(epoch) or {"worse": float(epoch)},
-        early_stopping=EarlyStopping("worse", patience=2, maximise=False),
+        hooks=Hooks(
+            lambda epoch, params: epochs.append(epoch) or {"worse": float(epoch)},
+            EarlyStopping("worse", patience=2, maximise=False),
+        ),
     )
     assert epochs == [1, 2, 3]
 

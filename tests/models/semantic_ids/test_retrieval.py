@@ -11,7 +11,7 @@ import pytest
 
 from recjax import data
 from recjax.eval import Protocol, evaluate
-from recjax.fit import Checkpoints
+from recjax.fit import Checkpoints, Hooks
 from recjax.models.semantic_ids import (
     GenerativeRetriever,
     SemanticIds,
@@ -215,10 +215,13 @@ def test_resumed_training_is_the_same_training(log, ring_ids, tmp_path):
         if epoch == 2:
             raise KeyboardInterrupt
 
-    options = {"key": jax.random.key(0), "checkpoints": Checkpoints(tmp_path)}
+    def run(callback=None):
+        hooks = Hooks(callback, checkpoints=Checkpoints(tmp_path))
+        return fit_sequences(retriever, log, ring_ids, config, key=jax.random.key(0), hooks=hooks)
+
     with pytest.raises(KeyboardInterrupt):
-        fit_sequences(retriever, log, ring_ids, config, callback=stop, **options)
-    resumed = fit_sequences(retriever, log, ring_ids, config, **options)
+        run(stop)
+    resumed = run()
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
 

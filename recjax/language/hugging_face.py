@@ -1,8 +1,9 @@
-"""Hugging Face folders on disk: ``config.json``, ``model.safetensors`` in one or several files, ``tokenizer.json``."""
+"""The Hugging Face format: ``config.json``, ``model.safetensors`` in one or several files, ``tokenizer.json``."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 from recjax.language.config import LanguageConfig, from_hugging_face
 from recjax.language.extra import require
 from recjax.language.tokens import TextTokenizer, read_text, read_tokenizer
+from recjax.language.weight_map import check_finite
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -26,7 +28,7 @@ def read_folder(folder: Path) -> tuple[LanguageConfig, dict[str, np.ndarray], Te
       The config, the tensors by name, and the tokenizer, None where the folder has none.
 
     Raises:
-      ValueError: files are missing, truncated, not UTF-8, not JSON, or describe what is not supported.
+      ValueError: files are missing, truncated, outside of the folder, not UTF-8, not JSON, or of something unsupported.
     """
     config = from_hugging_face(_read_json(folder / "config.json"), str(folder / "config.json"))
     return config, _read_tensors(folder), _read_tokenizer(folder, config)
@@ -39,10 +41,10 @@ def write_folder(
     tokenizer: TextTokenizer | None,
     shard_bytes: int,
 ) -> None:
-    """Writes a folder beside its place and moves it there, so that it is whole or not there.
+    """Writes a folder atomically: into a temporary one, which is then renamed.
 
     Raises:
-      ValueError: there is something at its place already.
+      ValueError: the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already and not empty; choose another folder, or delete it.")
@@ -70,9 +72,11 @@ def _read_tokenizer(folder: Path, config: LanguageConfig) -> TextTokenizer | Non
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         if (folder / name).is_file():
             limit = _read_json(folder / name).get(key)
-            if not isinstance(limit, int | float | None):
-                raise ValueError(f"{folder / name}: {key} is {limit!r}; it must be a number.")
-            limits.append(int(limit or config.max_length))
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit) or limit < 1:
+                raise ValueError(f"{folder / name}: {key} is {limit!r}; it must be a number of at least 1.")
+            limits.append(int(limit))
     return read_tokenizer(folder / "tokenizer.json", min(limits))
 
 
@@ -87,6 +91,11 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
     files = _read_json(folder / _INDEX).get("weight_map", {})
     if not isinstance(files, dict):
         raise ValueError(f"{folder / _INDEX}: weight_map is a {type(files).__name__}; it must be an object.")
+    for tensor, name in files.items():
+        if not isinstance(name, str) or not _is_inside(name):
+            raise ValueError(
+                f"{folder / _INDEX}: weight_map[{tensor!r}] is {name!r}; it must be the name of a file in the folder."
+            )
     missing = sorted(name for name in set(files.values()) if not (folder / name).is_file())
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}, which {_INDEX} names.")
@@ -97,6 +106,12 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
     if absent:
         raise ValueError(f"{folder / _INDEX} names tensors that no file holds: {', '.join(absent[:5])}.")
     return tensors
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a relative path stays in its folder, on any system; symbolic links are followed, as in Hugging Face's."""
+    parts = name.replace("\\", "/").split("/")
+    return name != "" and not name.startswith(("/", "\\")) and ":" not in name and ".." not in parts
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -138,12 +153,26 @@ def as_dtype(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray
     """The tensors in a float format.
 
     Raises:
-      ValueError: it is not one of those that a file may have.
+      ValueError: there is no such format, or a number is beyond its range, NaN or infinite; names the tensor.
     """
     allowed = ("float32", "bfloat16", "float16")
     if dtype not in allowed:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(map(repr, allowed))}.")
-    return {name: value.astype(jnp.dtype(dtype)) for name, value in tensors.items()}
+    return {name: _cast(value, dtype, name) for name, value in tensors.items()}
+
+
+def _cast(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    check_finite(np.asarray(value, np.float32), f"The tensor {name}")
+    with np.errstate(over="ignore"):
+        cast = value.astype(jnp.dtype(dtype))
+    if not np.isfinite(cast.astype(np.float32)).all():
+        largest = value.flat[int(np.argmax(np.abs(value)))]
+        wider = "'bfloat16' or 'float32'" if dtype == "float16" else "'float32'"
+        raise ValueError(
+            f"The tensor {name} holds {largest}, beyond {float(jnp.finfo(dtype).max):,.6g}, the largest {dtype};"
+            f" save with dtype {wider}."
+        )
+    return cast
 
 
 def _read_json(path: Path) -> dict[str, Any]:

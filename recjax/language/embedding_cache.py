@@ -1,8 +1,7 @@
-"""Vectors of texts on disk, found by what they were made from.
+"""An on-disk cache of text embeddings, addressed by the content that they follow from.
 
-A folder holds one folder for each way of making vectors (weights, tokenizer, options), and
-that one files of rows with the hashes of their texts. Files are written beside their place
-and renamed, so a run that is killed leaves whole files only.
+A folder holds one folder for each encoder (weights, tokenizer, options), and that one files of rows with the hashes of
+their texts. Files are written beside their place and renamed, so a run that is killed leaves whole files only.
 """
 
 from __future__ import annotations
@@ -17,49 +16,49 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
+from recjax.fit import tree_digest
 from recjax.language.model import LanguageModel
 
 FLUSH_SECONDS = 10.0
-"""What a run that is killed may have to do again."""
+"""The longest time between writes: what a run that is killed may have to recompute."""
 
 _KEY_BYTES = 16
 
 
 def text_key(text: str) -> bytes:
-    """What stands for a text; two texts share one with probability 2^-128."""
+    """The cache key of a text, a hash; two texts share one with probability 2^-128."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:_KEY_BYTES]
 
 
-def fingerprint(model: LanguageModel, *options: object) -> str:
-    """What stands for all that a vector depends on besides its text: config, weights, tokenizer, options."""
-    digest = hashlib.sha256()
+def encoder_key(model: LanguageModel, *options: object) -> str:
+    """The cache key of an encoder, a hash of its config, weights, tokenizer and options."""
     tokenizer = model.tokenizer
-    described = (model.config, np.dtype(model.module.dtype).name, tokenizer and tokenizer.max_length, options)
-    digest.update(repr(described).encode())
-    digest.update(tokenizer.to_json().encode() if tokenizer else b"")
-    for path, leaf in sorted(flatten_dict(model.params, sep="/").items()):
-        digest.update(f"{path} {leaf.shape} {leaf.dtype}".encode())
-        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:32]
+    described = (
+        model.config,
+        np.dtype(model.module.dtype).name,
+        tokenizer and (tokenizer.to_json(), tokenizer.max_length, tokenizer.parse_special),
+        tree_digest(model.params),
+        options,
+    )
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:32]
 
 
-class KeptVectors:
-    """Rows by the key of their text, in memory and, with a folder, on disk."""
+class EmbeddingCache:
+    """Embeddings by the key of their text, in memory and, with a folder, on disk."""
 
     def __init__(self, cache: str | os.PathLike[str] | None, model: LanguageModel, *options: object) -> None:
-        """Reads what is there.
+        """Reads the cached embeddings of an encoder.
 
         Args:
-          cache: the folder of all vectors, or None to keep nothing.
-          model: what makes the vectors.
-          *options: what else they depend on.
+          cache: the folder, or None for a cache in memory alone.
+          model: the encoder.
+          *options: what else embeddings depend on.
 
         Raises:
           ValueError: a file is damaged.
         """
-        self._folder = None if cache is None else Path(cache).expanduser() / fingerprint(model, *options)
+        self._folder = None if cache is None else Path(cache).expanduser() / encoder_key(model, *options)
         self._rows: dict[bytes, np.ndarray] = {}
         self._unsaved: list[bytes] = []
         self._saved_at = time.monotonic()
@@ -71,14 +70,14 @@ class KeptVectors:
         return key in self._rows
 
     def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Keeps rows ``f32[n, D]``, and writes what was added when some seconds have passed."""
+        """Adds rows ``f32[n, D]``, and writes what is unsaved when some seconds have passed."""
         self._rows |= dict(zip(keys, vectors, strict=True))
         self._unsaved += keys
         if time.monotonic() - self._saved_at >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was added since the last time."""
+        """Writes what was added since the last write."""
         if self._folder is not None and self._unsaved:
             self._folder.mkdir(parents=True, exist_ok=True)
             keys = np.frombuffer(b"".join(self._unsaved), np.uint8).reshape(-1, _KEY_BYTES)
@@ -99,8 +98,8 @@ class KeptVectors:
 
 def _read(path: Path) -> dict[bytes, np.ndarray]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            keys, vectors = kept["keys"], kept["vectors"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            keys, vectors = saved["keys"], saved["vectors"]
             return {key.tobytes(): row for key, row in zip(keys, vectors, strict=True)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"The kept vectors in {path} are damaged ({error}); delete the file.") from None
+        raise ValueError(f"The cached embeddings in {path} are damaged ({error}); delete the file.") from None
