@@ -19,7 +19,6 @@ hyper-parameters:
 Every agent is registered: ``agents.agents.make("random")``.
 """
 
-from recjax.agents import td
 from recjax.agents.base import Agent, agents, register
 from recjax.agents.baselines import FixedState, fixed_policy, neighbours, popularity, random
 from recjax.agents.dqn import DQNHyper, DQNState, dqn
@@ -60,5 +59,4 @@ __all__ = [
     "similarity_prior",
     "supervised",
     "supervised_greedy",
-    "td",
 ]

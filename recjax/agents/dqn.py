@@ -16,17 +16,12 @@ from recjax.agents.clicks import click_loss
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, excluded, owned
-from recjax.agents.td import n_step_return
-from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, max_score, score_at
+from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
 from recjax.catalogue.negatives import uniform
 from recjax.fit import Optimizer, descend
+from recjax.losses import TD_LOSSES, masked_mean, n_step_return
 from recjax.nn import catalogue_scores, check_towers, towers_of, warm_start
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Sample, Spec, shared
-
-LOSSES: dict[str, Callable[[Array], Array]] = {
-    "huber": optax.losses.huber_loss,
-    "mse": optax.losses.squared_error,
-}
 
 
 @struct.dataclass
@@ -61,7 +56,7 @@ class DQNState:
     opt_state: optax.OptState
     hparams: DQNHyper
     spec: Spec = struct.field(pytree_node=False)
-    index: LiveIndex | None
+    index: CachedIndex | None
     target_index: ItemIndex | None
     step: Array = shared()
     items: Items = shared()
@@ -132,7 +127,8 @@ def dqn(
         every update, in (0, 1]. It is work for the whole table, so it excludes ``index_every``.
       index_every: updates between full refreshes of kept item vectors; None makes them anew
         whenever they are needed.
-      loss: "huber" (quadratic up to an error of 1) or "mse".
+      loss: of the TD error, a name in :data:`recjax.losses.TD_LOSSES`: "huber" (quadratic up to an
+        error of 1) or "mse" (half the square).
       supervised: what else the towers are trained as, a :class:`recjax.nn.Recommendation` with
         the fields of ``network`` that towers have; None for TD learning alone.
       supervised_weight: weight of that loss.
@@ -159,8 +155,8 @@ def dqn(
       Ie et al., "SlateQ", IJCAI 2019, for slates whose items compete.
     """
     follow = _target_update(target_period, target_tau)
-    if loss not in LOSSES:
-        raise ValueError(f"There is no loss named {loss!r}; choose one of {sorted(LOSSES)}.")
+    if loss not in TD_LOSSES:
+        raise ValueError(f"There is no loss named {loss!r}; choose one of {sorted(TD_LOSSES)}.")
     if index_every is not None and (index_every < 1 or target_tau is not None):
         raise ValueError(
             f"index_every={index_every} must be at least 1 and needs a target network that is copied;"
@@ -227,8 +223,7 @@ def dqn(
             )
         o_tm1, slate = jax.tree.map(lambda x: x[:, 0], (sample.steps.observation, sample.steps.slate))
         target, a_tm1 = targets(state, sample), jnp.maximum(slate, 0)
-        weights = ((slate != PAD_ID) & sample.valid[:, None]).astype(jnp.float32)
-        mean = lambda x: jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)  # noqa: E731
+        is_learned = (slate != PAD_ID) & sample.valid[:, None]
 
         drawn = None
         if supervised_negatives is not None:
@@ -237,8 +232,12 @@ def dqn(
         def loss_fn(params: PyTree) -> tuple[Array, dict[str, Array]]:
             q_tm1 = values_at(params, o_tm1, a_tm1, state.items)
             error = target - q_tm1
-            value = mean(LOSSES[loss](error))
-            metrics = {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+            value = masked_mean(TD_LOSSES[loss](error), is_learned)
+            metrics = {
+                "loss": value,
+                "td_error": masked_mean(jnp.abs(error), is_learned),
+                "q_value": masked_mean(q_tm1, is_learned),
+            }
             if supervised is None:
                 return value, metrics
             metrics["supervised_loss"], _ = click_loss(supervised, towers_of(params), sample, state.items, drawn)

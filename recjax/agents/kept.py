@@ -6,24 +6,24 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from recjax.catalogue import ItemIndex, LiveIndex, live_index, refresh
+from recjax.catalogue import CachedIndex, ItemIndex, build_index, refresh
 from recjax.nn import item_vectors
 from recjax.types import Array, Items, PyTree
 
 
-def keep(network: Any, params: PyTree, items: Items, every: int | None) -> LiveIndex | None:
+def keep(network: Any, params: PyTree, items: Items, every: int | None) -> CachedIndex | None:
     """The vectors of all items, if they are to be kept."""
-    return None if every is None else live_index(item_vectors(network, params, items), items.num_items)
+    return None if every is None else build_index(item_vectors(network, params, items), items.num_items)
 
 
-def at_hand(index: LiveIndex | None) -> ItemIndex | None:
+def at_hand(index: CachedIndex | None) -> ItemIndex | None:
     """What :func:`recjax.nn.catalogue_scores` takes."""
-    return None if index is None else index.items
+    return None if index is None else index.index
 
 
 def refreshed(
-    index: LiveIndex | None, network: Any, params: PyTree, items: Items, every: int | None, *touched: Array
-) -> tuple[LiveIndex | None, dict[str, Array]]:
+    index: CachedIndex | None, network: Any, params: PyTree, items: Items, every: int | None, *touched: Array
+) -> tuple[CachedIndex | None, dict[str, Array]]:
     """The index after an update, and what ``learn`` reports of it.
 
     Args:

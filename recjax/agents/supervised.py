@@ -18,7 +18,7 @@ from recjax.agents.clicks import click_loss
 from recjax.agents.exploration import ExplorationHyper, act_on_scores, exploration_fields
 from recjax.agents.kept import at_hand, keep, refreshed
 from recjax.agents.scores import check_problem, owned
-from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, LiveIndex, as_scorer, live_index
+from recjax.catalogue import BlockScorer, CachedIndex, Catalogue, ItemIndex, as_scorer, build_index
 from recjax.catalogue.negatives import uniform
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
@@ -43,7 +43,7 @@ class SupervisedState:
     opt_state: optax.OptState
     hparams: ExplorationHyper
     spec: Spec = struct.field(pytree_node=False)
-    index: LiveIndex | None
+    index: CachedIndex | None
     step: Array = shared()
     items: Items = shared()
 
@@ -80,7 +80,7 @@ def supervised(
     """A recommender retrained on the clicks that it and its exploration bring about.
 
     The loss is the cross-entropy of a softmax over the whole catalogue, or an unbiased estimate
-    of its normaliser from uniform negatives (:func:`recjax.catalogue.sampled_softmax`), averaged
+    of its normaliser from uniform negatives (:func:`recjax.losses.sampled_softmax`), averaged
     over the clicked slots of the first step of each window. Clicks alone count as positive; what was
     shown and not clicked is one of the other classes, no more. It explores like
     :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
@@ -213,6 +213,6 @@ def _with_index(network: Any) -> Callable[[PyTree, Items], tuple[PyTree, ItemInd
     def prepare(params: PyTree, items: Items) -> tuple[PyTree, ItemIndex | None]:
         if not has_item_vectors(network):
             return params, None
-        return params, live_index(item_vectors(network, params, items), items.num_items).items
+        return params, build_index(item_vectors(network, params, items), items.num_items).index
 
     return prepare

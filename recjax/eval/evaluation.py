@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.catalogue.items import BlockScorer, Catalogue, as_scorer
+from recjax.catalogue import as_scorer, dense_scorer
 from recjax.eval.full_ranking import target_ranks
 from recjax.eval.intervals import Interval, bootstrap_interval
 from recjax.eval.protocol import Protocol, SampledProtocol
@@ -149,7 +149,8 @@ def _rank_batch(
     candidates: Array | None,
     popularity: Array | None,
 ) -> Array:
-    queries, items = _as_catalogue(score_fn(histories))
+    scored = score_fn(histories)
+    queries, items = scored if isinstance(scored, tuple) else dense_scorer(jnp.asarray(scored))
     exclude = seen if protocol.seen == "excluded" else None
     if isinstance(protocol, SampledProtocol):
         num_items = as_scorer(items).num_items
@@ -159,15 +160,6 @@ def _rank_batch(
 
 
 _rank_jitted = jax.jit(_rank_batch, static_argnums=1)
-
-
-def _as_catalogue(scored: Any) -> tuple[PyTree, Catalogue]:
-    if isinstance(scored, tuple):
-        return scored
-    scores = jnp.asarray(scored)
-    num_items = scores.shape[-1]
-    block = lambda queries, start, size: jax.lax.dynamic_slice_in_dim(queries, start, size, axis=-1)  # noqa: E731
-    return scores, BlockScorer(block, num_items, block_size=num_items)
 
 
 def _with_negatives(

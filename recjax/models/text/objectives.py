@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from recjax.models.sequence.contrastive import info_nce
+from recjax.losses import info_nce
 from recjax.models.text.model import LanguageModel
 from recjax.models.text.pooling import Pooling, pooled
 from recjax.models.text.transformer import Transformer
@@ -175,7 +175,7 @@ def answer_nats(
 def contrastive_nats(
     module: Transformer, params: PyTree, ids: Array, mask: Array, *, temperature: float, pooling: Pooling, **apply: Any
 ) -> Array:
-    """``f32[B]``: how surely vectors tell their partners from all others, by :func:`recjax.models.sequence.info_nce`.
+    """``f32[B]``: how surely vectors tell their partners from all others, by :func:`recjax.losses.info_nce`.
 
     Texts that are equal are no negatives of each other, nor are those whose partners are.
 
