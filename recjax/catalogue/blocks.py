@@ -87,14 +87,20 @@ def reduce_rows(
       init: what the first value is merged into; without it, the first value itself is what others are
         merged into, and one block is one plain expression.
       upto: ``i32[]`` traced, at most ``num_rows``: blocks that begin there or later are left out. It needs
-        ``init``, and cannot be differentiated in reverse.
-      remat: whether differentiating evaluates the blocks again rather than keep what they need.
+        ``init`` and overlapping blocks, and cannot be differentiated in reverse.
+      remat: whether differentiating evaluates the blocks again rather than store what they need.
+
+    Raises:
+      ValueError: ``upto`` comes without ``init``, or with blocks that do not overlap.
     """
+    if upto is not None and (init is None or not blocks.overlap):
+        raise ValueError(f"upto needs init and overlapping blocks; init is {init} and the blocks are {blocks}.")
     size, stride = blocks.size, blocks.size * (blocks.together or 1)
     of_full_size = blocks.num_rows if blocks.overlap else blocks.num_rows - blocks.num_rows % size
 
     def one(first: Array | int) -> Any:
-        return evaluate(Rows(first, first if size == of_full_size else jnp.minimum(first, of_full_size - size), size))
+        is_only = size == of_full_size and blocks.together is None
+        return evaluate(Rows(first, first if is_only else jnp.minimum(first, of_full_size - size), size))
 
     def values(first: Array | int) -> Any:
         return one(first) if blocks.together is None else lax.map(one, first + jnp.arange(blocks.together) * size)

@@ -106,7 +106,7 @@ def target_ranks(
     return jnp.where(distinct(targets), jnp.where(ranked, 1 + ahead, jnp.inf), jnp.nan)
 
 
-def _among(ids: Array | None, start: Array, shape: tuple[int, ...]) -> Array:
+def _among(ids: Array | None, start: Array | int, shape: tuple[int, ...]) -> Array:
     """``bool[B, size]``: which items of the block that begins at ``start`` are in ``ids [B, E]``."""
     none = jnp.zeros(shape, bool)
     if ids is None:

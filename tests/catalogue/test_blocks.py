@@ -77,3 +77,6 @@ def test_sizes_are_checked():
     for size in (0, 24):
         with pytest.raises(ValueError, match=rf"size is {size}; blocks of 23 rows have 1 .. 23"):
             Blocks(N, size)
+    for wrong in ({"init": None}, {"blocks": Blocks(N, 4, overlap=False)}):
+        with pytest.raises(ValueError, match="upto needs init and overlapping blocks"):
+            reduce_rows(seen, add, **({"blocks": Blocks(N, 4), "init": jnp.zeros(N), "upto": jnp.int32(3)} | wrong))

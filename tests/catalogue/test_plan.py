@@ -77,7 +77,6 @@ def test_a_program_for_an_accelerator_is_made_on_a_cpu_host():
             ((ROWS, 10), "int32"),
         ]
         assert (ROWS, block) in products(program.mlir_module())
-        assert jax.export.deserialize(program.serialize()).platforms == (platform,)
 
 
 @pytest.mark.parametrize("name", ["top_k", "argmax", "max_score", "mean_score", "logsumexp", "sample", "cross_entropy"])
