@@ -221,11 +221,11 @@ def _by_groups(
         found, first_group = blocks
         found = found.swapaxes(0, 1).reshape(batch, -1)
         values, positions = lax.top_k(found, min(k, found.shape[-1]))
-        # A group in which nothing is left must not stand for another one.
-        return _merge(ranking, (values, jnp.where(values == -jnp.inf, num_groups, positions + first_group[0])))
+        return _merge(ranking, (values, positions + first_group[0]))
 
     spans = -(-num_blocks * size * batch // (MAXIMA * group))
     blocks = Blocks(num_items, size, together=-(-num_blocks // spans), overlap=False)
+    # What is there first stays among equals: a group in which nothing is left never takes the place of this one.
     nothing = (jnp.full((batch, k), -jnp.inf), jnp.full((batch, k), num_groups, jnp.int32))
     ranking = reduce_rows(maxima, rank, blocks, init=nothing)
     # In the order of ids, so that the ranking of items breaks ties like the ranking of groups.
@@ -250,6 +250,7 @@ def _rank_candidates(
         values, positions = lax.top_k(_canonical(scores), k)
         return values[0], jnp.take_along_axis(ids, positions, axis=1)[0]
 
+    # Not a pass over the catalogue: each query has candidates of its own.
     chunk = max(1, CANDIDATES // (k * group))
     return lax.map(rank, (queries, chosen, exclude), batch_size=chunk)
 

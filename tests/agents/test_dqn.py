@@ -13,7 +13,6 @@ import optax
 import pytest
 
 from recjax import agents, fit, nn
-from recjax.agents import td
 from recjax.types import Observation, Response, Sample, Spec, Step, seed_axes
 
 SPEC = Spec(num_items=12, slate_size=2, history_length=3)
@@ -74,14 +73,8 @@ def dense_errors(network, state, sample, n, double, exclude):
         later = sum(gamma**t * steps.reward[row, t].mean() for t in range(1, last + 1))
         q_tm1 = np.array(apply(state.params, at(steps.observation, row, 0), state.items))[0]
         for slot in range(SPEC.slate_size):
-            errors[row, slot] = td.double_q_learning(
-                jnp.asarray(q_tm1),
-                jnp.asarray(steps.slate[row, 0, slot]),
-                jnp.asarray(steps.reward[row, 0, slot] + later),
-                jnp.asarray(discount),
-                jnp.asarray(value),
-                jnp.asarray(selector),
-            )
+            target = steps.reward[row, 0, slot] + later + discount * value[selector.argmax()]
+            errors[row, slot] = target - q_tm1[steps.slate[row, 0, slot]]
     return errors
 
 
