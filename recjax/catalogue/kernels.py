@@ -35,8 +35,9 @@ def group_max(scores: Array, group: int) -> Array:
     if group % lanes:
         raise ValueError(f"group is {group}; it must be at most {LANES}, or a multiple of it.")
     batch, n = scores.shape
-    runs = _as_integers(scores).reshape(batch, n // group, group // lanes, lanes).max(-1)
-    return _as_scores(functools.reduce(jnp.maximum, (runs[:, :, i] for i in range(group // lanes))))
+    runs = _as_integers(scores).reshape(batch, n // lanes, lanes).max(-1)
+    each = group // lanes
+    return _as_scores(functools.reduce(jnp.maximum, (runs[:, i::each] for i in range(each))))
 
 
 def block_max(scores: Array) -> Array:

@@ -219,9 +219,10 @@ def _by_groups(
 
     def rank(ranking: tuple[Array, Array], blocks: tuple[Array, Array]) -> tuple[Array, Array]:
         found, first_group = blocks
-        found = found.swapaxes(0, 1).reshape(batch, -1)
-        values, positions = lax.top_k(found, min(k, found.shape[-1]))
-        return _merge(ranking, (values, positions + first_group[0]))
+        scores = jnp.concatenate([ranking[0], found.swapaxes(0, 1).reshape(batch, -1)], axis=-1)
+        values, positions = lax.top_k(scores, k)
+        ranked_before = jnp.take_along_axis(ranking[1], jnp.minimum(positions, k - 1), axis=-1)
+        return values, jnp.where(positions < k, ranked_before, positions - k + first_group[0])
 
     spans = -(-num_blocks * size * batch // (MAXIMA * group))
     blocks = Blocks(num_items, size, together=-(-num_blocks // spans), overlap=False)
