@@ -1,7 +1,7 @@
 """What sampled losses cost in quality, beside the softmax over the whole catalogue.
 
 The two-tower recommender of ``recjax loop`` is trained on MovieLens-100K with every loss of
-``recjax.catalogue.losses`` and with the samplers of negatives, and ranks the whole catalogue.
+``recjax.losses`` and with the samplers of negatives, and ranks the whole catalogue.
 
     python experiments/sequence/sampled_losses.py              # 8 min on 2 cores
     python experiments/sequence/sampled_losses.py --smoke      # a generated log, seconds

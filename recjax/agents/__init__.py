@@ -22,7 +22,6 @@ hyper-parameters:
 Every agent is registered: ``agents.agents.make("random")``.
 """
 
-from recjax.agents import td
 from recjax.agents.base import Action, Agent, Update, agents, register
 from recjax.agents.baselines import (
     FixedState,
@@ -91,5 +90,4 @@ __all__ = [
     "similarity_prior",
     "supervised",
     "supervised_greedy",
-    "td",
 ]

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from recjax.catalogue import accidental_hits, logsumexp, sampled_softmax, score_at
-from recjax.catalogue.negatives import Negatives, uniform
+from recjax.catalogue import Negatives, accidental_hits, logsumexp, score_at
+from recjax.catalogue.negatives import uniform
+from recjax.losses import sampled_softmax
 from recjax.nn import catalogue_scores
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, PyTree, shown_items

@@ -16,7 +16,17 @@ from flax import struct
 from jax.scipy.special import xlog1py, xlogy
 
 from recjax.agents.base import Action
-from recjax.catalogue import BlockScorer, Catalogue, as_scorer, block_size_of, logsumexp, sample, score_at, top_k
+from recjax.catalogue import (
+    BlockScorer,
+    Catalogue,
+    as_scorer,
+    block_size_of,
+    distinct_ids,
+    logsumexp,
+    sample,
+    score_at,
+    top_k,
+)
 from recjax.fit import linear_decay
 from recjax.registry import Registry
 from recjax.types import PAD_ID, Array, PyTree
@@ -256,7 +266,7 @@ def plackett_luce(
     def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
         return scorer.score_block(queries, start, size) / temperature
 
-    logits = BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries, None))
+    logits = BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries))
     unshown = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
     rest = logsumexp(queries, logits, exclude=unshown)
     shown = score_at(queries, items, slate) / temperature
@@ -300,7 +310,7 @@ def fill_uniformly(key: Array, slate: Array, num_items: int, exclude: Array | No
     Returns:
       ``i32[B, K]``.
     """
-    taken = _distinct(slate if exclude is None else jnp.concatenate([slate, exclude], axis=1), num_items)
+    taken = _sorted_distinct(slate if exclude is None else jnp.concatenate([slate, exclude], axis=1), num_items)
     width = taken.shape[1]
 
     def fill(taken: Array, slot: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -324,15 +334,12 @@ def num_allowed(num_items: int, batch: int, exclude: Array | None) -> Array:
     """How many items of the catalogue are not excluded, ``i32[B]``."""
     if exclude is None:
         return jnp.full(batch, num_items, jnp.int32)
-    return num_items - jnp.sum(_distinct(exclude, num_items) < num_items, axis=1, dtype=jnp.int32)
+    return num_items - jnp.sum(_sorted_distinct(exclude, num_items) < num_items, axis=1, dtype=jnp.int32)
 
 
-def _distinct(ids: Array, num_items: int) -> Array:
+def _sorted_distinct(ids: Array, num_items: int) -> Array:
     """The distinct items of each row, sorted; what remains of the row is a sentinel no rank reaches."""
-    sentinel = num_items + ids.shape[1]
-    ids = jnp.sort(jnp.where((ids < 0) | (ids >= num_items), sentinel, ids), axis=1)
-    repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
-    return jnp.sort(jnp.where(repeats, sentinel, ids), axis=1)
+    return jnp.sort(distinct_ids(ids, num_items, fill=num_items + ids.shape[1]), axis=1)
 
 
 def _mean_inverse(pool: Array, others: int, epsilon: Array) -> Array:

@@ -6,24 +6,24 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from recjax.catalogue import ItemIndex, LiveIndex, live_index, refresh
+from recjax.catalogue import CachedIndex, ItemIndex, build_index, refresh
 from recjax.nn import item_vectors
 from recjax.types import Array, Items, PyTree
 
 
-def cached_index(network: Any, params: PyTree, items: Items, every: int | None) -> LiveIndex | None:
+def cached_index(network: Any, params: PyTree, items: Items, every: int | None) -> CachedIndex | None:
     """The vectors of all items, if they are to be cached (``every`` is not None)."""
-    return None if every is None else live_index(item_vectors(network, params, items), items.num_items)
+    return None if every is None else build_index(item_vectors(network, params, items), items.num_items)
 
 
-def index_of(cached: LiveIndex | None) -> ItemIndex | None:
+def index_of(cached: CachedIndex | None) -> ItemIndex | None:
     """What :func:`recjax.nn.catalogue_scores` takes."""
-    return None if cached is None else cached.items
+    return None if cached is None else cached.index
 
 
 def recomputed(
-    cached: LiveIndex | None, network: Any, params: PyTree, items: Items, every: int | None, *touched: Array
-) -> tuple[LiveIndex | None, dict[str, Array]]:
+    cached: CachedIndex | None, network: Any, params: PyTree, items: Items, every: int | None, *touched: Array
+) -> tuple[CachedIndex | None, dict[str, Array]]:
     """The cache after an update, and what ``learn`` reports of it.
 
     Args:

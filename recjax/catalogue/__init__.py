@@ -1,7 +1,7 @@
 """Operations whose second operand is *every item*: top-k, max, argmax, mean, softmax, Boltzmann samples.
 
-A catalogue is an :class:`ItemIndex` (scores are inner products or cosines), a plain array of
-item vectors, or a :class:`BlockScorer` (any function that scores a block of items). The
+A catalogue is a :class:`Scorer`: an :class:`ItemIndex` (scores are inner products or cosines), a plain
+array of item vectors, or a :class:`BlockScorer` (any function that scores a block of items). The
 operations are exact and never hold more than a block of scores, in either direction of
 differentiation.
 
@@ -13,57 +13,53 @@ differentiation.
 [[1, 2], [1, 0]]
 """
 
-from recjax.catalogue.blocks import block_size_of
+from recjax.catalogue.block_scores import block_size_of
 from recjax.catalogue.cross_entropy import mean_softmax_cross_entropy
-from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, as_scorer, dense_scorer
-from recjax.catalogue.live_index import LiveIndex, live_index, refresh
+from recjax.catalogue.ids import distinct_ids
+from recjax.catalogue.index_cache import CachedIndex, build_index, refresh
+from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
 from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
-from recjax.catalogue.losses import (
-    accidental_hits,
-    bce,
-    bpr,
-    gbce,
-    sampled_softmax,
-)
-from recjax.catalogue.negatives import Negatives
+from recjax.catalogue.negatives import Negatives, accidental_hits
+from recjax.catalogue.plan import BLOCK_SIZE, Plan, plan_for
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
 from recjax.catalogue.row_optimizers import RowOptimizer, row_adagrad, row_adam, row_sgd
 from recjax.catalogue.rows import RowGrads, coalesce
+from recjax.catalogue.scorer import BlockScorer, Scorer, dense_scorer
 from recjax.catalogue.search import argmax, sample, top_k
 from recjax.catalogue.vectors import normalize
 
 __all__ = [
     "BLOCK_SIZE",
     "BlockScorer",
+    "CachedIndex",
     "Catalogue",
     "ItemIndex",
-    "LiveIndex",
     "Negatives",
+    "Plan",
     "RowGrads",
     "RowOptimizer",
+    "Scorer",
     "accidental_hits",
     "argmax",
     "as_scorer",
-    "bce",
     "block_size_of",
-    "bpr",
+    "build_index",
     "coalesce",
     "dense_scorer",
-    "gbce",
+    "distinct_ids",
     "is_followed",
-    "live_index",
     "logsumexp",
     "lookup",
     "max_score",
     "mean_score",
     "mean_softmax_cross_entropy",
     "normalize",
+    "plan_for",
     "refresh",
     "row_adagrad",
     "row_adam",
     "row_sgd",
     "sample",
-    "sampled_softmax",
     "score_at",
     "softmax_cross_entropy",
     "top_k",

@@ -1,135 +1,122 @@
-"""Passing over a catalogue block by block.
+"""The one reduction over rows: blocks of a static size, evaluated and merged in order.
 
-Blocks go through ``lax.scan``, so temporary memory is ``[B, block_size]`` whatever the
-size of the catalogue; a catalogue that fits into one block is one dense expression.
+Every pass over a catalogue is this function: over items for top-k, maxima, sums, their gradients, ranks and
+cached vectors, over queries for the mean cross-entropy. It never holds more than one block beside what
+is merged, whatever the number of rows.
 
-The order of scores is the same everywhere: higher first, then the lower id. NaN counts
-as greater than every number, so a network that diverges shows at once, and an item that
-scores ``-inf`` counts as excluded.
+A catalogue that is sharded over devices by rows changes this function alone: each device reduces the rows of its own
+shard, with ``first`` and ``start`` counted from the first row of the shard, and what the devices found is merged by
+``merge`` in the order of shards, which is the order of ids, so that ties stay with the lowest id. Without
+``init``, ``merge`` is associative. With it, values are added or written at their rows: sums are added over
+devices, and written rows stay on the device of their shard.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.items import BLOCK_SIZE, BlockScorer, Catalogue, as_catalogue, as_scorer
-from recjax.types import Array, PyTree
-
-CACHED_SCORES = 2**21
-"""Scores of a block on a CPU: as many as stay in its caches. Twice as many took four times as long an item."""
-
-ACCELERATOR_SCORES = 2**25
-"""Scores of a block elsewhere, where few large products beat many small ones: 128 MB of float32."""
-
-FEW_EXCLUDED = 32
-"""Excluded items of a query that are looked up in every block; more are sorted first."""
+from recjax.types import Array
 
 
-def scores_at_once() -> int:
-    """How many scores suit the device."""
-    return CACHED_SCORES if jax.default_backend() == "cpu" else ACCELERATOR_SCORES
+class Rows(NamedTuple):
+    """The rows of one block, ``start .. start + size - 1``.
 
-
-def block_size_of(items: Catalogue, queries: PyTree, block_size: int | None) -> int:
-    """How many items to score at once: the caller's choice, the scorer's, or what suits the device.
-
-    Raises:
-      ValueError: ``block_size`` is below 1.
+    Attributes:
+      first: rows below it belong to an earlier block and must not count again.
+      start: the first row; below ``first`` where the last block reaches back to have the size of all.
+      size: how many rows, a Python integer.
     """
-    items = as_catalogue(items)
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size is {block_size}; it must be at least 1, or None for the default.")
-    if block_size is None and isinstance(items, BlockScorer):
-        block_size = items.block_size
-    if block_size is None:
-        batch = max(1, jax.tree.leaves(queries)[0].shape[0])
-        power_of_two = 1 << max(scores_at_once() // batch, 1).bit_length() - 1
-        block_size = max(BLOCK_SIZE // 8, min(4 * BLOCK_SIZE, power_of_two))
-    return max(1, min(block_size, items.num_items))
+
+    first: Array | int
+    start: Array | int
+    size: int
 
 
-def fold(
-    summarise: Callable[[Array, Array | int], Any],
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How rows are cut into blocks.
+
+    Attributes:
+      num_rows: how many rows there are.
+      size: rows of a block, in ``1 .. num_rows``.
+      together: how many blocks are merged at once, their values stacked along a new leading axis, for values
+        that are small and dear to merge. Where fewer are left, the last block is repeated, with ``first`` beyond
+        its rows. None merges the value of every block as it is.
+      overlap: whether the last block reaches back to have the size of all. Otherwise it is a shorter block that
+        is evaluated apart, so that every block starts at a multiple of ``size``.
+    """
+
+    num_rows: int
+    size: int
+    together: int | None = None
+    overlap: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.num_rows:
+            raise ValueError(f"size is {self.size}; blocks of {self.num_rows} rows have 1 .. {self.num_rows}.")
+
+
+def reduce_rows(
+    evaluate: Callable[[Rows], Any],
     merge: Callable[[Any, Any], Any],
-    queries: PyTree,
-    items: Catalogue,
-    exclude: Array | None,
-    size: int,
+    blocks: Blocks,
+    *,
+    init: Any = None,
+    upto: Array | None = None,
+    remat: bool = False,
 ) -> Any:
-    """Merges the summaries of all blocks, lowest ids first.
+    """Evaluates all blocks, the lowest rows first, and merges their values.
+
+    >>> x = jnp.arange(10.0)
+    >>> def total(rows):
+    ...     block = lax.dynamic_slice_in_dim(x, rows.start, rows.size)
+    ...     return jnp.where(rows.start + jnp.arange(rows.size) >= rows.first, block, 0).sum()
+    >>> reduce_rows(total, jnp.add, Blocks(10, size=4)).item()
+    45.0
 
     Args:
-      summarise: ``(scores f32[B, size], start) -> summary`` with ``-inf`` where an item is
-        excluded or belongs to another block.
-      merge: ``(earlier, later) -> summary``.
-      queries: what ``items`` scores.
-      items: the catalogue.
-      exclude: ``i32[B, E]`` or None.
-      size: items of a block.
+      evaluate: ``rows -> value`` of one block.
+      merge: ``(earlier, value) -> merged``.
+      blocks: how rows are cut.
+      init: what the first value is merged into; without it, the first value itself is what others are
+        merged into, and one block is one plain expression.
+      upto: ``i32[]`` traced, at most ``num_rows``: blocks that begin there or later are left out. It needs
+        ``init`` and overlapping blocks, and cannot be differentiated in reverse.
+      remat: whether differentiating evaluates the blocks again rather than store what they need.
+
+    Raises:
+      ValueError: ``upto`` comes without ``init``, or with blocks that do not overlap.
     """
-    scorer = as_scorer(items)
-    num_items, exclude = scorer.num_items, arrange_excluded(exclude, size, scorer.num_items)
+    if upto is not None and (init is None or not blocks.overlap):
+        raise ValueError(f"upto needs init and overlapping blocks; init is {init} and the blocks are {blocks}.")
+    size, stride = blocks.size, blocks.size * (blocks.together or 1)
+    of_full_size = blocks.num_rows if blocks.overlap else blocks.num_rows - blocks.num_rows % size
 
-    def block(first: Array | int) -> Any:
-        start = block_start(first, size, num_items)
-        scores = scorer.score_block(queries, start, size).astype(jnp.float32)
-        return summarise(masked(scores, first, start, exclude), start)
+    def one(first: Array | int) -> Any:
+        is_only = size == of_full_size and blocks.together is None
+        return evaluate(Rows(first, first if is_only else jnp.minimum(first, of_full_size - size), size))
 
-    if size == num_items:
-        return block(0)
-    # Differentiating a reduction scores the blocks again instead of keeping all of them.
-    step = jax.checkpoint(lambda summary, first: (merge(summary, block(first)), None))
-    return lax.scan(step, block(0), jnp.arange(size, num_items, size))[0]
+    def values(first: Array | int) -> Any:
+        return one(first) if blocks.together is None else lax.map(one, first + jnp.arange(blocks.together) * size)
 
+    def step(merged: Any, first: Array) -> tuple[Any, None]:
+        return merge(merged, values(first)), None
 
-def block_start(first: Array | int, size: int, num_items: int) -> Array | int:
-    """Where the block that should begin at ``first`` begins: the last one reaches back to have the size of all."""
-    return first if size == num_items else jnp.minimum(first, num_items - size)
-
-
-def masked(scores: Array, first: Array | int, start: Array | int, exclude: Array | None) -> Array:
-    """Scores of a block with ``-inf`` at what an earlier block had and at what is excluded."""
-    position = jnp.arange(scores.shape[-1])
-    return without(jnp.where((position < first - start)[None, :], -jnp.inf, scores), start, exclude)
-
-
-def arrange_excluded(exclude: Array | None, size: int, num_items: int) -> Array | None:
-    """Excluded ids as :func:`without` wants them: long lists that meet many blocks are sorted."""
-    if exclude is None or exclude.shape[-1] <= FEW_EXCLUDED or size == num_items:
-        return exclude
-    return jnp.sort(exclude, axis=-1)
-
-
-def without(scores: Array, start: Array | int, exclude: Array | None) -> Array:
-    """Scores ``[B, size]`` of items from ``start`` with ``-inf`` at the excluded ones.
-
-    Lists of more than ``FEW_EXCLUDED`` ids in front of several blocks must be sorted
-    (:func:`arrange_excluded`): each block then looks at its own part of them only.
-    """
-    if exclude is None:
-        return scores
-    size, width = scores.shape[-1], exclude.shape[-1]
-    rows = jnp.arange(scores.shape[0])[:, None]
-
-    def drop(scores: Array, ids: Array) -> Array:
-        local = ids - start
-        return scores.at[rows, jnp.where(local < 0, size, local)].set(-jnp.inf, mode="drop")
-
-    if width <= FEW_EXCLUDED or isinstance(start, int):
-        return drop(scores, exclude)
-    begin = jnp.sum(exclude < start, axis=1, dtype=jnp.int32)
-    end = jnp.sum(exclude < start + size, axis=1, dtype=jnp.int32)
-
-    def drop_some(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        scores, done = state
-        taken = (begin + done)[:, None] + jnp.arange(FEW_EXCLUDED)[None]
-        ids = jnp.take_along_axis(exclude, jnp.minimum(taken, width - 1), axis=1)
-        return drop(scores, jnp.where(taken < end[:, None], ids, -1)), done + FEW_EXCLUDED
-
-    more = lambda state: jnp.any(begin + state[1] < end)  # noqa: E731
-    return lax.while_loop(more, drop_some, (scores, jnp.int32(0)))[0]
+    merged, begin = (values(0), stride) if init is None else (init, 0)
+    if upto is not None:
+        merged = lax.fori_loop(0, -(-upto // stride), lambda i, merged: step(merged, i * stride)[0], merged)
+    elif begin < of_full_size:
+        step = jax.checkpoint(step) if remat else step
+        merged = lax.scan(step, merged, jnp.arange(begin, of_full_size, stride))[0]
+    if of_full_size < blocks.num_rows:
+        rest = evaluate(Rows(of_full_size, of_full_size, blocks.num_rows - of_full_size))
+        if blocks.together is not None:
+            rest = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], rest)
+        merged = merge(merged, rest)
+    return merged

@@ -1,4 +1,4 @@
-"""Derivatives of reductions over a catalogue, without keeping the scores of any block.
+"""Derivatives of reductions over a catalogue, without storing the scores of any block.
 
 A reduction to one number a query is known here by three functions: its value, what the
 backward pass needs besides the scores (the residual), and its derivative by each score of
@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from recjax.catalogue.blocks import arrange_excluded, block_size_of, block_start, masked
-from recjax.catalogue.items import BlockScorer, Catalogue, ItemIndex, as_catalogue
+from recjax.catalogue.block_scores import arrange_excluded, masked
+from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
+from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
+from recjax.catalogue.scorer import BlockScorer, Scorer
 from recjax.types import Array, PyTree
 
 
@@ -39,7 +41,7 @@ class Reduction(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Plan:
+class _Pass:
     """A reduction apart from the arrays that it is differentiated by.
 
     ``sliced`` arrays have a leading item axis, and their gradient is written block by block;
@@ -51,88 +53,79 @@ class _Plan:
     size: int
     score: Callable[[PyTree, PyTree, PyTree, Array | int], Array]
 
-    def items(self, sliced: PyTree, closed: PyTree) -> Catalogue:
+    def items(self, sliced: PyTree, closed: PyTree) -> Scorer:
         if isinstance(sliced, ItemIndex):
             return sliced
 
-        def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
+        def of_block(queries: PyTree, start: Array | int, size: int) -> Array:
             return self.score(queries, (), closed, start)
 
-        return BlockScorer(score_block, self.num_items, block_size=self.size)
+        return BlockScorer(of_block, self.num_items, block_size=self.size)
 
 
 def differentiable(
-    reduction: type[Reduction], queries: PyTree, items: Catalogue, exclude: Array | None, block_size: int | None
+    reduction: type[Reduction], queries: PyTree, items: Catalogue, exclude: Array | None, size: int
 ) -> Array:
     """The reduction, differentiable by queries and by the arrays of the catalogue.
 
     The gradient by an array that a :class:`BlockScorer` closes over is added up over the
     blocks, each time for the whole array.
     """
-    items = as_catalogue(items)
-    size = block_size_of(items, queries, block_size)
-    if isinstance(items, ItemIndex):
-        plan = _Plan(reduction, items.num_items, size, lambda queries, block, closed, start: block.scores(queries))
-        return _reduce(plan, queries, items, (), exclude)
-    score_block = items.score_block
-    traced = jax.make_jaxpr(lambda queries, start: score_block(queries, start, size))(queries, jnp.int32(0))
+    scorer = as_scorer(items)
+    if isinstance(scorer, ItemIndex):
+        one_pass = _Pass(reduction, scorer.num_items, size, lambda queries, block, closed, start: block.scores(queries))
+        return _reduce(one_pass, queries, scorer, (), exclude)
+    traced = jax.make_jaxpr(lambda queries, start: scorer.score_block(queries, start, size))(queries, jnp.int32(0))
 
     def score(queries: PyTree, block: tuple, closed: list[Array], start: Array | int) -> Array:
         arguments = *jax.tree.leaves(queries), jnp.asarray(start, jnp.int32)
         return jax.core.eval_jaxpr(traced.jaxpr, closed, *arguments)[0]
 
-    return _reduce(_Plan(reduction, items.num_items, size, score), queries, (), traced.consts, exclude)
+    return _reduce(_Pass(reduction, scorer.num_items, size, score), queries, (), traced.consts, exclude)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _reduce(plan: _Plan, queries: PyTree, sliced: PyTree, closed: PyTree, exclude: Array | None) -> Array:
-    return plan.reduction.value(queries, plan.items(sliced, closed), exclude, plan.size)
+def _reduce(one_pass: _Pass, queries: PyTree, sliced: PyTree, closed: PyTree, exclude: Array | None) -> Array:
+    return one_pass.reduction.value(queries, one_pass.items(sliced, closed), exclude, one_pass.size)
 
 
 def _forward(
-    plan: _Plan, queries: PyTree, sliced: PyTree, closed: PyTree, exclude: Array | None
+    one_pass: _Pass, queries: PyTree, sliced: PyTree, closed: PyTree, exclude: Array | None
 ) -> tuple[Array, tuple]:
-    value, residual = plan.reduction.residual(queries, plan.items(sliced, closed), exclude, plan.size)
+    value, residual = one_pass.reduction.residual(queries, one_pass.items(sliced, closed), exclude, one_pass.size)
     return value, (queries, sliced, closed, exclude, residual)
 
 
-def _backward(plan: _Plan, residuals: tuple, cotangent: Array) -> tuple:
+def _backward(one_pass: _Pass, residuals: tuple, cotangent: Array) -> tuple:
     queries, sliced, closed, exclude, residual = residuals
-    num_items, size = plan.num_items, plan.size
+    num_items, size = one_pass.num_items, one_pass.size
     arranged = arrange_excluded(exclude, size, num_items)
 
-    def pull_block(first: Array | int) -> tuple[list, list, list, Array | int]:
+    def evaluate(rows: Rows) -> tuple[list, list, list, Array | int]:
         """Gradients of what floats in queries, block and closed arrays."""
-        start = block_start(first, size, num_items)
-        block = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), sliced)
+        block = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, rows.start, size), sliced)
         (q, with_q), (b, with_b), (c, with_c) = map(floating, (queries, block, closed))
 
         def scores(q: list, b: list, c: list) -> Array:
-            found = plan.score(with_q(q), with_b(b), with_c(c), start).astype(jnp.float32)
-            return masked(found, first, start, arranged)
+            found = one_pass.score(with_q(q), with_b(b), with_c(c), rows.start).astype(jnp.float32)
+            return masked(found, rows, arranged)
 
         found, pull = jax.vjp(scores, q, b, c)
-        return *pull(cotangent[:, None] * plan.reduction.weights(found, start, residual)), start
+        return *pull(cotangent[:, None] * one_pass.reduction.weights(found, rows.start, residual)), rows.start
 
-    def add_block(sums: tuple[list, ...], first: Array) -> tuple[tuple[list, ...], None]:
-        q, b, c, start = pull_block(first)
+    def add(sums: tuple[list, ...], found: tuple[list, list, list, Array | int]) -> tuple[list, ...]:
+        q, b, c, start = found
 
         def write(whole: Array, part: Array) -> Array:
             there = lax.dynamic_slice_in_dim(whole, start, size)
             return lax.dynamic_update_slice_in_dim(whole, there + part, start, 0)
 
-        return (
-            jax.tree.map(jnp.add, sums[0], q),
-            jax.tree.map(write, sums[1], b),
-            jax.tree.map(jnp.add, sums[2], c),
-        ), None
+        return jax.tree.map(jnp.add, sums[0], q), jax.tree.map(write, sums[1], b), jax.tree.map(jnp.add, sums[2], c)
 
     trees = queries, sliced, closed
-    if size == num_items:
-        gradients: tuple[list, ...] = pull_block(0)[:3]
-    else:
-        zeros = tuple([jnp.zeros_like(leaf) for leaf in floating(tree)[0]] for tree in trees)
-        gradients, _ = lax.scan(add_block, zeros, jnp.arange(0, num_items, size))
+    # One block is the whole gradient; nothing is added to it.
+    zeros = tuple([jnp.zeros_like(leaf) for leaf in floating(tree)[0]] for tree in trees) if size < num_items else None
+    gradients = reduce_rows(evaluate, add, Blocks(num_items, size), init=zeros)[:3]
     return *(as_cotangent(tree, floats) for tree, floats in zip(trees, gradients, strict=True)), None
 
 

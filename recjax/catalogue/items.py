@@ -1,20 +1,16 @@
-"""Two ways to score every item of a catalogue: inner products, or any function of a block of items."""
+"""Item indices, whose scores are inner products, and the one place where a catalogue becomes a scorer."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 
+from recjax.catalogue.scorer import Scorer
 from recjax.catalogue.vectors import inverse_norm, normalize, quantize
-from recjax.types import Array, PyTree
-
-BLOCK_SIZE = 4096
-"""Items of a scorer that are scored at once unless told otherwise; the fewest that are worth more than one block."""
+from recjax.types import Array
 
 
 @struct.dataclass
@@ -57,6 +53,16 @@ class ItemIndex:
         """Size of the catalogue (``N``)."""
         return self.vectors.shape[-2]
 
+    @property
+    def block_size(self) -> None:
+        """Blocks of any size are as good: what suits the device is best."""
+        return None
+
+    @property
+    def random_access(self) -> bool:
+        """Given items are scored by their own vectors."""
+        return True
+
     def block(self, start: Array | int, size: int) -> ItemIndex:
         """The items ``start .. start + size - 1``."""
         return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), self)
@@ -67,7 +73,11 @@ class ItemIndex:
         scores = jnp.matmul(queries, vectors.T, preferred_element_type=jnp.float32)
         return self._affine(scores, self.scale, self.bias)
 
-    def scores_at(self, queries: Array, ids: Array) -> Array:
+    def score_block(self, queries: Array, start: Array | int, size: int) -> Array:
+        """Scores of the items ``start .. start + size - 1``, ``[B, D] -> f32[B, size]``."""
+        return self.block(start, size).scores(queries)
+
+    def score_ids(self, queries: Array, ids: Array) -> Array:
         """Scores of given items, ``([B, D], i32[B, M]) -> f32[B, M]``; all ids in ``0 .. N-1``."""
         queries, vectors = self._alike(queries, self.vectors[ids])
         scores = jnp.einsum("bd,bmd->bm", queries, vectors, preferred_element_type=jnp.float32)
@@ -84,59 +94,21 @@ class ItemIndex:
         return scores if bias is None else scores + jnp.broadcast_to(bias, scores.shape)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BlockScorer:
-    """Items whose score is any function that can be evaluated on a block of neighbouring items.
-
-    It is compared and hashed by identity and is not a pytree: build it inside the
-    function that is traced, over whatever arrays ``score_block`` closes over.
-
-    Attributes:
-      score_block: ``(queries, start, size) -> [B, size]``, the scores of items
-        ``start .. start + size - 1``. ``start`` may be traced, ``size`` is a Python
-        integer, and ``start + size <= num_items`` always.
-      num_items: size of the catalogue.
-      score_ids: ``(queries, ids [B, M]) -> [B, M]``, the scores of given items, or None
-        when only blocks can be scored; then :func:`score_at` passes over the catalogue.
-      block_size: items to score at once when the caller does not say.
-    """
-
-    score_block: Callable[[PyTree, Array | int, int], Array]
-    num_items: int
-    score_ids: Callable[[PyTree, Array], Array] | None = None
-    block_size: int = BLOCK_SIZE
-
-
-def dense_scorer(scores: Array) -> tuple[Array, BlockScorer]:
-    """Scores that are at hand as catalogue operations take them: ``(queries, items)``.
-
-    Args:
-      scores: ``[B, N]``, the scores of every item.
-    """
-
-    def score_block(queries: Array, start: Array | int, size: int) -> Array:
-        return lax.dynamic_slice_in_dim(queries, start, size, axis=-1)
-
-    def score_ids(queries: Array, ids: Array) -> Array:
-        return jnp.take_along_axis(queries, ids, axis=-1)
-
-    num_items = scores.shape[-1]
-    return scores, BlockScorer(score_block, num_items, score_ids, block_size=num_items)
-
-
-Catalogue = Array | ItemIndex | BlockScorer
+Catalogue = Array | Scorer
 """What catalogue operations accept as ``items``; an array means ``ItemIndex(array)``."""
 
 
-def as_catalogue(items: Catalogue) -> ItemIndex | BlockScorer:
-    """The items as an :class:`ItemIndex` or a :class:`BlockScorer`.
+def as_scorer(items: Catalogue) -> Scorer:
+    """The items as a :class:`Scorer`: an array becomes an :class:`ItemIndex`, scorers stay what they are.
 
     Raises:
-      ValueError: the item vectors, biases or scales have the wrong shape or dtype.
+      ValueError: the item vectors, biases or scales of an index have the wrong shape or dtype.
     """
-    if isinstance(items, BlockScorer):
+    if isinstance(items, jax.Array | np.ndarray):
+        items = ItemIndex(items)
+    if not isinstance(items, ItemIndex):
         return items
-    index = items if isinstance(items, ItemIndex) else ItemIndex(items)
+    index = items
     if index.vectors.ndim != 2:
         raise ValueError(f"Item vectors must have shape [N, D]; got {index.vectors.shape}.")
     if index.vectors.dtype != jnp.int8 and not jnp.issubdtype(index.vectors.dtype, jnp.floating):
@@ -145,19 +117,3 @@ def as_catalogue(items: Catalogue) -> ItemIndex | BlockScorer:
         if leaf is not None and leaf.shape != (index.num_items,):
             raise ValueError(f"Item {name} must have shape ({index.num_items},), one an item; got {leaf.shape}.")
     return index
-
-
-def as_scorer(items: Catalogue) -> BlockScorer:
-    """The items as a :class:`BlockScorer`.
-
-    Raises:
-      ValueError: as :func:`as_catalogue`.
-    """
-    index = as_catalogue(items)
-    if isinstance(index, BlockScorer):
-        return index
-
-    def score_block(queries: Array, start: Array | int, size: int) -> Array:
-        return index.block(start, size).scores(queries)
-
-    return BlockScorer(score_block, index.num_items, index.scores_at)

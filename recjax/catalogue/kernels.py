@@ -12,22 +12,54 @@ result up to rounding, so that callers never know which of the two they got:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from recjax.types import Array, PyTree
 
+LANES = 32
+"""Neighbours whose maximum XLA takes by vector instructions on CPUs."""
+
 
 def group_max(scores: Array, group: int) -> Array:
-    """Maxima of groups of neighbours, ``f32[B, n] -> f32[B, n / group]``; NaN where a group holds one."""
-    return scores.reshape(scores.shape[0], -1, group).max(-1)
+    """Maxima of groups of neighbours, ``f32[B, n] -> f32[B, n / group]``; NaN where a group holds one.
+
+    XLA's maximum of floats on CPUs drops NaN as soon as it is vectorised, so the maximum is taken of integers in the
+    same order. Runs of ``LANES`` integers are what XLA vectorises; a longer group is several of them.
+    """
+    lanes = min(group, LANES)
+    if group % lanes:
+        raise ValueError(f"group is {group}; it must be at most {LANES}, or a multiple of it.")
+    batch, n = scores.shape
+    runs = _as_integers(scores).reshape(batch, n // lanes, lanes).max(-1)
+    each = group // lanes
+    return _as_scores(functools.reduce(jnp.maximum, (runs[:, i::each] for i in range(each))))
 
 
 def block_max(scores: Array) -> Array:
     """The largest score of each query, ``f32[B, n] -> f32[B]``; NaN where there is one."""
-    return scores.max(-1)
+    even = scores.shape[-1] // LANES * LANES
+    maxima = jnp.concatenate([group_max(scores[:, :even], LANES), scores[:, even:]], axis=-1)
+    return jnp.where(jnp.isnan(maxima).any(-1), jnp.nan, maxima.max(-1))
+
+
+def _as_integers(scores: Array) -> Array:
+    """``i32`` in the order of ``f32`` scores, NaN of either sign above ``+inf``."""
+    bits = lax.bitcast_convert_type(jnp.where(jnp.isnan(scores), jnp.nan, scores), jnp.int32)
+    return _flip_negative(bits)
+
+
+def _as_scores(integers: Array) -> Array:
+    return lax.bitcast_convert_type(_flip_negative(integers), jnp.float32)
+
+
+def _flip_negative(bits: Array) -> Array:
+    """Floats are sign and magnitude: the order of negative ones is that of integers once their magnitude is flipped."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def block_best(scores: Array) -> tuple[Array, Array]:

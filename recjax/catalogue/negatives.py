@@ -2,7 +2,7 @@
 
 Samplers are functions of a key whose time and memory do not grow with the catalogue. Draws
 are with replacement and may give an example's own positive: remove such hits with
-:func:`recjax.catalogue.losses.accidental_hits` before a loss sees the scores.
+:func:`accidental_hits` before a loss sees the scores.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def in_batch(positives: Array, distribution: PopularityDistribution | Array) -> 
     """The positives of a batch as negatives of one another, so that one product scores all.
 
     For an example, the ``B`` ids are its own positive, which
-    :func:`recjax.catalogue.losses.accidental_hits` removes, and the positives of the other
+    :func:`accidental_hits` removes, and the positives of the other
     examples: with ``V`` examples that are not padding, ``V - 1`` draws from the law ``q`` of
     positives. So one of the ``B`` slots gives an id with probability ``q (V - 1) / B``, and
     that is ``logq``. It is exact where examples are drawn independently from the log; a
@@ -250,7 +250,7 @@ def merged(drawn: Negatives, num_items: int) -> Negatives:
     """Each drawn item once, as likely as all of its draws: the same estimate from fewer scores.
 
     A sum ``Σⱼ f(idⱼ) / (M qⱼ)`` over draws stays what it is, so this is for losses that weigh scores so,
-    :func:`recjax.catalogue.losses.sampled_softmax`, and pays where there are more draws than items: every position of
+    :func:`recjax.losses.sampled_softmax`, and pays where there are more draws than items: every position of
     many histories as negatives of one another.
 
     >>> drawn = Negatives(jnp.array([2, 0, 2, 2]), jnp.log(jnp.array([0.75, 0.25, 0.75, 0.75])))
@@ -274,6 +274,48 @@ def merged(drawn: Negatives, num_items: int) -> Negatives:
     ids, first, counts = jnp.unique(drawn.ids, size=size, fill_value=PAD_ID, return_index=True, return_counts=True)
     draws = jnp.maximum(counts, 1).astype(jnp.float32)
     return Negatives(ids, drawn.logq[first] - jnp.log(draws * (size / len(drawn.ids))))
+
+
+def accidental_hits(positives: Array, negative_ids: Array, *, known: Array | None = None) -> Array:
+    """Which negatives are no negatives: an example's own positive, what it is known to like, padding.
+
+    Args:
+      positives: ``i32[B]``.
+      negative_ids: ``i32[M]`` or ``i32[B, M]``; those below 0 (``PAD_ID``) are hits.
+      known: ``i32[B, P]`` other positives of each example, such as its history, padded with
+        ``PAD_ID``, or None. An estimate of the softmax then leaves them out of its
+        denominator.
+
+    >>> accidental_hits(positives=jnp.array([1, 0]), negative_ids=jnp.array([1, 2, 3])).tolist()
+    [[True, False, False], [False, False, False]]
+
+    Returns:
+      ``bool[B, M]``, True where the negative is to be removed.
+
+    Raises:
+      ValueError: the ids are no integers, or the shapes do not fit.
+    """
+    batch, width = len(positives) if positives.ndim == 1 else -1, negative_ids.shape[-1:]
+    if batch < 0 or negative_ids.shape not in (width, (batch, *width)) or not width:
+        raise ValueError(
+            "positives must have shape [B] and negative_ids [M] or [B, M];"
+            f" got {positives.shape} and {negative_ids.shape}."
+        )
+    if known is not None and (known.ndim != 2 or len(known) != batch):
+        raise ValueError(f"known must have shape [B, P] with B = {batch}, padded with PAD_ID; got {known.shape}.")
+    for name, ids in (("positives", positives), ("negative_ids", negative_ids), ("known", known)):
+        if ids is not None and not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(f"{name} must be integers; got {ids.dtype}.")
+    ids = jnp.broadcast_to(negative_ids, (batch, *width))
+    hits = (ids < 0) | (ids == positives[:, None])
+    return hits if known is None or not known.size else hits | _among(ids, known)
+
+
+def _among(ids: Array, known: Array) -> Array:
+    """Whether each of ``ids [B, M]`` is in the same row of ``known [B, P]``, without the ``B M P`` comparisons."""
+    known = jnp.sort(known, axis=1)
+    place = jax.vmap(jnp.searchsorted)(known, ids)
+    return jnp.take_along_axis(known, jnp.minimum(place, known.shape[1] - 1), axis=1) == ids
 
 
 def _draws_of_batch(positives: Array, logq_of_items: Array) -> tuple[Array, Array, Array]:

@@ -10,36 +10,52 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from recjax.catalogue.blocks import block_size_of, fold
+from recjax.catalogue.block_scores import block_size_of, reduce_scores
 from recjax.catalogue.gradient import differentiable
-from recjax.catalogue.items import BlockScorer, Catalogue, as_catalogue, as_scorer
+from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.kernels import block_max
+from recjax.catalogue.plan import Plan
 from recjax.catalogue.search import argmax
 from recjax.types import Array, PyTree
 
 
 def max_score(
-    queries: PyTree, items: Catalogue, *, exclude: Array | None = None, block_size: int | None = None
+    queries: PyTree,
+    items: Catalogue,
+    *,
+    exclude: Array | None = None,
+    block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> Array:
     """The best score of each query, ``f32[B]``; ``-inf`` when every item is excluded.
 
     The gradient is that of the score of :func:`argmax`. The arguments are those of :func:`top_k`.
     """
-    return differentiable(_Max, queries, items, exclude, block_size)
+    return differentiable(_Max, queries, items, exclude, block_size_of(items, queries, block_size, plan))
 
 
 def mean_score(
-    queries: PyTree, items: Catalogue, *, exclude: Array | None = None, block_size: int | None = None
+    queries: PyTree,
+    items: Catalogue,
+    *,
+    exclude: Array | None = None,
+    block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> Array:
     """The mean score of each query over the items that are not excluded, ``f32[B]``.
 
     NaN when every item is excluded. The arguments are those of :func:`top_k`.
     """
-    return differentiable(_Mean, queries, items, exclude, block_size)
+    return differentiable(_Mean, queries, items, exclude, block_size_of(items, queries, block_size, plan))
 
 
 def logsumexp(
-    queries: PyTree, items: Catalogue, *, exclude: Array | None = None, block_size: int | None = None
+    queries: PyTree,
+    items: Catalogue,
+    *,
+    exclude: Array | None = None,
+    block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> Array:
     """``log Σ_i exp(score_i)`` over the items that are not excluded, ``f32[B]``.
 
@@ -49,7 +65,7 @@ def logsumexp(
     >>> logsumexp(jnp.array([[0.0]]), jnp.ones((8, 1)))
     Array([2.079...], dtype=float32)
     """
-    return differentiable(_LogSumExp, queries, items, exclude, block_size)
+    return differentiable(_LogSumExp, queries, items, exclude, block_size_of(items, queries, block_size, plan))
 
 
 def softmax_cross_entropy(
@@ -59,11 +75,12 @@ def softmax_cross_entropy(
     *,
     exclude: Array | None = None,
     block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> Array:
     """``-log softmax(scores)[label]`` over the whole catalogue, ``f32[B]``.
 
     The gradient by the items is dense, one row an item, as that of a softmax is; for
-    catalogues where this is too much see :mod:`recjax.catalogue.losses`.
+    catalogues where this is too much see :mod:`recjax.losses`.
 
     Args:
       queries: see :func:`top_k`.
@@ -71,13 +88,15 @@ def softmax_cross_entropy(
       labels: ``i32[B]``; the loss of a label outside the catalogue, such as ``PAD_ID``, is 0.
       exclude: ``i32[B, E]`` items that are no class; it must not hold the label.
       block_size: see :func:`top_k`.
+      plan: see :func:`top_k`.
 
     >>> softmax_cross_entropy(jnp.array([[0.0], [0.0]]), jnp.ones((8, 1)), jnp.array([3, -1]))
     Array([2.079..., 0.       ], dtype=float32)
     """
-    known = (labels >= 0) & (labels < as_catalogue(items).num_items)
+    known = (labels >= 0) & (labels < as_scorer(items).num_items)
     score = score_at(queries, items, jnp.where(known, labels, 0)[:, None])[:, 0]
-    return jnp.where(known, logsumexp(queries, items, exclude=exclude, block_size=block_size) - score, 0.0)
+    normaliser = logsumexp(queries, items, exclude=exclude, block_size=block_size, plan=plan)
+    return jnp.where(known, normaliser - score, 0.0)
 
 
 def score_at(queries: PyTree, items: Catalogue, ids: Array) -> Array:
@@ -93,24 +112,8 @@ def score_at(queries: PyTree, items: Catalogue, ids: Array) -> Array:
     """
     scorer = as_scorer(items)
     known = (ids >= 0) & (ids < scorer.num_items)
-    safe_ids = jnp.where(known, ids, 0)
-    if scorer.score_ids is not None:
-        scores = scorer.score_ids(queries, safe_ids).astype(jnp.float32)
-    else:
-        scores = _pick(queries, scorer, safe_ids)
+    scores = scorer.score_ids(queries, jnp.where(known, ids, 0)).astype(jnp.float32)
     return jnp.where(known, scores, -jnp.inf)
-
-
-def _pick(queries: PyTree, scorer: BlockScorer, ids: Array) -> Array:
-    """Scores of ``ids`` for a scorer that can score blocks only."""
-
-    def summarise(scores: Array, start: Array | int) -> Array:
-        local = ids - start
-        here = (local >= 0) & (local < scores.shape[-1])
-        found = jnp.take_along_axis(scores, jnp.where(here, local, 0), axis=-1)
-        return jnp.where(here, found, -jnp.inf)
-
-    return fold(summarise, jnp.maximum, queries, scorer, None, block_size_of(scorer, queries, None))
 
 
 class _Max:
@@ -118,7 +121,7 @@ class _Max:
 
     @staticmethod
     def value(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> Array:
-        return fold(lambda scores, _: block_max(scores), jnp.maximum, queries, items, exclude, size)
+        return reduce_scores(lambda scores, _: block_max(scores), jnp.maximum, queries, items, exclude, size)
 
     @staticmethod
     def residual(queries: PyTree, items: Catalogue, exclude: Array | None, size: int) -> tuple[Array, Array]:
@@ -144,7 +147,7 @@ class _Mean:
             return jnp.where(counts, scores, 0.0).sum(-1), counts.sum(-1, dtype=jnp.float32)
 
         add = lambda earlier, later: jax.tree.map(jnp.add, earlier, later)  # noqa: E731
-        total, count = fold(summarise, add, queries, items, exclude, size)
+        total, count = reduce_scores(summarise, add, queries, items, exclude, size)
         return total / count, count
 
     @staticmethod
@@ -166,7 +169,7 @@ class _LogSumExp:
             rescaled = (total * jnp.exp(finite(old) - finite(top)) for old, total in (earlier, later))
             return top, sum(rescaled, start=jnp.zeros_like(top))
 
-        top, total = fold(summarise, merge, queries, items, exclude, size)
+        top, total = reduce_scores(summarise, merge, queries, items, exclude, size)
         return finite(top) + jnp.log(total)
 
     @staticmethod

@@ -1,23 +1,25 @@
-"""What is best in a catalogue: exact top-k, argmax and Boltzmann samples.
+"""Search of a catalogue: exact top-k, argmax and Boltzmann samples.
 
 Top-k goes by maxima of groups of neighbouring items. Only the ``k`` groups with the largest
 maxima can hold one of the ``k`` best items: any other has ``k`` groups before it, each with
-an item that is better, or as good with a lower id. So one pass over the catalogue keeps the
+an item that is better, or as good with a lower id. So one pass over the catalogue stores the
 maxima, and only ``k`` groups a query are scored again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.blocks import arrange_excluded, block_size_of, fold, without
-from recjax.catalogue.items import BlockScorer, Catalogue, as_catalogue, as_scorer
+from recjax.catalogue.block_scores import arrange_excluded, batch_of, block_size_of, reduce_scores, without
+from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
+from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.kernels import block_best, group_max
+from recjax.catalogue.plan import Plan
+from recjax.catalogue.scorer import BlockScorer, Scorer
 from recjax.types import PAD_ID, Array, PyTree
 
 MAXIMA = 2**23
@@ -28,7 +30,13 @@ CANDIDATES = 2**16
 
 
 def top_k(
-    queries: PyTree, items: Catalogue, k: int, *, exclude: Array | None = None, block_size: int | None = None
+    queries: PyTree,
+    items: Catalogue,
+    k: int,
+    *,
+    exclude: Array | None = None,
+    block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> tuple[Array, Array]:
     """The ``k`` best items of each query, exactly.
 
@@ -39,7 +47,8 @@ def top_k(
       k: how many items; at most ``num_items``.
       exclude: ``i32[B, E]`` items that each query must not get; ``PAD_ID`` and ids
         outside the catalogue are ignored.
-      block_size: items scored at once; by default what suits ``items`` and the device.
+      block_size: items scored at once; by default what ``items`` asks for, or the plan says.
+      plan: what suits the device, see :func:`plan_for`; by default the one for JAX's default device.
 
     Returns:
       ``(scores f32[B, k], ids i32[B, k])``, best first and, among equal scores, the
@@ -57,26 +66,29 @@ def top_k(
     >>> ids.tolist(), scores.tolist()
     ([[1, 2]], [[2.0, 2.0]])
     """
-    items = as_catalogue(items)
-    if not 1 <= k <= items.num_items:
-        raise ValueError(
-            f"k is {k}, but the catalogue has {items.num_items} items; choose k in 1 .. {items.num_items}."
-        )
-    size = block_size_of(items, queries, block_size)
-    group = _group_size(items.num_items, k)
     scorer = as_scorer(items)
-    batch = jax.tree.leaves(queries)[0].shape[0]
-    if scorer.score_ids is not None and batch and size >= 2 * group and 4 * k * group <= items.num_items > size:
+    num_items = scorer.num_items
+    if not 1 <= k <= num_items:
+        raise ValueError(f"k is {k}, but the catalogue has {num_items} items; choose k in 1 .. {num_items}.")
+    size, group = block_size_of(scorer, queries, block_size, plan), _group_size(num_items, k)
+    if scorer.random_access and batch_of(queries) and size >= 2 * group and 4 * k * group <= num_items > size:
         scores, ids = _by_groups(queries, scorer, k, exclude, size - size % group, group)
     else:
         # Each block ends in a ranking of 2 k scores, so k sets how many items are worth one.
-        is_free = block_size is None and not isinstance(items, BlockScorer)
-        size = min(max(size, 256 * k), items.num_items) if is_free else size
+        is_free = block_size is None and scorer.block_size is None
+        size = min(max(size, 256 * k), num_items) if is_free else size
         scores, ids = _by_blocks(queries, scorer, k, exclude, size)
     return scores, jnp.where(scores == -jnp.inf, PAD_ID, ids)
 
 
-def argmax(queries: PyTree, items: Catalogue, *, exclude: Array | None = None, block_size: int | None = None) -> Array:
+def argmax(
+    queries: PyTree,
+    items: Catalogue,
+    *,
+    exclude: Array | None = None,
+    block_size: int | None = None,
+    plan: Plan | None = None,
+) -> Array:
     """The best item of each query, ``i32[B]``: :func:`top_k` with ``k = 1`` in a single pass.
 
     ``PAD_ID`` when every item is excluded. The arguments are those of :func:`top_k`.
@@ -91,8 +103,8 @@ def argmax(queries: PyTree, items: Catalogue, *, exclude: Array | None = None, b
         is_better = ~jnp.isnan(earlier[0]) & ((later[0] > earlier[0]) | jnp.isnan(later[0]))
         return jnp.where(is_better, later[0], earlier[0]), jnp.where(is_better, later[1], earlier[1])
 
-    size = block_size_of(items, queries, block_size)
-    scores, ids = fold(summarise, merge, queries, items, exclude, size)
+    size = block_size_of(items, queries, block_size, plan)
+    scores, ids = reduce_scores(summarise, merge, queries, items, exclude, size)
     return jnp.where(scores == -jnp.inf, PAD_ID, ids)
 
 
@@ -105,6 +117,7 @@ def sample(
     temperature: float | Array = 1.0,
     exclude: Array | None = None,
     block_size: int | None = None,
+    plan: Plan | None = None,
 ) -> Array:
     """``k`` items of each query, drawn without replacement from the Boltzmann distribution.
 
@@ -121,6 +134,7 @@ def sample(
       temperature: above 0; may be traced.
       exclude: see :func:`top_k`.
       block_size: see :func:`top_k`.
+      plan: see :func:`top_k`.
 
     Returns:
       ``i32[B, k]`` in the order of drawing; ``PAD_ID`` once no item is left.
@@ -134,13 +148,13 @@ def sample(
     if isinstance(temperature, int | float) and not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (use argmax for the limit at 0).")
     scorer = as_scorer(items)
-    size = block_size_of(items, queries, block_size)
+    size = block_size_of(items, queries, block_size, plan)
 
-    def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
+    def of_block(queries: PyTree, start: Array | int, size: int) -> Array:
         scores = scorer.score_block(queries, start, size).astype(jnp.float32)
         return scores / temperature + jax.random.gumbel(jax.random.fold_in(key, start), scores.shape)
 
-    return top_k(queries, BlockScorer(score_block, scorer.num_items, block_size=size), k, exclude=exclude)[1]
+    return top_k(queries, BlockScorer(of_block, scorer.num_items, block_size=size), k, exclude=exclude)[1]
 
 
 def best(scores: Array, k: int) -> tuple[Array, Array]:
@@ -159,14 +173,14 @@ def best(scores: Array, k: int) -> tuple[Array, Array]:
     padded = jnp.pad(scores, ((0, 0), (0, -n % group)), constant_values=-jnp.inf)
     groups = padded.reshape(rows, -1, group)
     # In the order of positions, so that the second ranking breaks ties like the first.
-    chosen = jnp.sort(lax.top_k(groups.max(-1), k)[1], axis=-1)
+    chosen = jnp.sort(lax.top_k(group_max(padded, group), k)[1], axis=-1)
     candidates = jnp.take_along_axis(groups, chosen[:, :, None], axis=1).reshape(rows, k * group)
     values, positions = lax.top_k(candidates, k)
     return values, jnp.take_along_axis(chosen, positions // group, axis=-1) * group + positions % group
 
 
-def _by_blocks(queries: PyTree, scorer: BlockScorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
-    """Ranks every block and merges the rankings: for scores that exist only while their block is at hand."""
+def _by_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
+    """Ranks every block and merges the rankings: for scorers that cannot score given items again."""
 
     def summarise(scores: Array, start: Array | int) -> tuple[Array, Array]:
         values, positions = best(scores, min(k, scores.shape[-1]))
@@ -176,7 +190,7 @@ def _by_blocks(queries: PyTree, scorer: BlockScorer, k: int, exclude: Array | No
             jnp.pad(positions + start, missing, constant_values=PAD_ID),
         )
 
-    return fold(summarise, _merge, queries, scorer, exclude, size)
+    return reduce_scores(summarise, _merge, queries, scorer, exclude, size)
 
 
 def _merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -187,54 +201,47 @@ def _merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Ar
 
 
 def _by_groups(
-    queries: PyTree, scorer: BlockScorer, k: int, exclude: Array | None, size: int, group: int
+    queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int, group: int
 ) -> tuple[Array, Array]:
     """Ranks the maxima of groups, then the items of the ``k`` best groups."""
-    num_items = scorer.num_items
-    blocks, tail = divmod(num_items, size)
-    num_groups = -(-num_items // group)
-    batch = jax.tree.leaves(queries)[0].shape[0]
+    num_items, batch = scorer.num_items, batch_of(queries)
+    num_blocks, num_groups = num_items // size, -(-num_items // group)
     arranged = arrange_excluded(exclude, size, num_items)
 
-    def maxima(start: Array | int, size: int) -> Array:
-        """``f32[B, size / group]``, the maxima of the groups of one block."""
-        scores = scorer.score_block(queries, start, size).astype(jnp.float32)
-        scores = without(scores, jnp.asarray(start), arranged)
-        return _canonical(group_max(jnp.pad(scores, ((0, 0), (0, -size % group)), constant_values=-jnp.inf), group))
+    def maxima(rows: Rows) -> tuple[Array, Array]:
+        """``f32[B, size / group]``, the maxima of the groups of one block, and which group is the first."""
+        scores = scorer.score_block(queries, rows.start, rows.size).astype(jnp.float32)
+        scores = without(scores, jnp.asarray(rows.start), arranged)
+        padded = jnp.pad(scores, ((0, 0), (0, -rows.size % group)), constant_values=-jnp.inf)
+        # A block that is repeated begins below its first row.
+        found = jnp.where(rows.start < rows.first, -jnp.inf, _canonical(group_max(padded, group)))
+        return found, jnp.asarray(rows.start, jnp.int32) // group
 
-    spans = -(-blocks * size * batch // (MAXIMA * group))
-    length = -(-blocks // spans)
+    def rank(ranking: tuple[Array, Array], blocks: tuple[Array, Array]) -> tuple[Array, Array]:
+        found, first_group = blocks
+        scores = jnp.concatenate([ranking[0], found.swapaxes(0, 1).reshape(batch, -1)], axis=-1)
+        values, positions = lax.top_k(scores, k)
+        ranked_before = jnp.take_along_axis(ranking[1], jnp.minimum(positions, k - 1), axis=-1)
+        return values, jnp.where(positions < k, ranked_before, positions - k + first_group[0])
 
-    def span(ranking: tuple[Array, Array], first: Array) -> tuple[tuple[Array, Array], None]:
-        # The last span may be longer than what is left: its surplus blocks repeat, and count for nothing.
-        block = jnp.minimum(first + jnp.arange(length), blocks - 1)
-        found = lax.map(lambda i: maxima(i * size, size), block)
-        found = jnp.where((first + jnp.arange(length) < blocks)[:, None, None], found, -jnp.inf)
-        found = found.swapaxes(0, 1).reshape(batch, -1)
-        values, positions = lax.top_k(found, min(k, found.shape[-1]))
-        return _merge(ranking, (values, positions + first * (size // group))), None
-
+    spans = -(-num_blocks * size * batch // (MAXIMA * group))
+    blocks = Blocks(num_items, size, together=-(-num_blocks // spans), overlap=False)
+    # What is there first stays among equals: a group in which nothing is left never takes the place of this one.
     nothing = (jnp.full((batch, k), -jnp.inf), jnp.full((batch, k), num_groups, jnp.int32))
-    ranking, _ = lax.scan(span, nothing, jnp.arange(spans) * length)
-    if tail:
-        found = maxima(blocks * size, tail)
-        positions = jnp.broadcast_to(jnp.arange(found.shape[1]) + blocks * (size // group), found.shape)
-        ranking = _merge(ranking, (found, positions))
+    ranking = reduce_rows(maxima, rank, blocks, init=nothing)
     # In the order of ids, so that the ranking of items breaks ties like the ranking of groups.
-    chosen = jnp.sort(jnp.minimum(ranking[1], num_groups), axis=-1)
-    return _rank_candidates(queries, scorer, k, exclude, chosen, group)
+    return _rank_candidates(queries, scorer, k, exclude, jnp.sort(ranking[1], axis=-1), group)
 
 
 def _rank_candidates(
-    queries: PyTree, scorer: BlockScorer, k: int, exclude: Array | None, chosen: Array, group: int
+    queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, chosen: Array, group: int
 ) -> tuple[Array, Array]:
     """The ``k`` best items of the groups ``chosen: i32[B, k]``, which ascend."""
-    score_ids: Callable = scorer.score_ids  # type: ignore[assignment]
 
     def rank(arguments: tuple[PyTree, Array, Array | None]) -> tuple[Array, Array]:
         query, chosen, exclude = jax.tree.map(lambda leaf: leaf[None], arguments)
         ids = (chosen[:, :, None] * group + jnp.arange(group)[None, None]).reshape(1, -1)
-        scores = score_ids(query, jnp.minimum(ids, scorer.num_items - 1)).astype(jnp.float32)
+        scores = scorer.score_ids(query, jnp.minimum(ids, scorer.num_items - 1)).astype(jnp.float32)
         scores = jnp.where(ids < scorer.num_items, scores, -jnp.inf)
         if exclude is not None:
             slot = jnp.minimum(jax.vmap(jnp.searchsorted)(chosen, exclude // group), k - 1)
@@ -244,6 +251,7 @@ def _rank_candidates(
         values, positions = lax.top_k(_canonical(scores), k)
         return values[0], jnp.take_along_axis(ids, positions, axis=1)[0]
 
+    # Not a pass over the catalogue: each query has candidates of its own.
     chunk = max(1, CANDIDATES // (k * group))
     return lax.map(rank, (queries, chosen, exclude), batch_size=chunk)
 

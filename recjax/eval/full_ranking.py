@@ -7,12 +7,16 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.items import Catalogue, as_scorer
+from recjax.catalogue import BLOCK_SIZE, Catalogue, as_scorer
+from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
 from recjax.eval.ranking import distinct
 from recjax.types import Array, PyTree
 
 Ties = Literal["lowest_id", "average"]
 """Who goes first among equal scores: the lowest id, or every tied item at the mean of their ranks."""
+
+COMPARISONS = 2**21
+"""Pairs of a target and an item that are compared at once, over all users."""
 
 
 def target_ranks(
@@ -41,7 +45,8 @@ def target_ranks(
         ``PAD_ID`` is ignored. A target among them is not ranked.
       candidates: ``bool[N]`` or ``bool[B, N]``, the items that compete; all when None.
       ties: who goes first among equal scores.
-      block_size: items scored at once, by default what ``items`` prefers.
+      block_size: items scored at once, by default what ``items`` asks for, and fewer where users have
+        many targets.
 
     Returns:
       ``f32[B, R]`` ranks from 1, exact for catalogues below ``2**23`` items; ``inf`` for
@@ -61,48 +66,47 @@ def target_ranks(
         raise ValueError(f"ties is {ties!r}; choose one of {get_args(Ties)}.")
     scorer = as_scorer(items)
     num_items = scorer.num_items
-    size = min(block_size or scorer.block_size, num_items)
-    firsts = jnp.arange(0, num_items, size)
     targets = targets[:, None] if targets.ndim == 1 else targets
+    size = block_size or min(scorer.block_size or BLOCK_SIZE, COMPARISONS // max(targets.size, 1))
+    blocks = Blocks(num_items, max(1, min(size, num_items)))
 
-    def block(first: Array) -> tuple[Array, Array, Array]:
-        # The last block reaches back so that all blocks have one size; its repeats do not compete.
-        start = jnp.minimum(first, num_items - size)
-        scores = scorer.score_block(queries, start, size).astype(jnp.float32)
-        ids = start + jnp.arange(size)
-        competes = (ids >= first)[None, :] & ~_among(exclude, start, scores.shape)
+    def evaluate(rows: Rows) -> tuple[Rows, Array, Array]:
+        """The rows, their scores ``f32[B, size]``, and which of them compete."""
+        scores = scorer.score_block(queries, rows.start, rows.size).astype(jnp.float32)
+        is_new = rows.start + jnp.arange(rows.size) >= rows.first
+        competes = is_new[None, :] & ~_among(exclude, rows.start, scores.shape)
         if candidates is not None:
-            chosen = lax.dynamic_slice_in_dim(candidates, start, size, axis=-1)
+            chosen = lax.dynamic_slice_in_dim(candidates, rows.start, rows.size, axis=-1)
             competes &= chosen if candidates.ndim == 2 else chosen[None, :]
-        return scores, ids, competes
+        return rows, scores, competes
 
-    def find(found: tuple[Array, Array], first: Array) -> tuple[tuple[Array, Array], None]:
-        scores, ids, competes = block(first)
-        here = (targets >= first) & (targets <= ids[-1])
-        local = jnp.where(here, targets - ids[0], 0)
-        score, competes = (jnp.take_along_axis(values, local, axis=-1) for values in (scores, competes))
-        return (jnp.where(here, score, found[0]), jnp.where(here, competes, found[1])), None
+    def find(found: tuple[Array, Array], block: tuple[Rows, Array, Array]) -> tuple[Array, Array]:
+        rows, *block_values = block
+        is_here = (targets >= rows.first) & (targets < rows.start + rows.size)
+        local = jnp.where(is_here, targets - rows.start, 0)
+        score, competes = (jnp.take_along_axis(values, local, axis=-1) for values in block_values)
+        return jnp.where(is_here, score, found[0]), jnp.where(is_here, competes, found[1])
 
     missing = jnp.full(targets.shape, jnp.nan), jnp.zeros(targets.shape, bool)
-    (scores, competes), _ = lax.scan(find, missing, firsts)
+    scores, competes = reduce_rows(evaluate, find, blocks, init=missing)
 
-    def count(ahead: Array, first: Array) -> tuple[Array, None]:
-        others, ids, rivals = block(first)
+    def count(ahead: Array, block: tuple[Rows, Array, Array]) -> Array:
+        rows, others, rivals = block
         others, rivals, own = others[:, None, :], rivals[:, None, :], scores[:, :, None]
-        ids, target = ids[None, None, :], targets[:, :, None]
+        ids, target = (rows.start + jnp.arange(rows.size))[None, None, :], targets[:, :, None]
         better = (others > own) | jnp.isnan(others)
         if ties == "lowest_id":
             in_front = jnp.where(better | ((others == own) & (ids < target)), 1.0, 0.0)
         else:
             in_front = jnp.where(better, 1.0, jnp.where(others == own, 0.5, 0.0))
-        return ahead + jnp.sum(jnp.where(rivals & (ids != target), in_front, 0.0), axis=-1), None
+        return ahead + jnp.sum(jnp.where(rivals & (ids != target), in_front, 0.0), axis=-1)
 
-    ahead, _ = lax.scan(count, jnp.zeros(targets.shape), firsts)
+    ahead = reduce_rows(evaluate, count, blocks, init=jnp.zeros(targets.shape))
     ranked = competes & (scores > -jnp.inf)
     return jnp.where(distinct(targets), jnp.where(ranked, 1 + ahead, jnp.inf), jnp.nan)
 
 
-def _among(ids: Array | None, start: Array, shape: tuple[int, ...]) -> Array:
+def _among(ids: Array | None, start: Array | int, shape: tuple[int, ...]) -> Array:
     """``bool[B, size]``: which items of the block that begins at ``start`` are in ``ids [B, E]``."""
     none = jnp.zeros(shape, bool)
     if ids is None:

@@ -16,7 +16,7 @@ import optax
 from recjax.language.model import LanguageModel
 from recjax.language.pooling import Pooling, pooled
 from recjax.language.transformer import Transformer
-from recjax.models.sequence.contrastive import info_nce
+from recjax.losses import info_nce
 from recjax.types import Array, PyTree
 
 Objective = Literal["masked", "causal", "simcse", "pairs", "answers"]
@@ -177,7 +177,7 @@ def answer_lm_loss(
 def contrastive_loss(
     module: Transformer, params: PyTree, ids: Array, mask: Array, *, temperature: float, pooling: Pooling, **apply: Any
 ) -> Array:
-    """InfoNCE of pairs of texts, ``f32[B]``, see :func:`recjax.models.sequence.info_nce`.
+    """InfoNCE of pairs of texts, ``f32[B]``, see :func:`recjax.losses.info_nce`.
 
     Equal texts are no negatives of each other, nor are texts whose partners are equal.
 

@@ -74,7 +74,7 @@ def has_item_vectors(network: nn.Module) -> bool:
 
 
 def item_vectors(network: nn.Module, params: PyTree, items: Items) -> Callable[[Array], Array]:
-    """How a network makes item vectors, for :func:`recjax.catalogue.live_index`.
+    """How a network makes item vectors, for :func:`recjax.catalogue.build_index`.
 
     Args:
       network: a Flax module with methods ``queries(observation, items)`` and

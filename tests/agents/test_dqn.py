@@ -106,7 +106,7 @@ def test_learn_equals_a_dense_rewrite(items, n, double, exclude, loss, network):
     _, metrics, _ = jax.jit(agent.learn)(jax.random.key(0), state, sample)
     errors = dense_errors(network, state, sample, n, double, exclude)[np.asarray(sample.valid)]
     huber = np.where(np.abs(errors) <= 1, 0.5 * errors**2, np.abs(errors) - 0.5)
-    np.testing.assert_allclose(metrics["loss"], (huber if loss == "huber" else errors**2).mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss"], (huber if loss == "huber" else 0.5 * errors**2).mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["td_error"], np.abs(errors).mean(), rtol=1e-4)
 
 

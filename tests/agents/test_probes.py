@@ -26,7 +26,7 @@ def learned(kit, name, sample, updates=250, **options):
         agent = agents.q_learning(policy=POLICY, discount=GAMMA, step_size=0.5)
         return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].table)
     agent = agents.dqn(
-        kit.TableQ(3), optax.sgd(options.pop("rate", 1.0)), loss="mse", policy=POLICY, discount=GAMMA, **options
+        kit.TableQ(3), optax.sgd(options.pop("rate", 2.0)), loss="mse", policy=POLICY, discount=GAMMA, **options
     )
     return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].params["params"]["table"])
 
@@ -78,7 +78,7 @@ def test_n_steps_reach_the_values_of_one_step(kit, n):
         truncated=(np.arange(6)[:, None] >= 3) & (np.arange(n)[None] == 0),
     )
     # Only the item that follows the state is shown, and all others are worth nothing.
-    table = learned(kit, "dqn", log, updates=600, n_step=n, target=agents.TargetNetwork(period=2), rate=2.0)
+    table = learned(kit, "dqn", log, updates=600, n_step=n, target=agents.TargetNetwork(period=2), rate=4.0)
     cycle = np.array([0 + GAMMA * 1 + GAMMA**2 * 2, 1 + GAMMA * 2, 2 + GAMMA**2 * 1]) / (1 - GAMMA**3)
     np.testing.assert_allclose(table[[0, 1, 2], [1, 2, 0]], cycle, rtol=5e-3)
 
@@ -88,7 +88,7 @@ def test_every_slot_is_a_slate_of_one(kit, name):
     spec = Spec(num_items=3, slate_size=2, history_length=1)
     log = kit.windows([[-1], [0]], [[[0, 1]], [[2, 1]]], [[[1, 0]], [[3, 0.5]]], [[0], [1]], [[0], [1]])
     if name == "dqn":
-        agent = agents.dqn(kit.TableQ(3), optax.sgd(1.0), loss="mse", policy=POLICY, discount=GAMMA)
+        agent = agents.dqn(kit.TableQ(3), optax.sgd(2.0), loss="mse", policy=POLICY, discount=GAMMA)
         table = kit.fit(agent, spec, log, 300)[0].params["params"]["table"]
     else:
         agent = agents.q_learning(policy=POLICY, discount=GAMMA, step_size=0.5)
@@ -104,10 +104,10 @@ def test_invalid_rows_and_empty_slots_teach_nothing(kit, name):
         [[0], [1]], [[[1, -1]], [[0, 2]]], [[[1, 7]], [[9, 9]]], [[0], [0]], [[1], [1]], valid=[True, False]
     )
     if name == "dqn":
-        agent = agents.dqn(kit.TableQ(3), optax.sgd(0.5), loss="mse", policy=POLICY)
+        agent = agents.dqn(kit.TableQ(3), optax.sgd(1.0), loss="mse", policy=POLICY)
         state, metrics = kit.fit(agent, spec, log, 100)
         table = state.params["params"]["table"]
-        np.testing.assert_allclose(metrics["loss"][0], 1.0, rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss"][0], 0.5, rtol=1e-6)
     else:
         agent = agents.q_learning(policy=POLICY, step_size=0.5)
         state, metrics = kit.fit(agent, spec, log, 100)
@@ -126,7 +126,7 @@ def test_repeated_pairs_are_averaged(kit):
 
 def test_a_vmapped_discount_gives_each_seed_its_values(kit):
     log = kit.windows([[0], [1]], [[[1]], [[0]]], [[[1]], [[1]]], [[1], [0]], [[0], [1]])
-    agent = agents.dqn(kit.TableQ(3), optax.sgd(0.8), loss="mse", policy=POLICY, target=agents.TargetNetwork(period=2))
+    agent = agents.dqn(kit.TableQ(3), optax.sgd(1.6), loss="mse", policy=POLICY, target=agents.TargetNetwork(period=2))
     hparams = agents.DQNHyper(discount=jnp.array([0.0, 0.5, 1.0]))
     axes = agents.DQNHyper(discount=0, epsilon_start=None, epsilon_end=None, epsilon_steps=None, temperature=None)
     tables = jax.vmap(lambda h: kit.fit(agent, SPEC, log, 200, h)[0].params["params"]["table"], in_axes=(axes,))(

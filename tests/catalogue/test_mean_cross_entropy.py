@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from recjax import catalogue
-from recjax.catalogue import BlockScorer, ItemIndex, cross_entropy
+from recjax.catalogue import BlockScorer, ItemIndex, Plan, cross_entropy
 from recjax.types import PAD_ID
 
 ROWS, NUM_ITEMS, DIM = 37, 23, 3
@@ -24,10 +26,11 @@ def problem():
 
 
 @pytest.fixture(params=[1, 5, ROWS, 64])
-def rows_at_once(request, monkeypatch):
-    """How many rows a pass takes, from one to more than there are."""
+def mean_loss(request, monkeypatch):
+    """The loss where a pass takes so many rows, from one to more than there are."""
     monkeypatch.setattr(cross_entropy, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(cross_entropy, "scores_at_once", lambda: request.param * NUM_ITEMS)
+    plan = Plan(block_size=NUM_ITEMS, scores_at_once=request.param * NUM_ITEMS)
+    return functools.partial(catalogue.mean_softmax_cross_entropy, plan=plan)
 
 
 def oracle(queries, vectors, labels):
@@ -45,15 +48,15 @@ def oracle(queries, vectors, labels):
     return value, by_queries, by_vectors
 
 
-def test_value_and_gradient_equal_numpy(problem, rows_at_once):
+def test_value_and_gradient_equal_numpy(problem, mean_loss):
     queries, vectors, labels = problem
-    loss = jax.jit(jax.value_and_grad(catalogue.mean_softmax_cross_entropy, (0, 1)))
+    loss = jax.jit(jax.value_and_grad(mean_loss, (0, 1)))
     value, (by_queries, by_vectors) = loss(queries, vectors, labels)
     expected = oracle(*problem)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(by_queries, expected[1], atol=1e-6)
     np.testing.assert_allclose(by_vectors, expected[2], atol=1e-6)
-    without_gradient = catalogue.mean_softmax_cross_entropy(queries, vectors, labels)
+    without_gradient = mean_loss(queries, vectors, labels)
     np.testing.assert_allclose(without_gradient, value, rtol=1e-6)
 
 
@@ -63,7 +66,7 @@ def blocked(queries, index, labels):
 
 
 @pytest.mark.parametrize("kind", ["affine", "cosine", "withdrawn", "eight bits"])
-def test_every_index_has_the_gradient_of_the_blocked_loss(problem, rows_at_once, kind):
+def test_every_index_has_the_gradient_of_the_blocked_loss(problem, mean_loss, kind):
     queries, vectors, labels = problem
     rng = np.random.default_rng(1)
     bias = jnp.asarray(rng.normal(size=NUM_ITEMS), jnp.float32)
@@ -73,10 +76,7 @@ def test_every_index_has_the_gradient_of_the_blocked_loss(problem, rows_at_once,
         index = index.replace(bias=bias.at[5].set(-jnp.inf))
     if kind == "eight bits":
         index = index.quantized()
-    grads = [
-        jax.value_and_grad(loss, (0, 1), allow_int=True)(queries, index, labels)
-        for loss in (catalogue.mean_softmax_cross_entropy, blocked)
-    ]
+    grads = [jax.value_and_grad(loss, (0, 1), allow_int=True)(queries, index, labels) for loss in (mean_loss, blocked)]
     for found, expected in zip(*map(jax.tree.leaves, grads), strict=True):
         if found.dtype != jax.dtypes.float0:
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -14,7 +14,7 @@ from jax import lax
 from scipy import stats
 
 from recjax.catalogue import accidental_hits, negatives
-from recjax.catalogue.losses import sampled_softmax
+from recjax.losses import sampled_softmax
 from recjax.types import PAD_ID
 
 FULL = 2**32

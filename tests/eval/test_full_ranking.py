@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import ndcg_score
 
-from recjax.catalogue import BlockScorer, ItemIndex, top_k
+from recjax.catalogue import BlockScorer, ItemIndex, dense_scorer, top_k
 from recjax.eval import ndcg, positions, target_ranks
 
 B, N, R, PAD = 5, 23, 4, -1
@@ -117,6 +117,24 @@ def test_no_matrix_of_users_by_items():
     compiled = function.lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)).compile()
     # Several blocks of scores and masks may live at once, but far fewer than there are blocks.
     assert compiled.memory_analysis().temp_size_in_bytes < 20 * users * size * 4 < users * num_items * 4
+
+
+def test_many_targets_a_user_are_not_compared_with_all_items_at_once():
+    users, num_items, num_targets = 64, 20_000, 50
+
+    def ranks(scores, targets):
+        return target_ranks(*dense_scorer(scores), targets)
+
+    shapes = (
+        jax.ShapeDtypeStruct((users, num_items), jnp.float32),
+        jax.ShapeDtypeStruct((users, num_targets), jnp.int32),
+    )
+    temporary = jax.jit(ranks).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < users * num_targets * num_items * 4 / 4
+    rng = np.random.default_rng(5)
+    scores, targets = rng.normal(size=(2, 3000)).astype(np.float32), rng.permutation(3000)[None, :2000].repeat(2, 0)
+    expected = np.take_along_axis(rankdata(-scores, axis=1), targets, axis=1)
+    np.testing.assert_array_equal(jax.jit(ranks)(jnp.asarray(scores), jnp.asarray(targets)), expected)
 
 
 def test_unknown_tie_rule_is_named():

@@ -20,7 +20,7 @@ from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
 from recjax.agents.slates import SlatePolicy
 from recjax.agents.state import check_problem, hyper_parameters, owned
-from recjax.catalogue import BlockScorer, Catalogue, ItemIndex, LiveIndex, as_scorer, live_index
+from recjax.catalogue import BlockScorer, CachedIndex, Catalogue, ItemIndex, as_scorer, build_index
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
 from recjax.replay import Batch
@@ -45,7 +45,7 @@ class SupervisedState:
     opt_state: optax.OptState
     hparams: ExplorationHyper
     spec: Spec = struct.field(pytree_node=False)
-    index: LiveIndex | None
+    index: CachedIndex | None
     step: Array = shared()
     items: Items = shared()
 
@@ -197,6 +197,6 @@ def _with_index(network: Any) -> Callable[[PyTree, Items], tuple[PyTree, ItemInd
     def prepare(params: PyTree, items: Items) -> tuple[PyTree, ItemIndex | None]:
         if not has_item_vectors(network):
             return params, None
-        return params, live_index(item_vectors(network, params, items), items.num_items).items
+        return params, build_index(item_vectors(network, params, items), items.num_items).index
 
     return prepare

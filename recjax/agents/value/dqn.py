@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,19 +17,14 @@ from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
 from recjax.agents.slates import SlatePolicy
 from recjax.agents.state import check_problem, hyper_parameters, owned
-from recjax.agents.td import n_step_return
 from recjax.agents.value.target import TargetNetwork
-from recjax.catalogue import Catalogue, ItemIndex, LiveIndex, argmax, max_score, score_at
+from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
 from recjax.catalogue.negatives import Negatives
 from recjax.fit import Optimizer, descend
+from recjax.losses import TD_LOSSES, masked_mean, n_step_return
 from recjax.nn import catalogue_scores, check_towers, towers_of, warm_start
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, Step, shared, shown_items
-
-LOSSES: dict[str, Callable[[Array], Array]] = {
-    "huber": optax.losses.huber_loss,
-    "mse": optax.losses.squared_error,
-}
 
 
 @struct.dataclass
@@ -65,7 +59,7 @@ class DQNState:
     opt_state: optax.OptState
     hparams: DQNHyper
     spec: Spec = struct.field(pytree_node=False)
-    index: LiveIndex | None
+    index: CachedIndex | None
     target_index: ItemIndex | None
     step: Array = shared()
     items: Items = shared()
@@ -126,7 +120,8 @@ def dqn(
       discount: default γ, in [0, 1].
       double: selects the next item with the network that learns, and values it with the
         target network; otherwise the target network does both.
-      loss: "huber" (quadratic up to an error of 1) or "mse".
+      loss: of the TD error, a name in :data:`recjax.losses.TD_LOSSES`: "huber" (quadratic up to an
+        error of 1) or "mse" (half the square).
       target: how the target network follows.
       policy: how slates follow from values.
       clicks: predicting clicks as a second loss; None for TD learning alone.
@@ -174,8 +169,8 @@ class _DQN:
     index_every: int | None
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"There is no loss named {self.loss!r}; choose one of {sorted(LOSSES)}.")
+        if self.loss not in TD_LOSSES:
+            raise ValueError(f"There is no loss named {self.loss!r}; choose one of {sorted(TD_LOSSES)}.")
         if self.n_step < 1:
             raise ValueError(f"n_step is {self.n_step}; it must be at least 1.")
         if self.index_every is not None and (self.index_every < 1 or self.target.tau is not None):
@@ -211,13 +206,13 @@ class _DQN:
         self._check(batch)
         first = jax.tree.map(lambda x: x[:, 0], batch.experience)
         shown = shown_items(first.slate, first.observation)
-        weights = ((shown != PAD_ID) & batch.valid[:, None]).astype(jnp.float32)
+        is_learned = (shown != PAD_ID) & batch.valid[:, None]
         target, a_tm1 = self._targets(state, batch.experience), jnp.maximum(shown, 0)
         drawn = None if self.clicks is None else self.clicks.draw(key, state.items.num_items)
 
         def loss_fn(params: PyTree) -> tuple[Array, dict[str, Array]]:
             q_tm1 = self._values_at(params, first.observation, a_tm1, state.items)
-            value, metrics = self._td_loss(q_tm1, target, weights)
+            value, metrics = self._td_loss(q_tm1, target, is_learned)
             if self.clicks is None:
                 return value, metrics
             predicted, _ = self.clicks.loss(towers_of(params), batch, state.items, drawn)
@@ -226,13 +221,11 @@ class _DQN:
         done = descend(loss_fn, self.optimizer, state.params, state.opt_state)
         return self._updated(state, batch, drawn, done)
 
-    def _td_loss(self, q_tm1: Array, target: Array, weights: Array) -> tuple[Array, dict[str, Array]]:
-        def mean(x: Array) -> Array:
-            return jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)
-
+    def _td_loss(self, q_tm1: Array, target: Array, is_learned: Array) -> tuple[Array, dict[str, Array]]:
         error = target - q_tm1
-        value = mean(LOSSES[self.loss](error))
-        return value, {"loss": value, "td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+        value = masked_mean(TD_LOSSES[self.loss](error), is_learned)
+        sizes = {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
+        return value, {"loss": value} | sizes
 
     def _targets(self, state: DQNState, steps: Step) -> Array:
         """``f32[B, K]``, of every slot of the first step of each window."""

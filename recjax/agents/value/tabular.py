@@ -15,8 +15,8 @@ from recjax.agents.base import Agent, Update, register
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.slates import SlatePolicy
 from recjax.agents.state import check_problem, hyper_parameters
-from recjax.agents.td import td_error
 from recjax.catalogue import BlockScorer, dense_scorer, max_score
+from recjax.losses import masked_mean, td_error
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, shared, shown_items
 
@@ -128,13 +128,13 @@ def q_learning(
         s_tm1, a_tm1 = each_slot(state_fn(step.observation) % state.table.shape[0]), shown.reshape(-1)
         q_tm1 = state.table[s_tm1, a_tm1]
         error = td_error(q_tm1, step.reward.reshape(-1), each_slot(discount_t), each_slot(v_t))
-        weights = ((a_tm1 != PAD_ID) & each_slot(batch.valid)).astype(jnp.float32)
+        is_learned = (a_tm1 != PAD_ID) & each_slot(batch.valid)
+        weights = is_learned.astype(jnp.float32)
 
         same = (s_tm1[:, None] == s_tm1[None]) & (a_tm1[:, None] == a_tm1[None])
         repeats = jnp.maximum(same.astype(jnp.float32) @ weights, 1.0)
         table = state.table.at[s_tm1, a_tm1].add(hparams.step_size * error * weights / repeats)
-        mean = lambda x: jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)  # noqa: E731
-        metrics = {"td_error": mean(jnp.abs(error)), "q_value": mean(q_tm1)}
+        metrics = {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
         return Update(dataclasses.replace(state, table=table, step=state.step + 1), metrics)
 
     act, log_prob = policy.functions(scores)

@@ -12,9 +12,9 @@ from flax import struct
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from recjax.catalogue import ItemIndex
+from recjax.catalogue import ItemIndex, distinct_ids
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, user_item_matrix
 from recjax.types import Array
 
 CHUNK = 32

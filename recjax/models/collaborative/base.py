@@ -8,6 +8,7 @@ from typing import Protocol
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.catalogue import distinct_ids
 from recjax.data import Interactions, behaviour_weights
 from recjax.registry import Registry
 from recjax.types import Array
@@ -126,14 +127,6 @@ def _event_weights(interactions: Interactions, weight: str) -> np.ndarray:
             f" row {bad[0]} has {rating[bad[0]]}. Use 'binary' or 'behaviour'."
         )
     return rating
-
-
-def distinct_ids(history: Array, num_items: int) -> Array:
-    """The distinct known items of each history, ``i32[B, L]``; the other places hold ``num_items``."""
-    known = (history >= 0) & (history < num_items)
-    ordered = jnp.sort(jnp.where(known, history, num_items), axis=-1)
-    repeated = jnp.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
-    return jnp.where(repeated, num_items, ordered)
 
 
 def multi_hot(history: Array, num_items: int) -> Array:

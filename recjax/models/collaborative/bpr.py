@@ -10,10 +10,10 @@ from flax import struct
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from recjax import catalogue, fit
-from recjax.catalogue import ItemIndex, RowOptimizer, lookup, negatives, row_adagrad
+from recjax import fit, losses
+from recjax.catalogue import ItemIndex, RowOptimizer, distinct_ids, lookup, negatives, row_adagrad
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, user_item_matrix
 from recjax.types import Array, PyTree, check_ids
 
 FOLD_IN_NEGATIVES = 256
@@ -225,8 +225,8 @@ def _fit(
         user, positive, weight = batch
         drawn = negatives.uniform(key, (len(user), num_negatives), matrix.num_items).ids
         hits = _is_entry(starts, had, user, drawn, longest)
-        losses = _losses(params, user, positive, drawn, hits, regularization)
-        return (weight * losses).mean(), {}
+        each = _losses(params, user, positive, drawn, hits, regularization)
+        return (weight * each).mean(), {}
 
     by_rows = fit.RowWise(optimizer, optax.identity(), names=("user", "item"))
     data = (matrix.user, matrix.item, matrix.weight / matrix.weight.mean())
@@ -238,7 +238,7 @@ def _losses(params: PyTree, user: Array, positive: Array, drawn: Array, hits: Ar
     users = lookup(params["user"], user)
     items = lookup(params["item"], jnp.concatenate([positive[:, None], drawn], axis=1))
     scores = jnp.einsum("bf,bmf->bm", users, items[..., :-1]) + items[..., -1]
-    ranking = catalogue.bpr(scores[:, 0], scores[:, 1:], hits=hits)
+    ranking = losses.bpr(scores[:, 0], scores[:, 1:], hits=hits)
     kept = ~hits / jnp.maximum((~hits).sum(1, keepdims=True), 1)
     # An example none of whose negatives is kept is no triple: nothing of it is regularised.
     size = (

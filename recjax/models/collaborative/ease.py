@@ -7,8 +7,9 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from recjax.catalogue import distinct_ids
 from recjax.data import Interactions
-from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, distinct_ids, user_item_matrix
+from recjax.models.collaborative.base import UserItemMatrix, collaborative_models, user_item_matrix
 from recjax.types import Array
 
 MAX_ITEMS = 46_340

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from recjax.catalogue import BlockScorer
-from recjax.catalogue.blocks import scores_at_once
+from recjax.catalogue.plan import scores_at_once
 from recjax.models.semantic_ids.ids import SemanticIds
 from recjax.models.semantic_ids.prefix_tree import PrefixTree
 from recjax.models.semantic_ids.retriever import GenerativeRetriever

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from recjax.catalogue.blocks import scores_at_once
+from recjax.catalogue.plan import scores_at_once
 from recjax.types import Array
 
 

@@ -11,7 +11,7 @@ from recjax.models.sequence.augment import (
     two_views,
 )
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.contrastive import attribute_loss, info_nce
+from recjax.models.sequence.contrastive import attribute_loss
 from recjax.models.sequence.next_item import WHOLE_CATALOGUE
 from recjax.models.sequence.pseudo import pseudo_labels
 from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
@@ -28,7 +28,6 @@ __all__ = [
     "crop",
     "fit_recommendation",
     "fit_sequences",
-    "info_nce",
     "insert",
     "mask",
     "masked_positions",

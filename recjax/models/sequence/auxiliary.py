@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from recjax.losses import info_nce, masked_mean
 from recjax.models.sequence.augment import two_views
-from recjax.models.sequence.contrastive import attribute_loss, info_nce
+from recjax.models.sequence.contrastive import attribute_loss
 from recjax.models.sequence.next_item import each_event, is_item
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree
@@ -82,7 +83,7 @@ def _contrastive(module: Recommendation, config: Any, num_items: int, similar: A
         ]  # fmt: skip
         valid = (history != PAD_ID).sum(-1) > 1
         each = info_nce(*represented, temperature=config.contrastive_temperature, valid=valid)
-        return each.sum() / jnp.maximum(valid.sum(), 1)
+        return masked_mean(each, valid)
 
     return loss
 

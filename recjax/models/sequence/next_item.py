@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from recjax.catalogue import accidental_hits, mean_softmax_cross_entropy, negatives
-from recjax.catalogue.losses import losses
 from recjax.fit import LossFn
+from recjax.losses import losses, masked_mean
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Observation, PyTree
 
@@ -92,7 +91,7 @@ def next_item_loss(
         positive, target = positive.reshape(-1), target.reshape(-1)
         hits = accidental_hits(target, drawn.ids)
         each = loss(positive, negative.reshape(len(target), -1), logq=drawn.logq, hits=hits, num_items=module.num_items)
-        return _mean_over(is_item(target, module.num_items), each), {}
+        return masked_mean(each, is_item(target, module.num_items)), {}
 
     return sampled
 
@@ -113,10 +112,6 @@ def each_event(change: Callable[[Array], Array], observation: Observation) -> Ob
     return dataclasses.replace(
         observation, history=change(observation.history), behaviour=change(observation.behaviour), time=time
     )
-
-
-def _mean_over(counts: Array, losses: Array) -> Array:
-    return jnp.where(counts, losses, 0.0).sum() / jnp.maximum(counts.sum(), 1)
 
 
 def _sampler(

@@ -34,7 +34,7 @@ class TwoTowerConfig(NextItemConfig):
       weight_decay: decoupled, on all parameters; with a sampled loss, item rows that a batch
         does not read are not decayed.
       max_grad_norm: the largest global norm of a gradient.
-      loss: "softmax" over the whole catalogue; or a name in ``recjax.catalogue.losses.losses``
+      loss: "softmax" over the whole catalogue; or a name in ``recjax.losses.losses``
         ("sampled_softmax", "gbce", "bce", "bpr"), by which an update costs the same for any
         catalogue: item rows are then updated by :class:`recjax.fit.RowWise` with ``row_adam``.
         By default the softmax for up to 20,000 items, "sampled_softmax" for more.

@@ -71,7 +71,7 @@ class SequenceConfig(NextItemConfig):
       last_only_share: of the histories from which "cloze" takes only the last event, which is
         what is asked in use.
       contrastive: weight of the loss by which two views of a history are to be told from those of
-        others (:func:`recjax.models.sequence.info_nce`); 0 leaves it out.
+        others (:func:`recjax.losses.info_nce`); 0 leaves it out.
       contrastive_temperature: of that loss.
       views: the augmentations that views are drawn from, see
         :func:`recjax.models.sequence.two_views`; "insert" and "substitute" need ``similar``.

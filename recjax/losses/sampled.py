@@ -1,19 +1,15 @@
-"""Losses of one positive item against sampled negatives, for catalogues too big to score whole.
+"""Losses of one positive item against sampled negatives, for catalogues too big to score all items.
 
 All take scores, ``positive f32[B]`` and ``negatives f32[B, M]``, and return one loss an
 example, ``f32[B]``. They compute in float32 (or wider, as the scores are) and have one call
 form, :class:`Loss`, so that a trainer can choose by name from :data:`losses`:
 
->>> positives = jnp.array([1, 0])
->>> negative_ids = jnp.array([1, 2, 3])
->>> scores = jnp.zeros((2, 3))
->>> hits = accidental_hits(positives, negative_ids)
->>> hits.tolist()
-[[True, False, False], [False, False, False]]
->>> losses["sampled_softmax"](jnp.zeros(2), scores, hits=hits).tolist()
+>>> from recjax.catalogue import accidental_hits
+>>> hits = accidental_hits(positives=jnp.array([1, 0]), negative_ids=jnp.array([1, 2, 3]))
+>>> losses["sampled_softmax"](jnp.zeros(2), jnp.zeros((2, 3)), hits=hits).tolist()
 [1.098..., 1.386...]
 
-A removed negative may score anything, ``-inf`` and NaN included; what is kept must be finite,
+A removed negative may score anything, ``-inf`` and NaN included; the other negatives must be finite,
 and so must the positive's score, also that of an example whose loss is masked afterwards.
 """
 
@@ -48,8 +44,9 @@ class Loss(Protocol):
           positive: ``f32[B]`` scores of the positives.
           negatives: ``f32[B, M]`` scores of the negatives.
           logq: ``f32[M]`` or ``f32[B, M]``, log-probability with which one draw gives each
-            negative, as in :class:`recjax.catalogue.negatives.Negatives`.
-          hits: ``bool[B, M]``, True where a negative is removed, see :func:`accidental_hits`.
+            negative, as in :class:`recjax.catalogue.Negatives`.
+          hits: ``bool[B, M]``, True where a negative is removed, see
+            :func:`recjax.catalogue.accidental_hits`.
           num_items: size of the catalogue.
         """
         ...
@@ -57,45 +54,6 @@ class Loss(Protocol):
 
 losses: Registry = Registry("loss")
 """Functions of the form :class:`Loss`; options of one loss only, such as ``t`` of ``gbce``, are more keywords."""
-
-
-def accidental_hits(positives: Array, negative_ids: Array, *, known: Array | None = None) -> Array:
-    """Which negatives are no negatives: an example's own positive, what it is known to like, padding.
-
-    Args:
-      positives: ``i32[B]``.
-      negative_ids: ``i32[M]`` or ``i32[B, M]``; those below 0 (``PAD_ID``) are hits.
-      known: ``i32[B, P]`` other positives of each example, such as its history, padded with
-        ``PAD_ID``, or None. An estimate of the softmax then leaves them out of its
-        denominator.
-
-    Returns:
-      ``bool[B, M]``, True where the negative is to be removed.
-
-    Raises:
-      ValueError: the ids are no integers, or the shapes do not fit.
-    """
-    batch, width = len(positives) if positives.ndim == 1 else -1, negative_ids.shape[-1:]
-    if batch < 0 or negative_ids.shape not in (width, (batch, *width)) or not width:
-        raise ValueError(
-            "positives must have shape [B] and negative_ids [M] or [B, M];"
-            f" got {positives.shape} and {negative_ids.shape}."
-        )
-    if known is not None and (known.ndim != 2 or len(known) != batch):
-        raise ValueError(f"known must have shape [B, P] with B = {batch}, padded with PAD_ID; got {known.shape}.")
-    for name, ids in (("positives", positives), ("negative_ids", negative_ids), ("known", known)):
-        if ids is not None and not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise ValueError(f"{name} must be integers; got {ids.dtype}.")
-    ids = jnp.broadcast_to(negative_ids, (batch, *width))
-    hits = (ids < 0) | (ids == positives[:, None])
-    return hits if known is None or not known.size else hits | _among(ids, known)
-
-
-def _among(ids: Array, known: Array) -> Array:
-    """Whether each of ``ids [B, M]`` is in the same row of ``known [B, P]``, without the ``B M P`` comparisons."""
-    known = jnp.sort(known, axis=1)
-    place = jax.vmap(jnp.searchsorted)(known, ids)
-    return jnp.take_along_axis(known, jnp.minimum(place, known.shape[1] - 1), axis=1) == ids
 
 
 @losses.register("sampled_softmax")
@@ -110,8 +68,8 @@ def sampled_softmax(
 ) -> Array:
     """Cross-entropy of the full softmax, its denominator estimated from draws.
 
-    ``L = log Ẑ - s⁺`` with ``Ẑ = exp(s⁺) + Σⱼ exp(sⱼ) / (M qⱼ)`` over the kept negatives. ``M``
-    counts removed draws too, as they were drawn. ``Ẑ`` is unbiased for ``Z`` if ``M`` draws
+    ``L = log Ẑ - s⁺`` with ``Ẑ = exp(s⁺) + Σⱼ exp(sⱼ) / (M qⱼ)`` over the negatives that
+    are not removed. ``M`` counts removed draws too, as they were drawn. ``Ẑ`` is unbiased for ``Z`` if ``M`` draws
     are made with replacement from a ``q`` that is above 0 everywhere; ``log Ẑ`` is then too
     small on average, by the less the larger ``M``. The positive is in ``Z`` with certainty,
     so its score is not corrected. The gradient,
@@ -119,10 +77,10 @@ def sampled_softmax(
       ``∇L = -(1 - P̂) (∇s⁺ - Σⱼ wⱼ ∇sⱼ)`` with ``P̂ = exp(s⁺) / Ẑ``, ``wⱼ ∝ exp(sⱼ) / qⱼ``, ``Σⱼ wⱼ = 1``,
 
     is that of the loss of Khrylchenko et al., who hold the weight ``1 - P̂`` fixed in front of
-    ``log Σⱼ exp(sⱼ) / qⱼ - s⁺``; for ``P̂`` they divide by the number of kept draws and by
+    ``log Σⱼ exp(sⱼ) / qⱼ - s⁺``; for ``P̂`` they divide by the number of draws that remain and by
     ``q`` given that the positive is not drawn, which is the same in expectation.
 
-    Without ``logq`` it is the softmax of the positive and the kept negatives.
+    Without ``logq`` it is the softmax of the positive and the remaining negatives.
 
     Args:
       positive: see :class:`Loss`.
@@ -132,7 +90,7 @@ def sampled_softmax(
       num_items: not used.
       positive_logq: ``f32[B]`` log-probability with which one draw gives the positive, to
         correct its score as well: the batch softmax of Yi et al., with
-        ``negatives.logq`` of :func:`recjax.catalogue.negatives.in_batch` for both. It is kept
+        ``negatives.logq`` of :func:`recjax.catalogue.negatives.in_batch` for both. It is here
         for comparison: it weighs a positive by how rare it is, which ``Z`` does not.
 
     Returns:
@@ -151,7 +109,7 @@ def sampled_softmax(
       Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
       Large-Scale Retrieval", RecSys 2025.
     """
-    positive, negatives, kept = _prepare(positive, negatives, hits)
+    positive, negatives, is_negative = _prepare(positive, negatives, hits)
     margins = negatives - positive[:, None]
     if logq is not None:
         margins = margins - _of_negatives(logq, negatives)
@@ -161,7 +119,7 @@ def sampled_softmax(
         margins = margins + _of_positives(positive_logq, positive)[:, None]
     elif logq is not None:
         margins = margins - math.log(negatives.shape[1])
-    return _log_one_plus_sum_exp(jnp.where(kept, margins, -jnp.inf))
+    return _log_one_plus_sum_exp(jnp.where(is_negative, margins, -jnp.inf))
 
 
 @losses.register("bpr")
@@ -173,7 +131,7 @@ def bpr(
     hits: Array | None = None,
     num_items: int | None = None,
 ) -> Array:
-    """Bayesian personalised ranking: the mean of ``-log σ(s⁺ - sⱼ)`` over the kept negatives.
+    """Bayesian personalised ranking: the mean of ``-log σ(s⁺ - sⱼ)`` over the remaining negatives.
 
     The source draws one negative a step; the mean keeps its scale whatever ``M``. How often
     a pair is compared is how often it is drawn: the sampler is part of the objective.
@@ -194,9 +152,9 @@ def bpr(
     References:
       Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
     """
-    positive, negatives, kept = _prepare(positive, negatives, hits)
-    pairs = jnp.where(kept, jax.nn.softplus(negatives - positive[:, None]), 0.0)
-    return pairs.sum(-1) / jnp.maximum(_count(kept, pairs), 1.0)
+    positive, negatives, is_negative = _prepare(positive, negatives, hits)
+    pairs = jnp.where(is_negative, jax.nn.softplus(negatives - positive[:, None]), 0.0)
+    return pairs.sum(-1) / jnp.maximum(_count(is_negative, pairs), 1.0)
 
 
 @losses.register("bce")
@@ -208,10 +166,10 @@ def bce(
     hits: Array | None = None,
     num_items: int | None = None,
 ) -> Array:
-    """Binary cross-entropy, the mean over the positive and the kept negatives.
+    """Binary cross-entropy, the mean over the positive and the remaining negatives.
 
-    ``L = -(log σ(s⁺) + Σⱼ log(1 - σ(sⱼ))) / (1 + n)`` with ``n`` negatives kept, as in
-    gSASRec. SASRec, which has one negative, adds the two terms: twice this.
+    ``L = -(log σ(s⁺) + Σⱼ log(1 - σ(sⱼ))) / (1 + n)`` with ``n`` negatives that remain, as
+    in gSASRec. SASRec, which has one negative, adds the two terms: twice this.
 
     Args:
       positive: see :class:`Loss`.
@@ -277,9 +235,9 @@ def gbce(
 
 
 def _binary(positive: Array, negatives: Array, hits: Array | None, beta: float) -> Array:
-    positive, negatives, kept = _prepare(positive, negatives, hits)
-    against = jnp.where(kept, jax.nn.softplus(negatives), 0.0)
-    return (beta * jax.nn.softplus(-positive) + against.sum(-1)) / (1.0 + _count(kept, against))
+    positive, negatives, is_negative = _prepare(positive, negatives, hits)
+    against = jnp.where(is_negative, jax.nn.softplus(negatives), 0.0)
+    return (beta * jax.nn.softplus(-positive) + against.sum(-1)) / (1.0 + _count(is_negative, against))
 
 
 def _log_one_plus_sum_exp(x: Array) -> Array:
@@ -289,7 +247,7 @@ def _log_one_plus_sum_exp(x: Array) -> Array:
 
 
 def _prepare(positive: Array, negatives: Array, hits: Array | None) -> tuple[Array, Array, Array]:
-    """Scores in float32 or wider, removed ones 0 so that no gradient meets their values, and what is kept."""
+    """Scores in float32 or wider, removed ones 0 so that no gradient meets their values, and what is a negative."""
     if negatives.ndim != 2 or not negatives.shape[1] or positive.shape != negatives.shape[:1]:
         raise ValueError(
             "Scores must have shapes [B] of positives and [B, M] of negatives, M >= 1;"
@@ -301,8 +259,8 @@ def _prepare(positive: Array, negatives: Array, hits: Array | None) -> tuple[Arr
     if hits is not None and (hits.shape != negatives.shape or hits.dtype != jnp.bool_):
         raise ValueError(f"hits must be bool{negatives.shape}, one a negative; got {hits.dtype}{hits.shape}.")
     dtype = jnp.float64 if jnp.float64 in (positive.dtype, negatives.dtype) else jnp.float32
-    kept = jnp.ones(negatives.shape, bool) if hits is None else ~hits
-    return positive.astype(dtype), jnp.where(kept, negatives.astype(dtype), 0.0), kept
+    is_negative = jnp.ones(negatives.shape, bool) if hits is None else ~hits
+    return positive.astype(dtype), jnp.where(is_negative, negatives.astype(dtype), 0.0), is_negative
 
 
 def _of_negatives(logq: Array, negatives: Array) -> Array:
@@ -317,5 +275,5 @@ def _of_positives(logq: Array, positive: Array) -> Array:
     return logq.astype(positive.dtype)
 
 
-def _count(kept: Array, like: Array) -> Array:
-    return kept.sum(-1, dtype=like.dtype)
+def _count(is_negative: Array, like: Array) -> Array:
+    return is_negative.sum(-1, dtype=like.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.catalogue import LiveIndex, live_index, refresh, top_k
+from recjax.catalogue import CachedIndex, build_index, refresh, top_k
 from recjax.types import PAD_ID, seed_axes
 
 N, D = 11, 3
@@ -30,7 +30,7 @@ def everything(params):
 
 @pytest.mark.parametrize("every", [None, 1, 3])
 def test_rows_of_their_own_are_never_stale(params, every):
-    index = live_index(vectors_of(params), N)
+    index = build_index(vectors_of(params), N)
     step = jax.jit(lambda index, touched, params: refresh(index, touched, vectors_of(params), every))
     for update in range(5):
         touched = jnp.array([update, PAD_ID, update, N, 7], jnp.int32)
@@ -42,7 +42,7 @@ def test_rows_of_their_own_are_never_stale(params, every):
 
 
 def test_what_items_share_is_stale_until_the_full_refresh_and_reported(params):
-    index = live_index(vectors_of(params), N)
+    index = build_index(vectors_of(params), N)
     for update in range(1, 7):
         before = index.vectors
         params["shared"] = params["shared"] + 0.5
@@ -59,9 +59,9 @@ def test_what_items_share_is_stale_until_the_full_refresh_and_reported(params):
 
 
 def test_catalogues_of_several_blocks_are_made_whole():
-    index = live_index(lambda ids: (2.0 * ids)[:, None], 10_000)
+    index = build_index(lambda ids: (2.0 * ids)[:, None], 10_000)
     np.testing.assert_array_equal(index.vectors[:, 0], 2.0 * np.arange(10_000))
-    assert top_k(jnp.ones((1, 1)), index.items, 1)[1].tolist() == [[9_999]]
+    assert top_k(jnp.ones((1, 1)), index.index, 1)[1].tolist() == [[9_999]]
 
 
 def test_the_index_is_written_in_place():
@@ -76,7 +76,7 @@ def test_the_index_is_written_in_place():
 
         return jax.lax.scan(step, (index, scale), jnp.zeros((4, 16), jnp.int32))
 
-    index = jax.eval_shape(lambda: live_index(lambda ids: jnp.cos(ids[:, None] * jnp.ones((1, dim))), num_items))
+    index = jax.eval_shape(lambda: build_index(lambda ids: jnp.cos(ids[:, None] * jnp.ones((1, dim))), num_items))
     memory = jax.jit(run, donate_argnums=0).lower(index, jnp.ones(dim)).compile().memory_analysis()
     assert memory.temp_size_in_bytes < num_items * dim * 4 / 10
     assert memory.alias_size_in_bytes >= num_items * dim * 4
@@ -84,9 +84,9 @@ def test_the_index_is_written_in_place():
 
 def test_seeds_share_the_age_and_equal_a_loop(params):
     seeds = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
-    make = lambda params: live_index(vectors_of(params), N)  # noqa: E731
+    make = lambda params: build_index(vectors_of(params), N)  # noqa: E731
     axes = seed_axes(jax.eval_shape(make, params))
-    assert axes == LiveIndex(vectors=0, drift=0, age=None)
+    assert axes == CachedIndex(vectors=0, drift=0, age=None)
     index = jax.vmap(make, out_axes=axes)(seeds)
     changed = jax.tree.map(lambda x: x + 1, seeds)
     update = lambda index, params: refresh(index, jnp.array([1]), vectors_of(params), every=1)  # noqa: E731
@@ -99,6 +99,6 @@ def test_seeds_share_the_age_and_equal_a_loop(params):
 
 def test_bad_arguments_are_named(params):
     with pytest.raises(ValueError, match="num_items is 0"):
-        live_index(vectors_of(params), 0)
+        build_index(vectors_of(params), 0)
     with pytest.raises(ValueError, match="every is 0"):
-        refresh(live_index(vectors_of(params), N), jnp.array([0]), vectors_of(params), every=0)
+        refresh(build_index(vectors_of(params), N), jnp.array([0]), vectors_of(params), every=0)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from recjax.catalogue import accidental_hits
 from recjax.catalogue import negatives as samplers
-from recjax.catalogue.losses import accidental_hits, bce, bpr, gbce, losses, sampled_softmax
+from recjax.losses import bce, bpr, gbce, losses, sampled_softmax
 from recjax.types import PAD_ID
 
 NUM_ITEMS = 41

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recjax.agents import td
+from recjax.catalogue import argmax, dense_scorer, max_score, score_at
+from recjax.losses import td
 
 rlax = pytest.importorskip("rlax")
 
@@ -24,17 +25,29 @@ def batch():
     return q, a_tm1, r_t, discount_t
 
 
-def test_q_learning_equals_rlax(batch):
+def test_errors_with_the_largest_value_are_those_of_q_learning(batch):
     (q_tm1, q_t, _), a_tm1, r_t, discount_t = batch
     expected = jax.vmap(rlax.q_learning)(q_tm1, a_tm1, r_t, discount_t, q_t)
-    np.testing.assert_allclose(td.q_learning(q_tm1, a_tm1, r_t, discount_t, q_t), expected, rtol=1e-6)
+    taken = score_at(*dense_scorer(q_tm1), a_tm1[:, None])[:, 0]
+    got = td.td_error(taken, r_t, discount_t, max_score(*dense_scorer(q_t)))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_double_q_learning_equals_rlax(batch):
+def test_errors_with_the_value_of_the_others_choice_are_those_of_double_q_learning(batch):
     (q_tm1, value, selector), a_tm1, r_t, discount_t = batch
     expected = jax.vmap(rlax.double_q_learning)(q_tm1, a_tm1, r_t, discount_t, value, selector)
-    got = td.double_q_learning(q_tm1, a_tm1, r_t, discount_t, value, selector)
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    taken = score_at(*dense_scorer(q_tm1), a_tm1[:, None])[:, 0]
+    chosen = score_at(*dense_scorer(value), argmax(*dense_scorer(selector))[:, None])[:, 0]
+    np.testing.assert_allclose(td.td_error(taken, r_t, discount_t, chosen), expected, rtol=1e-6)
+
+
+def test_losses_of_errors_equal_rlax():
+    error = jnp.linspace(-3, 3, 25)
+    np.testing.assert_allclose(td.TD_LOSSES["mse"](error), rlax.l2_loss(error), rtol=1e-6)
+    np.testing.assert_allclose(td.TD_LOSSES["huber"](error), rlax.huber_loss(error), rtol=1e-6)
+    # Small errors are learned from alike, whichever it is.
+    np.testing.assert_allclose(jax.vmap(jax.grad(td.TD_LOSSES["mse"]))(error), error, rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(td.TD_LOSSES["huber"]))(error), jnp.clip(error, -1, 1), rtol=1e-6)
 
 
 def test_n_step_equals_rlax_where_nothing_is_truncated():

@@ -1,0 +1,31 @@
+"""Losses under the field's names, as functions of arrays: sampled, temporal-difference and contrastive.
+
+They take scores, values and vectors, and know no network and no trainer. Losses of *every* item, which are
+passes over the catalogue, are in :mod:`recjax.catalogue`.
+
+>>> import jax.numpy as jnp
+>>> losses["bpr"](jnp.array([2.0]), jnp.array([[0.0, 1.0]])).round(3).tolist()
+[0.22...]
+>>> TD_LOSSES["mse"](jnp.array([3.0])).tolist()
+[4.5]
+"""
+
+from recjax.losses.contrastive import info_nce
+from recjax.losses.masked import masked_mean
+from recjax.losses.sampled import Loss, bce, bpr, gbce, losses, sampled_softmax
+from recjax.losses.td import TD_LOSSES, NStep, n_step_return, td_error
+
+__all__ = [
+    "TD_LOSSES",
+    "Loss",
+    "NStep",
+    "bce",
+    "bpr",
+    "gbce",
+    "info_nce",
+    "losses",
+    "masked_mean",
+    "n_step_return",
+    "sampled_softmax",
+    "td_error",
+]
