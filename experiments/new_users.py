@@ -36,7 +36,7 @@ from recjax import catalogue, data, language, nn
 from recjax.data import Dataset, Interactions
 from recjax.eval import Protocol, evaluate
 from recjax.models import Popularity, popularity
-from recjax.types import PAD_ID, Behaviour, Items, Observation
+from recjax.types import PAD_ID, Behaviour, Feature, Items, Observation
 
 NEAREST = 50
 """Items whose texts are nearest to a sentence, of which the most popular stand for it."""
@@ -123,7 +123,7 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
     read = functools.partial(language.encode, get_model(), cache=config.work / "vectors")
     vectors = read(data.item_texts(dataset))
     white = language.fit_whitening(vectors, config.text_dim)
-    known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
+    known_items = items.with_features(vectors=Feature(jnp.asarray(white(vectors)), "vectors"))
     module = sasrec(num_items, config, **TEXTS_ALONE)
     params = learn(module, of.train, known_items, config.data, seed, config).params
 
@@ -133,7 +133,7 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
     with_sentences = Items(
         popularity=jnp.concatenate([items.popularity, jnp.zeros(users)]),
         is_new=jnp.concatenate([items.is_new, jnp.zeros(users, bool)]),
-        vectors=jnp.concatenate([known_items.vectors, jnp.asarray(white(said))]),
+        features={"vectors": Feature(jnp.asarray(np.concatenate([white(vectors), white(said)])), "vectors")},
     )
     module = sasrec(num_items + users, config, **TEXTS_ALONE)
     index = jax.jit(functools.partial(module.apply, method="item_index"))(params, with_sentences)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from recjax.nn import check_scores
 from recjax.types import Array, Items, Observation, PyTree, Spec
 
 
@@ -15,11 +16,14 @@ def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any 
 
     Raises:
       ValueError: the catalogue is smaller than a history and a slate while histories are
-        excluded; or spec, items and network count different items.
+        excluded; spec, items and network count different items; or the network is no
+        :class:`recjax.nn.ScoringNetwork`.
     """
     sizes = {"spec": spec.num_items, "items": items.num_items}
-    if hasattr(network, "num_items"):
-        sizes["network"] = network.num_items
+    if network is not None:
+        check_scores(network)
+        if network.num_items is not None:
+            sizes["network"] = network.num_items
     if len(set(sizes.values())) > 1:
         raise ValueError(f"Spec, items and network must have the same number of items; got {sizes}.")
     if exclude_history and spec.num_items < spec.history_length + spec.slate_size:

@@ -53,7 +53,7 @@ def supervised_greedy(network: Any, params: PyTree = None, *, exclude_history: b
     """The best items of a supervised recommender that stays as it was trained.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]``, such as
+      network: a :class:`recjax.nn.ScoringNetwork`, such as
         :class:`recjax.nn.Recommendation`.
       params: its variables; ``init(..., params=...)`` replaces them.
       exclude_history: never show an item of the observed history.
@@ -86,7 +86,7 @@ def supervised(
     :func:`recjax.agents.dqn`, so that comparing the two compares what they learn.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]`` of logits, such as
+      network: a :class:`recjax.nn.ScoringNetwork` of logits, such as
         :class:`recjax.nn.Recommendation`.
       optimizer: an optax transformation or :class:`recjax.fit.RowWise`, which needs ``negatives``.
       negatives: how many uniform negatives the users of a batch share; None for the whole
@@ -169,7 +169,7 @@ def similarity_prior(
       of another network.
 
     Args:
-      network: a :class:`recjax.nn.Recommendation`, or any Flax module whose
+      network: a :class:`recjax.nn.Recommendation`, or any :class:`recjax.nn.ScoringNetwork` whose
         ``catalogue(observation, items)`` returns queries and an
         :class:`~recjax.catalogue.ItemIndex`.
       params: its variables; ``init(..., params=...)`` replaces them.

@@ -119,8 +119,9 @@ def dqn(
     :func:`recjax.nn.warm_start`. The target network starts as a copy of the result.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]``; those of
-        :mod:`recjax.nn` never compute the whole array here. Dueling is its choice.
+      network: a :class:`recjax.nn.ScoringNetwork`; those of
+        :mod:`recjax.nn` never compute all values here. Dueling is its choice. Wrap a Flax module
+        ``(observation, items) -> f32[B, N]`` in :class:`recjax.nn.DenseNetwork`.
       optimizer: an optax transformation or :class:`recjax.fit.RowWise`; clip gradients there.
       double: selects the next item with the network that learns, and values it with the
         target network; otherwise the target network does both.
@@ -200,9 +201,7 @@ def dqn(
         return catalogue_scores(network, state.params, observation, state.items, at_hand(state.index))
 
     def values_at(params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
-        if hasattr(network, "at"):
-            return network.apply(params, observation, actions, items, method="at")
-        return score_at(*catalogue_scores(network, params, observation, items), actions)
+        return network.apply(params, observation, actions, items, method="at")
 
     def best_value(state: DQNState, observation: Observation) -> Array:
         exclude = excluded(observation, exclude_history)
