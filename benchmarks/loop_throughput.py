@@ -43,7 +43,7 @@ class Loop:
     def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
         env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
         agent = agents.dqn(
-            nn.DotProductQ(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=0.1)
+            nn.DotProductQ.of(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=0.1)
         )
         config = LoopConfig(
             steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
@@ -85,7 +85,7 @@ def progress_cost(steps: int, chunk: int, repeats: int) -> float:
     config = LoopConfig(
         steps=steps, chunk=chunk, eval_every=steps, users=256, eval_users=16, eval_steps=1, seeds=1, batch_size=BATCH
     )
-    agent = agents.dqn(nn.DotProductQ(num_items=1000, dim=DIM), optax.adam(1e-3))
+    agent = agents.dqn(nn.DotProductQ.of(num_items=1000, dim=DIM), optax.adam(1e-3))
     program = Program(env, agent, config, click)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for shown in [False, True] * (1 + repeats):

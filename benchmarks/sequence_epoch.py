@@ -58,9 +58,11 @@ def ours(
     """Seconds of each epoch, the last loss, seconds of ranking all users once it is compiled."""
     encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, dropout=0.1, norm="query")
     module = nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, normalized=False, temperature=1.0, item_norm=0.2,
-        project=False, use_behaviour=False,
-    )  # fmt: skip
+        item=nn.ItemTower(num_items, config.dim, initial_norm=0.2),
+        user=nn.UserTower(config.dim, encoder, project=False, use_behaviour=False),
+        normalized=False,
+        temperature=1.0,
+    )
     items = Items(popularity=jnp.ones(num_items), is_new=jnp.zeros(num_items, bool))
     num_users = int(log.user.max()) + 1
     sequences = data.sequences(log, num_users)

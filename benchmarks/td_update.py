@@ -57,7 +57,9 @@ def sample_of(items: int, batch: int) -> Batch:
 
 def update(items: int, batch: int, dim: int, *, by_rows: bool, double: bool) -> tuple[Callable, float | None]:
     optimizer = RowWise(row_adam(1e-3), optax.adam(1e-3)) if by_rows else optax.adam(1e-3)
-    agent = agents.dqn(nn.DotProductQ(items, dim=dim), optimizer, double=double, index_every=100 if by_rows else None)
+    agent = agents.dqn(
+        nn.DotProductQ.of(items, dim=dim), optimizer, double=double, index_every=100 if by_rows else None
+    )
     catalogue = Items(popularity=jnp.ones(items), is_new=jnp.zeros(items, bool))
     state = agent.init(jax.random.key(0), Spec(items, SLATE, HISTORY), catalogue)
     program = jax.jit(agent.learn, donate_argnums=1).lower(jax.random.key(0), state, sample_of(items, batch)).compile()

@@ -201,15 +201,17 @@ def shown(history: np.ndarray) -> Observation:
 
 
 def sasrec(num_items: int, config: RankingConfig, **options: Any) -> nn.Recommendation:
-    """Of the ``dim`` and ``dropout`` of a study, over items as ``options`` say, which are scored by inner products."""
+    """Of the ``dim`` and ``dropout`` of a study, with inner products as scores; ``options`` are those of its items."""
     encoder = functools.partial(
         nn.SelfAttentionEncoder, num_blocks=2, num_heads=1, norm="query", expansion=1, activation="relu",
         dropout=config.dropout,
     )  # fmt: skip
     return nn.Recommendation(
-        num_items, dim=config.dim, encoder=encoder, project=False, normalized=False, temperature=1.0, item_norm=0.2,
-        use_behaviour=False, **options,
-    )  # fmt: skip
+        item=nn.ItemTower(num_items, config.dim, initial_norm=0.2, **options),
+        user=nn.UserTower(config.dim, encoder, project=False, use_behaviour=False),
+        normalized=False,
+        temperature=1.0,
+    )
 
 
 def named(evaluation: Evaluation) -> dict[str, float]:

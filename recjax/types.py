@@ -121,39 +121,69 @@ def seed_axes(tree: PyTree) -> PyTree:
 
 
 @struct.dataclass
+class Feature:
+    """One thing that a platform knows of every item: an array of a declared kind.
+
+    The kind says how models read the values. It is a name in ``recjax.nn.feature_encoders``, and any package
+    may register another there:
+
+    * ``"multi_hot"``: ``f32[N, G]`` of zeros and ones (genres, categories).
+    * ``"numeric"``: ``f32[N, F]``, standardised numbers (year, price).
+    * ``"words"``: ``i32[N, W]`` ids in ``0 .. size - 1`` of the words of a text, padded with ``PAD_ID``.
+    * ``"vectors"``: ``f32[N, V]`` of a pretrained model, such as :func:`recjax.language.encode` of a description.
+    * ``"tokens"``, ``"token_states"``: of a language model that is trained along
+      (:func:`recjax.language.with_tokens`).
+
+    Attributes:
+      values: an array, or a pytree of arrays, with one row an item.
+      kind: see above.
+      size: how many ids there are, for kinds that look vectors up by id ("words"); else None.
+    """
+
+    values: PyTree
+    kind: str = struct.field(pytree_node=False)
+    size: int | None = struct.field(pytree_node=False, default=None)
+
+
+@struct.dataclass
 class Items:
     """What a platform knows of every item, one row per item.
 
     Attributes:
       popularity: ``f32[N]``, how often each item occurs in the training log.
       is_new: ``bool[N]``, items that count as new to the catalogue.
-      multi_hot: ``f32[N, G]`` of zeros and ones (genres, categories), or None.
-      numeric: ``f32[N, F]``, standardised numbers (year, price), or None.
-      text: ``i32[N, W]`` word ids of the title, padded with ``PAD_ID``, or None.
-      vectors: ``f32[N, V]`` what a pretrained model makes of each item, such as
-        :func:`recjax.language.encode` of its description, or None.
-      tokens: ``i32[N, T]`` tokens of a language model, padded with ``PAD_ID``, or None.
-      states: ``[N, T, H]`` what the lower layers of that model make of the tokens, where only
-        those above are trained, or None.
+      features: what else is known, by name, such as ``{"genres": Feature(genres, "multi_hot")}``.
     """
 
     popularity: Array
     is_new: Array
-    multi_hot: Array | None = None
-    numeric: Array | None = None
-    text: Array | None = None
-    vectors: Array | None = None
-    tokens: Array | None = None
-    states: Array | None = None
+    features: dict[str, Feature] = struct.field(default_factory=dict)
 
     @property
     def num_items(self) -> int:
         """``N``."""
         return self.popularity.shape[-1]
 
+    @property
+    def content(self) -> Array | None:
+        """``f32[N, G]``: the values of the first "multi_hot" feature in the order of names, None without one.
+
+        Metrics of content, such as the diversity of slates, are measured with it.
+        """
+        name = self.first("multi_hot")
+        return None if name is None else self.features[name].values
+
+    def first(self, kind: str) -> str | None:
+        """The name of the first feature of a kind in the order of names, None without one."""
+        return min((name for name, feature in self.features.items() if feature.kind == kind), default=None)
+
+    def with_features(self, **features: Feature) -> Items:
+        """The same items with further features, each in the place of one of the same name."""
+        return dataclasses.replace(self, features={**self.features, **features})
+
     def without_features(self) -> Items:
         """The same items known by their ids alone, for models that are to read nothing else."""
-        return Items(popularity=self.popularity, is_new=self.is_new)
+        return dataclasses.replace(self, features={})
 
 
 @struct.dataclass

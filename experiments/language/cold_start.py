@@ -41,7 +41,7 @@ from runner import Study, mean_and_spread, paired_text, run
 from recjax import data, language, nn
 from recjax.data import Dataset
 from recjax.eval import bootstrap_interval
-from recjax.types import Items
+from recjax.types import Feature, Items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +85,14 @@ def described(of: Problem, row: Row, seed: int, get_model: Language, config: Con
     """All items with what a row knows of them."""
     items = of.items
     if row.genres:
-        items = dataclasses.replace(items, multi_hot=jnp.asarray(genres_and_years(of.dataset)))
+        items = items.with_features(genres=Feature(jnp.asarray(genres_and_years(of.dataset)), "multi_hot"))
     if not row.vectors:
         return items
     vectors = language.encode(get_model(), data.item_texts(of.dataset), cache=config.work / "vectors")
     if row.vectors == "random":
         vectors = np.random.default_rng(seed).normal(size=vectors.shape).astype(np.float32)
-    return dataclasses.replace(items, vectors=jnp.asarray(of.whitened(vectors, config.text_dim)(vectors)))
+    white = of.whitened(vectors, config.text_dim)
+    return items.with_features(vectors=Feature(jnp.asarray(white(vectors)), "vectors"))
 
 
 def genres_and_years(dataset: Dataset) -> np.ndarray:

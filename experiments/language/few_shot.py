@@ -160,7 +160,7 @@ def by_text(of: Problem, shots: Examples, config: Config) -> Learned:
 
 def by_ids(of: Problem, shots: Examples, config: Config, encoder: str, seed: int) -> Learned:
     """Binary cross-entropy of the inner product of a user's history of likes and dislikes with the candidate."""
-    network = nn.Recommendation(len(of.titles), dim=config.dim, encoder=encoder, normalized=False, temperature=1.0)
+    network = nn.Recommendation.of(len(of.titles), config.dim, encoder=encoder, normalized=False, temperature=1.0)
     items = Items(jnp.ones(len(of.titles)), jnp.zeros(len(of.titles), bool))
 
     def observed(asked: Examples) -> Observation:

@@ -52,7 +52,8 @@ from runner import Study, mean_and_spread, paired_text, run
 
 from recjax import data, fit, language, nn
 from recjax.data import Dataset
-from recjax.types import Items, PyTree
+from recjax.models.sequence import Start
+from recjax.types import Feature, Items, PyTree
 
 WAYS = ("frozen", "low rank", "whole")
 BEFORE = "before"
@@ -120,7 +121,7 @@ def compared(
     )
     of_texts = functools.partial(sasrec, config=config, **TEXTS_ALONE)
     tower = language.text_tower(model, first=first)
-    trained_along = of_texts(of.num_known, text_encoder=tower)
+    trained_along = of_texts(of.num_known, encoders={"text": tower})
     shown = jax.tree.map(lambda leaf: leaf[:1], of.test.observation)
     shown = dataclasses.replace(shown, history=jnp.minimum(shown.history, of.num_known - 1))
     start = jax.jit(trained_along.init)(jax.random.key(seed), shown, of.known(items))
@@ -130,7 +131,7 @@ def compared(
         module = of_texts(of.dataset.num_items, **options)
         return {part: named(rank(of, module, params, items, part)) for part in PARTS}
 
-    as_they_are = dataclasses.replace(of.items, vectors=made_by(tower(), start, items))
+    as_they_are = of.items.with_features(text=Feature(made_by(tower.make(), start, items), "vectors"))
     fixed = of_texts(of.num_known)
     learned = learn(fixed, of.train, of.known(as_they_are), start_name + BEFORE, seed, config).params
     rows = {BEFORE: measure(learned, as_they_are)}
@@ -154,10 +155,10 @@ def compared(
         (module, known, params), options = how[way]
         ends: list[float] = []
         fitted = learn(
-            module, of.train, of.known(known), start_name + way, seed, config, further, params=params,
-            callback=lambda epoch, params: ends.append(time.perf_counter()), **options,  # noqa: B023
+            module, of.train, of.known(known), start_name + way, seed, config, further, start=Start(params, **options),
+            callback=lambda epoch, params: ends.append(time.perf_counter()),  # noqa: B023
         )  # fmt: skip
-        rows[way] = measure(fitted.params, known, text_encoder=module.text_encoder)
+        rows[way] = measure(fitted.params, known, encoders=module.item.encoders)
         rows[way]["seconds_per_epoch"] = float(np.median(np.diff(ends))) if len(ends) > 1 else None
         adapted = options.get("adaptation")
         trained = params if adapted is None else jax.eval_shape(adapted.init, jax.random.key(0), params)
@@ -169,11 +170,13 @@ def num_numbers(params: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def made_by(tower: language.TextTower, params: PyTree, items: Items) -> jax.Array:
+def made_by(tower: Any, params: PyTree, items: Items) -> jax.Array:
     """What the tower makes of all items, ``[N, H]``, in blocks."""
     variables = {"params": params["params"]["item"]["encoder"]}
     return jax.lax.map(
-        lambda item: tower.apply(variables, item[None], items)[0], jnp.arange(items.num_items), batch_size=64
+        lambda values: tower.apply(variables, jax.tree.map(lambda leaf: leaf[None], values))[0],
+        items.features["text"].values,
+        batch_size=64,
     )
 
 

@@ -50,7 +50,7 @@ from recjax import catalogue, data, language, nn
 from recjax.data import Dataset
 from recjax.eval import Protocol, evaluate
 from recjax.models import Popularity, popularity
-from recjax.types import PAD_ID, Items, Observation
+from recjax.types import PAD_ID, Feature, Items, Observation
 
 NEAREST = 50
 """Items whose texts are nearest to a sentence, of which the most popular stand for it."""
@@ -109,7 +109,7 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
     read = functools.partial(language.encode, get_model(), cache=config.work / "vectors")
     vectors = read(data.item_texts(dataset))
     white = of.whitened(vectors, config.text_dim)
-    known_items = dataclasses.replace(items, vectors=jnp.asarray(white(vectors)))
+    known_items = items.with_features(vectors=Feature(jnp.asarray(white(vectors)), "vectors"))
     module = sasrec(num_items, config, **TEXTS_ALONE)
     params = learn(module, of.train, known_items, config.data, seed, config).params
 
@@ -119,7 +119,7 @@ def result(dataset: Dataset, seed: int, get_model: Language, config: Config) -> 
     with_sentences = Items(
         popularity=jnp.concatenate([items.popularity, jnp.zeros(users)]),
         is_new=jnp.concatenate([items.is_new, jnp.zeros(users, bool)]),
-        vectors=jnp.concatenate([known_items.vectors, jnp.asarray(white(said))]),
+        features={"vectors": Feature(jnp.asarray(np.concatenate([white(vectors), white(said)])), "vectors")},
     )
     module = sasrec(num_items + users, config, **TEXTS_ALONE)
     index = jax.jit(functools.partial(module.apply, method="item_index"))(params, with_sentences)

@@ -79,10 +79,7 @@ def main(config: Config) -> dict[str, loop.Result]:
 
     # Represent: items by id, genres, year and title; users by their history.
     items = env.items
-    towers = {"num_items": env.spec.num_items, "dim": config.dim}
-    if items.text is not None:
-        towers["text_vocabulary"] = int(items.text.max()) + 1
-    model = nn.Recommendation(**towers)
+    model = nn.Recommendation.of(env.spec.num_items, config.dim)
     training = TwoTowerConfig(history_length=config.history_length, epochs=1 if config.smoke else 10)
     sequences = data.sequences(log, num_users=int(log.user.max()) + 1)
     with Progress() as progress:
@@ -91,7 +88,7 @@ def main(config: Config) -> dict[str, loop.Result]:
         # Close the loop. The reward is any function of the response.
         reward = rewards.weighted(click=1.0, conversion=config.conversion_weight)
         dqn = agents.dqn(
-            nn.DotProductQ(**towers),
+            nn.DotProductQ(item=model.item, user=model.user),
             optax.adam(1e-3),
             n_step=3,
             discount=config.discount,

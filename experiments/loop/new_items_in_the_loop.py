@@ -49,7 +49,7 @@ from recjax.data import Dataset
 from recjax.envs import Environment, Preference
 from recjax.eval import mean_interval, paired_difference
 from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Array, Items, Observation, PyTree
+from recjax.types import Array, Feature, Items, Observation, PyTree
 
 POLICIES = ("texts", "random vectors", "ids")
 METRICS = {
@@ -123,7 +123,7 @@ class World:
         return Items(
             popularity=jnp.asarray(counts, jnp.float32),
             is_new=jnp.arange(len(counts)) >= len(counts) - new,
-            vectors=None if vectors is None else jnp.asarray(vectors[among]),
+            features={} if vectors is None else {"vectors": Feature(jnp.asarray(vectors[among]), "vectors")},
         )
 
     def environment(self, items: Items, among: slice, config: Config, *, told: bool = False) -> Environment:
@@ -170,10 +170,8 @@ def released(dataset: Dataset, preference: Preference, texts: np.ndarray, seed: 
 def towers(num_items: int, config: Config) -> dict[str, Any]:
     """What the recommender and the Q-network have in common."""
     encoder = functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, norm="query", expansion=1)
-    return {
-        "num_items": num_items, "dim": config.dim, "encoder": encoder, "project": False, "fusion": "residual",
-        "id_dropout": config.id_dropout, "item_norm": 0.2,
-    }  # fmt: skip
+    item = nn.ItemTower(num_items, config.dim, fusion="residual", id_dropout=config.id_dropout, initial_norm=0.2)
+    return {"item": item, "user": nn.UserTower(config.dim, encoder, project=False)}
 
 
 def trained_on_the_log(world: World, policy: str, seed: int, config: Config) -> PyTree:

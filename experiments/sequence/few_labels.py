@@ -32,7 +32,7 @@ from recjax import data, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
 from recjax.fit import EarlyStopping, Hooks
-from recjax.models.sequence import SequenceConfig, fit_sequences, pseudo_labels
+from recjax.models.sequence import SequenceConfig, Start, fit_sequences, pseudo_labels
 from recjax.types import Items, PyTree
 
 
@@ -102,21 +102,17 @@ def problem(dataset: Dataset, events: int, config: Config) -> Problem:
         split=f"{split.protocol}, newest {events} training events", history_length=config.history_length
     )
     items = data.item_features(dataset, train)
-    items = dataclasses.replace(items.without_features(), multi_hot=items.multi_hot)
+    items = items.without_features().with_features(genres=items.features["genres"])
     return Problem(dataset, train, items, (validation, test), protocol)
 
 
 def module(of: Problem, config: Config, encoder: Any) -> nn.Recommendation:
     """A recommender of ids, and of genres where it is given them."""
     return nn.Recommendation(
-        of.dataset.num_items,
-        dim=config.dim,
-        encoder=encoder,
-        use_behaviour=False,
-        project=False,
+        item=nn.ItemTower(of.dataset.num_items, config.dim, initial_norm=0.2),
+        user=nn.UserTower(config.dim, encoder, use_behaviour=False, project=False),
         normalized=False,
         temperature=1.0,
-        item_norm=0.2,
     )
 
 
@@ -138,7 +134,7 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
             weight_decay=0.01, lengths=1 if config.smoke else 6, **changes,
         )  # fmt: skip
         return fit_sequences(
-            network, log, items, training, key=jax.random.key(seed), params=params,
+            network, log, items, training, key=jax.random.key(seed), start=Start(params),
             hooks=Hooks(
                 lambda epoch, params: {"ndcg@10": ndcg(network, params, 0)}, EarlyStopping("ndcg@10", 6)
             ),

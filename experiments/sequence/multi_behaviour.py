@@ -164,14 +164,15 @@ def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int,
     """A trained model as a function of observations."""
     items = data.item_features(dataset, task.known[0]).without_features()
     module = nn.Recommendation(
-        dataset.num_items,
-        dim=config.dim,
-        encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, dropout=0.3, norm="query"),
-        project=False,
-        use_behaviour=given == INPUTS[0],
+        item=nn.ItemTower(dataset.num_items, config.dim, initial_norm=0.2),
+        user=nn.UserTower(
+            config.dim,
+            functools.partial(nn.SelfAttentionEncoder, num_blocks=1, num_heads=1, dropout=0.3, norm="query"),
+            project=False,
+            use_behaviour=given == INPUTS[0],
+        ),
         normalized=False,
         temperature=1.0,
-        item_norm=0.2,
     )
     training = SequenceConfig(
         epochs=config.epochs,

@@ -59,11 +59,10 @@ class Config(Options):
 
 def train_and_rank(dataset: Dataset, split: Split, options: TwoTowerConfig, cosine: bool, seed: int) -> dict[str, Any]:
     """Metrics of the validation and of the test items of one training, ready for JSON."""
-    module = Recommendation(
-        num_items=dataset.num_items,
+    module = Recommendation.of(
+        dataset.num_items,
         dim=32,
         encoder="attention",
-        text_vocabulary=len(data.title_vocabulary(dataset)),
         temperature=0.1 if cosine else 1.0,
         normalized=cosine,
     )

@@ -184,9 +184,11 @@ def encoder(config: Config) -> Callable[..., Any]:
 
 def sasrec(of: Problem, config: Config) -> nn.Recommendation:
     return nn.Recommendation(
-        of.dataset.num_items, dim=config.dim, encoder=encoder(config), use_behaviour=False, project=False,
-        normalized=False, temperature=1.0, item_norm=0.2,
-    )  # fmt: skip
+        item=nn.ItemTower(of.dataset.num_items, config.dim, initial_norm=0.2),
+        user=nn.UserTower(config.dim, encoder(config), use_behaviour=False, project=False),
+        normalized=False,
+        temperature=1.0,
+    )
 
 
 def sasrec_rank(of: Problem, module: nn.Recommendation) -> Rank:

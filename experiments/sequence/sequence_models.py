@@ -75,7 +75,7 @@ class Recipe:
       dim: width of the vectors.
       temperature: divides the similarity.
       normalized: whether the similarity is a cosine.
-      item_norm: see :class:`recjax.nn.Towers`; 0.2 learned faster and to a better end than 1.
+      item_norm: ``initial_norm`` of :class:`recjax.nn.ItemTower`; 0.2 learned faster and to a better end than 1.
       item_dropout: see there.
       project: see there.
       encoder: options of the encoder.
@@ -236,16 +236,12 @@ def train(
     """A trained network as a function of observations, and how training went."""
     # Ids alone, as in the papers: no features of items, nor what a user did to them.
     items = data.item_features(dataset, split.train).without_features()
+    encoder = functools.partial(ENCODERS[model], **recipe.encoder)
     module = nn.Recommendation(
-        dataset.num_items,
-        dim=recipe.dim,
-        encoder=functools.partial(ENCODERS[model], **recipe.encoder),
+        item=nn.ItemTower(dataset.num_items, recipe.dim, initial_norm=recipe.item_norm, dropout=recipe.item_dropout),
+        user=nn.UserTower(recipe.dim, encoder, project=recipe.project, use_behaviour=False),
         temperature=recipe.temperature,
         normalized=recipe.normalized,
-        item_norm=recipe.item_norm,
-        item_dropout=recipe.item_dropout,
-        project=recipe.project,
-        use_behaviour=False,
     )
     clock = [time.perf_counter()]
 

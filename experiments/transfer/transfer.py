@@ -45,8 +45,8 @@ from recjax import catalogue, data, fit, language, nn
 from recjax.data import Dataset, Interactions, NextItems
 from recjax.eval import Protocol, evaluate
 from recjax.fit import Checkpoints, EarlyStopping, Hooks
-from recjax.models.sequence import SequenceConfig, fit_sequences
-from recjax.types import Items, PyTree
+from recjax.models.sequence import SequenceConfig, Start, fit_sequences
+from recjax.types import Feature, Items, PyTree
 
 LANGUAGE = "minilm"
 """The language model of ``texts``."""
@@ -91,7 +91,6 @@ class Domain:
       train: the training log.
       parts: what is known of every user and asked for, of the validation and of the test items.
       items: features.
-      words: size of the vocabulary of titles.
       num_users: ``U``.
     """
 
@@ -99,20 +98,18 @@ class Domain:
     train: Interactions
     parts: tuple[NextItems, NextItems]
     items: Items
-    words: int
     num_users: int
 
     def module(self, config: Config, *, use_id: bool) -> nn.Recommendation:
         """A SASRec over these items."""
         return nn.Recommendation(
-            self.items.num_items,
-            dim=config.dim,
-            encoder=functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=0.2, norm="query"),
-            project=False,
-            use_id=use_id,
-            use_behaviour=False,
-            text_vocabulary=self.words,
-            adaptor="moe",
+            item=nn.ItemTower(self.items.num_items, config.dim, use_id=use_id, adaptor="moe"),
+            user=nn.UserTower(
+                config.dim,
+                functools.partial(nn.SelfAttentionEncoder, num_blocks=2, num_heads=2, dropout=0.2, norm="query"),
+                project=False,
+                use_behaviour=False,
+            ),
             temperature=0.1,
         )
 
@@ -126,14 +123,13 @@ def domain(
     if vocabulary is None:
         items = items.without_features()
     if vectors is not None:
-        items = dataclasses.replace(items, vectors=jnp.asarray(vectors))
+        items = items.with_features(vectors=Feature(jnp.asarray(vectors), "vectors"))
     known = data.concatenate(split.train, split.validation)
     parts = (
         data.next_items(split.train, split.validation, dataset.num_users, config.history_length),
         data.next_items(known, split.test, dataset.num_users, config.history_length),
     )
-    words = 0 if vocabulary is None else len(vocabulary)
-    return Domain(dataset.name, split.train, parts, items, words, dataset.num_users)
+    return Domain(dataset.name, split.train, parts, items, dataset.num_users)
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -172,8 +168,8 @@ def train(
         weight_decay=0.01, max_grad_norm=1.0, lengths=1 if config.smoke else 6,
     )  # fmt: skip
     return fit_sequences(
-        module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed), params=params,
-        adaptation=adaptation, context=context,
+        module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed),
+        start=Start(params, adaptation), context=context,
         hooks=Hooks(
             lambda epoch, params: {"ndcg@10": ndcg(module, params, on, 0, config, context)},
             EarlyStopping("ndcg@10", 5),

@@ -5,7 +5,7 @@
 >>> from recjax.types import Items, Spec
 >>> spec = Spec(num_items=50, slate_size=3, history_length=5)
 >>> items = Items(popularity=jnp.ones(50), is_new=jnp.zeros(50, bool))
->>> agent = agents.dqn(nn.DotProductQ(num_items=50, dim=8), optax.adam(1e-3), n_step=3, discount=0.9)
+>>> agent = agents.dqn(nn.DotProductQ.of(num_items=50, dim=8), optax.adam(1e-3), n_step=3, discount=0.9)
 >>> state = agent.init(jax.random.key(0), spec, items)
 >>> observation = spec.empty_observation((4,))
 >>> action = agent.act(jax.random.key(1), state, observation, explore=True)

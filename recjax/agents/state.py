@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from recjax.nn import check_scores
 from recjax.types import Items, PyTree, Spec
 
 T = TypeVar("T")
@@ -17,13 +18,16 @@ def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any 
 
     Raises:
       ValueError: actions are vectors; the catalogue is smaller than a history and a slate while
-        histories are excluded; or spec, items and network count different items.
+        histories are excluded; spec, items and network count different items; or the network is no
+        :class:`recjax.nn.ScoringNetwork`.
     """
     if spec.action_space == "vector":
         raise ValueError(f"This agent shows slates, but Spec.action_size is {spec.action_size}: actions are vectors.")
     sizes = {"spec": spec.num_items, "items": items.num_items}
-    if hasattr(network, "num_items"):
-        sizes["network"] = network.num_items
+    if network is not None:
+        check_scores(network)
+        if network.num_items is not None:
+            sizes["network"] = network.num_items
     if len(set(sizes.values())) > 1:
         raise ValueError(f"Spec, items and network must have the same number of items; got {sizes}.")
     if exclude_history and spec.num_items < spec.history_length + spec.slate_size:

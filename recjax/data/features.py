@@ -9,7 +9,7 @@ import numpy as np
 
 from recjax.data.encoders import OneHot, Standardiser, Vocabulary
 from recjax.data.schema import Dataset, Interactions
-from recjax.types import Items
+from recjax.types import Feature, Items
 
 
 def title_vocabulary(dataset: Dataset, min_count: int = 2) -> Vocabulary:
@@ -33,13 +33,13 @@ def item_features(
       new_share: the share of items that count as new: those that appear last in the whole
         log. Items that appear at the same second are ordered by id, items without any
         event are the newest. Without times nobody knows, and no item counts as new.
-      min_word_count: titles keep words that occur in all titles at least so often; their
-        number is ``len(title_vocabulary(dataset, min_word_count))``.
+      min_word_count: titles keep words that occur in all titles at least so often.
       vocabulary: the words of titles instead, such as those of :func:`same_features`.
 
     Returns:
       :class:`~recjax.types.Items`: ``popularity`` counts events (out-of-vocabulary items
-      left out), ``numeric`` is standardised over the items with missing values at 0.
+      left out); the features are those that the data set has of ``"genres"`` ("multi_hot"), ``"numbers"``
+      ("numeric", standardised over the items with missing values at 0) and ``"title"`` ("words").
 
     Raises:
       ValueError: ``new_share`` is not in [0, 1].
@@ -48,19 +48,20 @@ def item_features(
         raise ValueError(f"new_share is {new_share}; it must be a share of the items in [0, 1].")
     n = dataset.num_items
     counted = (dataset.interactions if train is None else train).item
-    text = None
+    features = {}
+    if dataset.multi_hot is not None:
+        features["genres"] = Feature(jnp.asarray(dataset.multi_hot, jnp.float32), "multi_hot")
+    if dataset.numeric is not None:
+        numbers = Standardiser.fit(dataset.numeric).encode(dataset.numeric)
+        features["numbers"] = Feature(jnp.asarray(numbers), "numeric")
     if dataset.titles is not None:
         vocabulary = title_vocabulary(dataset, min_word_count) if vocabulary is None else vocabulary
-        text = jnp.asarray(vocabulary.encode(dataset.titles))
-    numeric = None
-    if dataset.numeric is not None:
-        numeric = jnp.asarray(Standardiser.fit(dataset.numeric).encode(dataset.numeric))
+        if len(vocabulary):
+            features["title"] = Feature(jnp.asarray(vocabulary.encode(dataset.titles)), "words", len(vocabulary))
     return Items(
         popularity=jnp.asarray(np.bincount(counted[counted < n], minlength=n), jnp.float32),
         is_new=jnp.asarray(_newest(dataset.interactions, n, round(new_share * n))),
-        multi_hot=None if dataset.multi_hot is None else jnp.asarray(dataset.multi_hot, jnp.float32),
-        numeric=numeric,
-        text=text,
+        features=features,
     )
 
 

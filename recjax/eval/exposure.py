@@ -109,14 +109,14 @@ class Exposure:
           reward: ``f32[B, K]``, one value a slot.
           items: the catalogue.
           content: ``f32[N, F]`` vectors that diversity is measured with; by default
-            ``items.multi_hot``. Diversity is NaN when there is neither.
+            ``items.content``. Diversity is NaN when there is neither.
 
         Raises:
           ValueError: ``reward`` does not have the shape of ``slate``.
         """
         if reward.shape != slate.shape:
             raise ValueError(f"reward has shape {reward.shape}; it needs one value a slot, {slate.shape}.")
-        content = items.multi_hot if content is None else content
+        content = items.content if content is None else content
         shown = (slate >= 0) & (slate < self.counts.shape[0])
         click = response.get("click")
         clicked = jnp.full(slate.shape[0], jnp.nan) if click is None else jnp.any(shown & (click > 0), axis=-1)

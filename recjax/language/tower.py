@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,11 +18,12 @@ from recjax.language.encoding import padded_batches
 from recjax.language.model import LanguageModel
 from recjax.language.pooling import Pooling, pool
 from recjax.language.transformer import Transformer, run_layers, slice_layers
-from recjax.types import PAD_ID, Array, Items, PyTree
+from recjax.nn import OncePerItem
+from recjax.types import PAD_ID, Array, Feature, Items, PyTree
 
 
 class TextTower(nn.Module):
-    """Vectors of items from their tokens, for the ``text_encoder`` of :class:`recjax.nn.ItemRepresentation`.
+    """Vectors of texts from their tokens: the encoder of features of kind "tokens" and "token_states".
 
     Attributes:
       config: of the language model; its ``num_layers`` are those that are run.
@@ -42,35 +43,31 @@ class TextTower(nn.Module):
         """Declares the parameters."""
         self.language = Transformer(self.config, self.dtype, self.remat)
 
-    def __call__(self, rows: Array, items: Items) -> Array:
-        """Vectors of items.
+    def __call__(self, values: Array | dict[str, Array]) -> Array:
+        """Vectors of texts.
 
         Args:
-          rows: ``i32[M]`` items.
-          items: with ``tokens``, and ``states`` where the lower layers have been computed.
+          values: ``i32[M, T]`` tokens, padded with ``PAD_ID``; or a dictionary of these ("tokens") and of
+            what the lower layers make of them, ``[M, T, H]`` ("states").
 
         Returns:
-          ``f32[M, H]``; zeros for an item without tokens.
-
-        Raises:
-          ValueError: the items have no tokens.
+          ``f32[M, H]``; zeros for a text without tokens.
         """
-        if items.tokens is None:
-            raise ValueError(
-                "TextTower reads items.tokens, which is None; make it by language.with_tokens(items, ...)."
-            )
-        tokens = items.tokens[rows]
+        tokens = values["tokens"] if isinstance(values, dict) else values
         mask = tokens != PAD_ID
-        if items.states is None:
-            hidden = self.language.run(self.language.embed(jnp.where(mask, tokens, 0), mask), mask)
+        if isinstance(values, dict):
+            hidden = self.language.run(values["states"], mask)
         else:
-            hidden = self.language.run(items.states[rows], mask)
+            hidden = self.language.run(self.language.embed(jnp.where(mask, tokens, 0), mask), mask)
         vectors = pool(hidden, mask, self.pooling)
         return catalogue.normalize(vectors) if self.normalize else vectors
 
 
-def text_tower(model: LanguageModel, *, first: int = 0, **options: Any) -> Callable[..., TextTower]:
-    """A language model, or its layers from ``first`` on, as the ``text_encoder`` of a network.
+def text_tower(model: LanguageModel, *, first: int = 0, **options: Any) -> OncePerItem:
+    """A language model, or its layers from ``first`` on, as the encoder of a feature of :func:`with_tokens`.
+
+    Give it to an item tower by the name of the feature, ``encoders={"text": text_tower(model)}``. Its parameters
+    stand below ``item/encoder``, those of the adaptor behind it below ``item/adapt``.
 
     >>> from recjax import nn
     >>> from recjax.types import Observation
@@ -81,8 +78,9 @@ def text_tower(model: LanguageModel, *, first: int = 0, **options: Any) -> Calla
     >>> config = language.LanguageConfig("bert", vocab_size=60, max_length=16, **shape)
     >>> model = language.initialize(config, jax.random.key(0), tokenizer)
     >>> items = Items(popularity=jnp.ones(3), is_new=jnp.zeros(3, bool))
-    >>> items = with_tokens(items, model, titles, first=1)  # what the lower layer makes is computed once
-    >>> network = nn.Recommendation(3, dim=4, use_id=False, text_encoder=text_tower(model, first=1))
+    >>> items = with_tokens(items, model, titles, first=1)  # the lower layer is computed once
+    >>> item = nn.ItemTower(3, dim=4, use_id=False, encoders={"text": text_tower(model, first=1)})
+    >>> network = nn.Recommendation(item=item, user=nn.UserTower(dim=4))
     >>> observation = Observation(history=jnp.array([[0, 2]]), behaviour=jnp.array([[1, 1]]))
     >>> params = with_language(network.init(jax.random.key(1), observation, items), model, first=1)
     >>> network.apply(params, observation, items).shape
@@ -99,7 +97,7 @@ def text_tower(model: LanguageModel, *, first: int = 0, **options: Any) -> Calla
     _check_first(model, first)
     config = dataclasses.replace(model.config, num_layers=model.config.num_layers - first)
     own = {"dtype": model.module.dtype, "remat": model.module.remat}
-    return functools.partial(TextTower, config, **own | options)
+    return OncePerItem(functools.partial(TextTower, config, **own | options))
 
 
 def with_tokens(
@@ -110,11 +108,12 @@ def with_tokens(
     first: int = 0,
     max_tokens: int | None = None,
     dtype: Any = jnp.float32,
+    name: str = "text",
 ) -> Items:
     """Items with the tokens of their texts, and with what the layers below ``first`` make of them.
 
-    What lower layers make of a catalogue is computed once and kept, ``N * T * H`` numbers, so that training the
-    upper layers costs these alone.
+    The feature is of kind "tokens", or with ``first`` of kind "token_states". The states of lower layers are
+    computed once for the whole catalogue, ``N * T * H`` numbers, so that training costs the upper layers alone.
 
     Args:
       items: ``N`` of them.
@@ -122,7 +121,8 @@ def with_tokens(
       texts: one an item.
       first: how many lower layers are computed here; none by default.
       max_tokens: tokens of a text, special ones among them; the longest text's by default.
-      dtype: of the kept states, e.g. ``jnp.bfloat16`` for half of the memory.
+      dtype: of the states, e.g. ``jnp.bfloat16`` for half of the memory.
+      name: of the feature.
 
     Raises:
       ValueError: there is not one text an item, the model has no tokenizer, or there are no such layers.
@@ -138,12 +138,14 @@ def with_tokens(
     ids = np.full((len(tokens), longest), PAD_ID, np.int32)
     for row, found in enumerate(tokens):
         ids[row, : len(found)] = found
-    items = dataclasses.replace(items, tokens=jnp.asarray(ids), states=None)
-    return items if first == 0 else dataclasses.replace(items, states=_states(model, tokens, longest, first, dtype))
+    if first == 0:
+        return items.with_features(**{name: Feature(jnp.asarray(ids), "tokens")})
+    states = {"tokens": jnp.asarray(ids), "states": _states(model, tokens, longest, first, dtype)}
+    return items.with_features(**{name: Feature(states, "token_states")})
 
 
 def with_language(params: PyTree, model: LanguageModel, *, first: int = 0) -> PyTree:
-    """``params`` of a network with the weights of a language model in its ``text_encoder``.
+    """``params`` of a network with the weights of a language model in its text tower.
 
     Args:
       params: as ``network.init`` returns them, of a network made with :func:`text_tower` and the same ``first``.
@@ -151,18 +153,20 @@ def with_language(params: PyTree, model: LanguageModel, *, first: int = 0) -> Py
       first: see :func:`text_tower`.
 
     Raises:
-      ValueError: the network has no text encoder, or one of another shape.
+      ValueError: the network has no text tower, or one of another shape.
     """
     item = params["params"]["item"]
     if "language" not in item.get("encoder", {}):
-        raise ValueError("The network has no TextTower; build it with text_encoder=language.text_tower(model, ...).")
+        raise ValueError(
+            "The network has no TextTower; give its ItemTower encoders={'text': language.text_tower(model, ...)}."
+        )
     source = slice_layers(model.params, first, model.config.num_layers)["params"]
     own = item["encoder"]["language"]
     language = {name: source[name] for name in own if name in source}
     if jax.tree.map(jnp.shape, language) != jax.tree.map(jnp.shape, own):
         raise ValueError(
-            f"The text encoder of the network has other shapes than the model's layers from {first} on;"
-            f" build it with text_encoder=language.text_tower(model, first={first})."
+            f"The text tower of the network has other shapes than the model's layers from {first} on;"
+            f" build it with encoders={{'text': language.text_tower(model, first={first})}}."
         )
     encoder = {**item["encoder"], "language": language}
     return {**params, "params": {**params["params"], "item": {**item, "encoder": encoder}}}

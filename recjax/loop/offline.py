@@ -84,7 +84,7 @@ def learn_offline(
     >>> import optax
     >>> from recjax import agents, data, nn
     >>> log = data.Interactions([0, 0, 1, 1], [5, 6, 7, 8], time=[1, 2, 3, 4])
-    >>> agent = agents.dqn(nn.DotProductQ(num_items=9, dim=4), optax.adam(1e-2))
+    >>> agent = agents.dqn(nn.DotProductQ.of(num_items=9, dim=4), optax.adam(1e-2))
     >>> items = Items(popularity=jnp.ones(9), is_new=jnp.zeros(9, bool))
     >>> steps = data.transitions(log, length=3)
     >>> short = OfflineConfig(updates=4, chunk=2, batch_size=8)

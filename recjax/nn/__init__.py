@@ -9,7 +9,7 @@ learned from logs can start what is learned from rewards.
 >>> from recjax.types import Items, Spec
 >>> items = Items(popularity=jnp.ones(50), is_new=jnp.zeros(50, bool))
 >>> observation = Spec(num_items=50, slate_size=1, history_length=5).empty_observation((2,))
->>> network = DotProductQ(num_items=50, dim=8, encoder="gru")
+>>> network = DotProductQ.of(num_items=50, dim=8, encoder="gru")
 >>> params = network.init(jax.random.key(0), observation, items)
 >>> q_max = catalogue.max_score(*catalogue_scores(network, params, observation, items))
 >>> q_max.shape
@@ -19,15 +19,27 @@ learned from logs can start what is learned from rewards.
 from recjax.nn.adaptors import LinearAdaptor, MixtureAdaptor, MLPAdaptor, adaptors
 from recjax.nn.attention import RelativeBias, SelfAttention, TransformerBlock
 from recjax.nn.bidirectional import BidirectionalEncoder
+from recjax.nn.contracts import (
+    DenseNetwork,
+    FeatureEncoder,
+    HistoryEncoder,
+    ItemVectorNetwork,
+    LikelihoodModel,
+    OncePerItem,
+    ScoringNetwork,
+    SequenceModel,
+)
+from recjax.nn.features import MeanWordEncoder, feature_encoders
 from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
 from recjax.nn.hstu import HSTUBlock, HSTUEncoder
-from recjax.nn.item import ItemRepresentation
-from recjax.nn.q_networks import MLPQ, DotProductQ, q_networks
+from recjax.nn.item import ItemTower
+from recjax.nn.q_networks import MLPQ, DotProductQ, DuelingDotProductQ, q_networks
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
 from recjax.nn.towers import Towers
 from recjax.nn.transfer import (
     catalogue_scores,
+    check_scores,
     check_towers,
     has_item_vectors,
     item_vectors,
@@ -36,32 +48,44 @@ from recjax.nn.transfer import (
     warm_start,
     with_new_items,
 )
-from recjax.nn.user import UserRepresentation
+from recjax.nn.user import UserTower
 
 __all__ = [
     "MLPQ",
     "BidirectionalEncoder",
+    "DenseNetwork",
     "DotProductQ",
+    "DuelingDotProductQ",
+    "FeatureEncoder",
     "GRUEncoder",
     "HSTUBlock",
     "HSTUEncoder",
-    "ItemRepresentation",
+    "HistoryEncoder",
+    "ItemTower",
+    "ItemVectorNetwork",
+    "LikelihoodModel",
     "LinearAdaptor",
     "MLPAdaptor",
     "MeanEncoder",
+    "MeanWordEncoder",
     "MixtureAdaptor",
+    "OncePerItem",
     "Recommendation",
     "RelativeBias",
+    "ScoringNetwork",
     "SelfAttention",
     "SelfAttentionEncoder",
+    "SequenceModel",
     "Similarity",
     "Towers",
     "TransformerBlock",
-    "UserRepresentation",
+    "UserTower",
     "adaptors",
     "catalogue_scores",
+    "check_scores",
     "check_towers",
     "cosine_similarity",
+    "feature_encoders",
     "has_item_vectors",
     "history_encoders",
     "item_vectors",

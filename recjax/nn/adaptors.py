@@ -82,7 +82,7 @@ class MixtureAdaptor(nn.Module):
       dim: width of the result.
       initial_norm: see the top of the module.
       experts: how many there are.
-      dropout: share of the numbers that experts do not see where a ``dropout`` key is given.
+      dropout: share of the inputs of experts that is dropped where a ``dropout`` key is given.
       dtype: of the computation; parameters are float32.
 
     References:

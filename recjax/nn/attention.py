@@ -20,8 +20,8 @@ Activation = Literal["gelu", "relu", "silu"]
 Norm = Literal["pre", "post", "query"]
 """Where layer norms stand: before each sublayer, after its residual sum, or as in SASRec's code.
 
-There ("query") attention asks with normed vectors about raw ones, and both residual sums start from
-normed vectors, so that no event is drowned by the sums of the blocks before.
+With "query", the queries of attention are normed vectors and its keys and values raw ones, and both residual
+sums start from normed vectors, so that the sums of the blocks before do not outweigh an event.
 """
 
 SMALL = nn.initializers.normal(0.02)
@@ -86,12 +86,12 @@ def attend(
 
 
 class RelativeBias(nn.Module):
-    """What attention weights depend on besides contents: how far apart two events are, in steps and in time.
+    """Biases of attention by the distance of two events, in steps and in time.
 
     Attributes:
       num_heads: attention heads.
       max_length: distances that have a weight of their own; larger ones share the last.
-      time_buckets: kinds of time between events, see :func:`time_bucket`; 0 without times.
+      time_buckets: buckets of the time between events, see :func:`time_bucket`; 0 without times.
 
     References:
       Shaw et al., "Self-Attention with Relative Position Representations", NAACL 2018; for

@@ -1,4 +1,4 @@
-"""BERT4Rec: a transformer that sees both sides, asked for the item in a gap."""
+"""BERT4Rec: a bidirectional transformer that predicts masked items."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.nn.attention import Activation, Norm, dropout
-from recjax.nn.history import Positions, history_encoders, placed, transformer
+from recjax.nn.contracts import HistoryEncoder
+from recjax.nn.history import Positions, history_encoders, transformer, with_positions
 from recjax.types import Array
 
 
 @history_encoders.register("bidirectional")
-class BidirectionalEncoder(nn.Module):
-    """BERT4Rec: the output of a bidirectional transformer at a gap in the history.
+class BidirectionalEncoder(HistoryEncoder):
+    """BERT4Rec: the output of a bidirectional transformer at masked positions of a history.
 
-    A gap is an item outside the vocabulary (id ``N``), whose vector is trained to stand for
-    one. Training opens gaps in histories (``SequenceConfig(objective="cloze")``); to ask what
-    comes next, :class:`~recjax.nn.Towers` put one gap behind the history. With
-    ``every_position`` the outputs at all positions are those of one look at the whole history.
+    The mask is the item outside the vocabulary (id ``N``), whose vector is trained to stand for it.
+    Training masks items of histories (``SequenceConfig(objective="cloze")``); to predict what comes next,
+    :class:`~recjax.nn.Towers` put one mask behind the history. With
+    ``every_position`` the outputs at all positions are those of one pass over the whole history.
 
     Attributes:
       num_blocks: transformer blocks.
@@ -38,7 +39,7 @@ class BidirectionalEncoder(nn.Module):
       Representations from Transformer", CIKM 2019.
     """
 
-    asks_at_gap: ClassVar[bool] = True
+    is_bidirectional: ClassVar[bool] = True
 
     num_blocks: int = 2
     num_heads: int = 2
@@ -55,8 +56,8 @@ class BidirectionalEncoder(nn.Module):
     def __call__(
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
-        """See :mod:`recjax.nn.history`."""
-        x, bias = placed(self, vectors, mask, time)
+        """See :class:`recjax.nn.HistoryEncoder`."""
+        x, bias = with_positions(self, vectors, mask, time)
         x = nn.LayerNorm(dtype=self.dtype, name="input_norm")(x)
         x = dropout(self, self.dropout, x)
         x = transformer(self, x, mask[:, None, None, :], bias, every_position)

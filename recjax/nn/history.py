@@ -1,13 +1,7 @@
 """History encoders: a left-padded sequence of vectors becomes one vector.
 
-Every encoder is a Flax module ``(vectors [B, L, D], mask bool[B, L]) -> [B, D]``. Its
-result does not depend on what stands at masked positions, nor on how many of them
-precede the history. Where nothing is left, the result is finite and unspecified; who
-calls replaces it. Encoders that take ``time: i32[B, L]``, seconds, are given it where
-observations have it.
-
-With ``every_position=True`` it returns ``[B, L, D]``, what it says of the history up to
-and with each position, which training on whole sequences reads all at once. Dropout is on
+Each is a :class:`recjax.nn.HistoryEncoder`. With ``every_position`` it encodes the history up to and with each
+position, which training on whole sequences reads in one pass. Dropout is on
 where a ``dropout`` key is given, see :mod:`recjax.nn.attention`.
 """
 
@@ -22,18 +16,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from recjax.nn.attention import Activation, Norm, RelativeBias, TransformerBlock, dropout
+from recjax.nn.contracts import HistoryEncoder
 from recjax.registry import Registry
 from recjax.types import Array
 
 Positions = Literal["from_start", "from_end", "rotary", "relative"]
 """How a transformer knows the order of a history."""
 
-history_encoders: Registry = Registry("history encoder")
+history_encoders: Registry[Callable[..., HistoryEncoder]] = Registry("history encoder")
 
 
 @history_encoders.register("mean")
-class MeanEncoder(nn.Module):
-    """The mean of the vectors that are there. It has no parameters and no sense of order.
+class MeanEncoder(HistoryEncoder):
+    """The mean of the vectors of a history, in any order. It has no parameters.
 
     Attributes:
       dtype: of the computation.
@@ -42,8 +37,10 @@ class MeanEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, vectors: Array, mask: Array, *, every_position: bool = False) -> Array:
-        """See the module."""
+    def __call__(
+        self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
+    ) -> Array:
+        """See :class:`recjax.nn.HistoryEncoder`."""
         present = mask[:, :, None]
         add = jnp.cumsum if every_position else jnp.sum
         total = add(jnp.where(present, vectors, 0).astype(jnp.float32), axis=1)
@@ -51,7 +48,7 @@ class MeanEncoder(nn.Module):
 
 
 @history_encoders.register("gru")
-class GRUEncoder(nn.Module):
+class GRUEncoder(HistoryEncoder):
     """The last state of a gated recurrent unit; masked steps pass the state through.
 
     With ``x`` the input and ``h`` the state::
@@ -77,8 +74,10 @@ class GRUEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, vectors: Array, mask: Array, *, every_position: bool = False) -> Array:
-        """See the module."""
+    def __call__(
+        self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
+    ) -> Array:
+        """See :class:`recjax.nn.HistoryEncoder`."""
         dim = vectors.shape[-1]
         vectors = dropout(self, self.dropout, vectors)
         inputs = nn.Dense(3 * dim, dtype=self.dtype, name="input")(vectors)
@@ -106,7 +105,7 @@ def _orthogonal_blocks(key: Array, shape: tuple[int, int]) -> Array:
 
 
 @history_encoders.register("attention")
-class SelfAttentionEncoder(nn.Module):
+class SelfAttentionEncoder(HistoryEncoder):
     """SASRec: a causal transformer.
 
     Where only the last position is read, the last block computes no other.
@@ -116,11 +115,11 @@ class SelfAttentionEncoder(nn.Module):
       num_heads: attention heads; must divide the width of the vectors.
       max_length: learned positions; items further on share the last one.
       positions: learned vectors of positions counted "from_start" or "from_end" of the history,
-        "rotary" turns of queries and keys, or "relative" biases of attention by distance. What is
-        asked in use stands at the end, of which whole sequences hold one example each: "from_end"
+        "rotary" turns of queries and keys, or "relative" biases of attention by distance. In use
+        the last position predicts, of which a training sequence holds one example: "from_end"
         trains that position rarely.
-      time_buckets: kinds of time between events that "relative" positions tell apart; 0 for
-        observations without times.
+      time_buckets: buckets of the time between events, each with a bias of its own for "relative"
+        positions; 0 for observations without times.
       dropout: share that is dropped of the inputs and inside the blocks.
       norm: where layer norms stand, see :data:`~recjax.nn.attention.Norm`.
       expansion: see :class:`~recjax.nn.attention.TransformerBlock`.
@@ -146,26 +145,26 @@ class SelfAttentionEncoder(nn.Module):
     def __call__(
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
-        """See the module."""
-        x, bias = placed(self, vectors, mask, time)
+        """See :class:`recjax.nn.HistoryEncoder`."""
+        x, bias = with_positions(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
-        x = transformer(self, x, causally(mask), bias, every_position)
+        x = transformer(self, x, causal_mask(mask), bias, every_position)
         if self.norm != "post":
             x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         return x if every_position else x[:, -1]
 
 
-def causally(mask: Array) -> Array:
-    """What each position may see, ``bool[B, 1, L, L]``: what is there, up to itself."""
+def causal_mask(mask: Array) -> Array:
+    """The positions that each attends to, ``bool[B, 1, L, L]``: those of the history, up to itself."""
     length = mask.shape[-1]
     return mask[:, None, None, :] & jnp.tril(jnp.ones((length, length), bool))[None, None]
 
 
-def placed(module: Any, vectors: Array, mask: Array, time: Array | None) -> tuple[Array, Array | None]:
-    """How an encoder of blocks begins: ``(vectors with learned positions, relative bias)``, where it has these.
+def with_positions(module: Any, vectors: Array, mask: Array, time: Array | None) -> tuple[Array, Array | None]:
+    """The input of an encoder of blocks: ``(vectors with learned positions, relative bias)``, where it has these.
 
     Raises:
-      ValueError: options of the encoder that cannot be.
+      ValueError: a field of the encoder is out of range.
     """
     length, dim = vectors.shape[-2:]
     check_encoder(module)
@@ -225,7 +224,7 @@ def relative_bias(module: Any, length: int, time: Array | None) -> Array | None:
 
 
 def check_encoder(module: Any) -> None:
-    """Raises ValueError where the options of an encoder of blocks cannot be."""
+    """Raises ValueError where a field of an encoder of blocks is out of range."""
     name = type(module).__name__
     if module.num_blocks < 1:
         raise ValueError(f"{name}.num_blocks is {module.num_blocks}; it must be at least 1.")
@@ -235,7 +234,17 @@ def check_encoder(module: Any) -> None:
         raise ValueError(f"{name}.dropout is {module.dropout}; it must lie in [0, 1).")
 
 
-def asks_at_gap(encoder: str | Callable[..., nn.Module]) -> bool:
-    """Whether an encoder of histories predicts what stands in a gap rather than what comes next."""
-    made = history_encoders[encoder] if isinstance(encoder, str) else getattr(encoder, "func", encoder)
-    return getattr(made, "asks_at_gap", False)
+def make_history_encoder(encoder: str | Callable[..., nn.Module], **options: Any) -> HistoryEncoder:
+    """The encoder of a name in ``history_encoders``, or that a function makes.
+
+    Args:
+      encoder: a name, class, or function such as ``functools.partial(SelfAttentionEncoder, num_heads=4)``.
+      **options: further fields of the encoder, such as ``dtype`` and ``name``.
+
+    Raises:
+      ValueError: there is no encoder of that name, or what was made is none.
+    """
+    made = (history_encoders[encoder] if isinstance(encoder, str) else encoder)(**options)
+    if not isinstance(made, HistoryEncoder):
+        raise ValueError(f"The encoder {encoder!r} made a {type(made).__name__}; derive it from nn.HistoryEncoder.")
+    return made

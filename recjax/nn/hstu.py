@@ -8,19 +8,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.nn.attention import dropout
-from recjax.nn.history import Positions, causally, history_encoders, placed
+from recjax.nn.contracts import HistoryEncoder
+from recjax.nn.history import Positions, causal_mask, history_encoders, with_positions
 from recjax.types import Array
 
 
 @history_encoders.register("hstu")
-class HSTUEncoder(nn.Module):
+class HSTUEncoder(HistoryEncoder):
     """A stack of HSTU blocks.
 
     Attributes:
       num_blocks: blocks.
       num_heads: attention heads; must divide the width of the vectors.
-      max_length: distances, or learned positions, that are told apart; attention weights are
-        divided by it.
+      max_length: distances, or learned positions, that have weights of their own; attention weights
+        are divided by it.
       positions: see :class:`~recjax.nn.SelfAttentionEncoder`; the paper's are "relative".
       time_buckets: see :class:`~recjax.nn.SelfAttentionEncoder`.
       dropout: share that is dropped of the inputs and of what each block adds.
@@ -43,12 +44,12 @@ class HSTUEncoder(nn.Module):
     def __call__(
         self, vectors: Array, mask: Array, *, every_position: bool = False, time: Array | None = None
     ) -> Array:
-        """See :mod:`recjax.nn.history`."""
+        """See :class:`recjax.nn.HistoryEncoder`."""
         if self.positions == "rotary":
             raise ValueError("HSTUEncoder.positions is 'rotary'; choose 'relative', 'from_start' or 'from_end'.")
-        x, bias = placed(self, vectors, mask, time)
+        x, bias = with_positions(self, vectors, mask, time)
         x = dropout(self, self.dropout, x)
-        visible = causally(mask)
+        visible = causal_mask(mask)
         for index in range(self.num_blocks):
             only_last = index == self.num_blocks - 1 and not every_position
             block = HSTUBlock(self.num_heads, self.max_length, self.dropout, self.dtype, name=f"block_{index}")

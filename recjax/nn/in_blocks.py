@@ -1,4 +1,4 @@
-"""A costly function of items, computed once for each that is asked for, a block after the other."""
+"""A costly function of items, computed block by block and once for each of the different items."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ BLOCK = 64
 def each_once(encode: Callable[[Array, Array], Array], ids: Array, num_items: int) -> Array:
     """``encode`` of every item of ``ids``, at the cost of the different ones among them.
 
-    Blocks without an item are passed over, and what a block computed on the way is computed again in the
-    backward pass rather than kept, so that time and memory follow what is asked for, and
-    neither the catalogue nor repetitions.
+    Blocks without an item are skipped, and the backward pass computes every block again, so that time and
+    memory grow with the number of different items, and neither with the catalogue nor with repetitions.
 
     Args:
       encode: ``(items i32[BLOCK], the number of the block i32[]) -> [BLOCK, D]``; row by row a function of the

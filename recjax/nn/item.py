@@ -1,36 +1,41 @@
-"""Vectors of items, from what a platform knows of them."""
+"""Vectors of items, from their ids and features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 
 from recjax.catalogue import is_followed, lookup
 from recjax.nn.adaptors import adaptors
+from recjax.nn.contracts import FeatureEncoder, OncePerItem
+from recjax.nn.features import feature_encoders, parameter_names, row_norm
 from recjax.nn.in_blocks import each_once
-from recjax.types import PAD_ID, Array, Items
+from recjax.types import PAD_ID, Array, Feature, Items, PyTree
 
 Fusion = Literal["sum", "residual", "gate"]
 """How an item's id joins what the item is described by."""
 
 
-class ItemRepresentation(nn.Module):
-    """An item's id, and its description: the sum of category, number, title and pretrained vectors.
+class ItemTower(nn.Module):
+    """An item as its id and its description, which is the sum of its encoded features in the order of their names.
 
-    Features that ``items`` does not have are left out. Ids follow
+    Every feature of ``items`` is encoded by the encoder of its kind (``recjax.nn.feature_encoders``) or by that of
+    its name in ``encoders``; give ``items.without_features()`` to represent items by ids alone. Where parameters
+    stand is said at :func:`recjax.nn.features.parameter_names`. Ids follow
     :mod:`recjax.types`: item ``N`` is any item outside the vocabulary and has a trained
     vector of its own; ``PAD_ID`` has the zero vector and gets no gradient.
 
     Id and description are joined by ``fusion``:
 
     * "sum" adds them.
-    * "residual" adds them, and the vectors of ids are zero at the start: what no log has told of an
-      item yet is its description alone.
+    * "residual" adds them, and the vectors of ids are zero at the start: an item without a log is its
+      description alone.
     * "gate" weighs every number of the two, ``g * id + (1 - g) * description`` with
       ``g = sigmoid(W [id, description] + b)``.
 
@@ -39,30 +44,28 @@ class ItemRepresentation(nn.Module):
       dim: width of the vectors.
       use_id: whether every item has a vector of its own; False for representations that
         carry over to new items.
-      text_vocabulary: word ids that titles may use (``items.text < text_vocabulary``);
-        0 leaves titles out.
-      adaptor: what becomes of pretrained vectors (``items.vectors``, or what ``text_encoder`` makes): a name
-        in ``recjax.nn.adaptors``, or a function that makes a module.
-      text_encoder: a function that makes a module ``(rows i32[M], items) -> [M, V]``, such as a language model
-        that is trained along (:class:`recjax.language.TextTower`); it takes the place of ``items.vectors``.
-        However often items occur in a batch, it is asked for each once.
+      encoders: encoders of single features in the place of those of their kinds, by the names of the
+        features; :class:`OncePerItem` for those that cost much, such as a language model
+        (:func:`recjax.language.text_tower`).
+      adaptor: brings vectors of pretrained models (features of kind "vectors", and those that :class:`OncePerItem`
+        makes) to ``dim``: a name in ``recjax.nn.adaptors``, or a function that makes a module.
       fusion: how id and description are joined, see above.
       id_dropout: share of items whose id is left out where a ``dropout`` key is given, so that
         descriptions learn to stand for themselves (Volkovs et al., "DropoutNet", NeurIPS 2017).
       initial_norm: about the norm of the vector of every feature at the start, the same for
-        all, so that none drowns the others. Smaller ones are moved further by the same steps.
+        all, so that none drowns the others. Smaller ones are moved further by the same steps. Encoders of histories
+        are given vectors divided by it, so that it sets how fast items learn and nothing else.
       hidden: widths of ReLU layers between the sum and the result; empty for the sum itself.
       dropout: share of the numbers of the vectors that are dropped where a ``dropout`` key is given, those of
-        the whole catalogue among them: items are then not told apart by few of their numbers.
+        the whole catalogue among them.
       dtype: of the computation; parameters are float32.
     """
 
     num_items: int
-    dim: int
+    dim: int = 32
     use_id: bool = True
-    text_vocabulary: int = 0
+    encoders: Mapping[str, FeatureEncoder | OncePerItem] = FrozenDict()
     adaptor: str | Callable[..., nn.Module] = "linear"
-    text_encoder: Callable[..., nn.Module] | None = None
     fusion: Fusion = "sum"
     id_dropout: float = 0.0
     initial_norm: float = 1.0
@@ -77,19 +80,10 @@ class ItemRepresentation(nn.Module):
           ValueError: ``fusion`` is none of those above.
         """
         if self.fusion not in get_args(Fusion):
-            raise ValueError(f"ItemRepresentation.fusion is {self.fusion!r}; choose one of {get_args(Fusion)}.")
-        table = nn.initializers.variance_scaling(self.initial_norm**2, "fan_out", "normal")
-        of_ids = nn.initializers.zeros if self.fusion == "residual" else table
+            raise ValueError(f"ItemTower.fusion is {self.fusion!r}; choose one of {get_args(Fusion)}.")
+        of_ids = nn.initializers.zeros if self.fusion == "residual" else row_norm(self.initial_norm)
         # The last two rows are the item outside the vocabulary and padding, which is never read.
         self.embedding = self.param("embedding", of_ids, (self.num_items + 2 if self.use_id else 1, self.dim))
-        self.multi_hot = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=table)
-        self.numeric = nn.Dense(self.dim, use_bias=False, dtype=self.dtype, kernel_init=table)
-        if self.text_vocabulary:
-            self.words = self.param("words", table, (self.text_vocabulary, self.dim))
-        make = adaptors[self.adaptor] if isinstance(self.adaptor, str) else self.adaptor
-        self.adapt = make(dim=self.dim, initial_norm=self.initial_norm, dtype=self.dtype)
-        if self.text_encoder is not None:
-            self.encoder = self.text_encoder(dtype=self.dtype)
         if self.fusion == "gate" and self.use_id:
             self.gate = nn.Dense(self.dim, dtype=self.dtype)
         if self.hidden:
@@ -106,9 +100,12 @@ class ItemRepresentation(nn.Module):
 
         Returns:
           ``[..., dim]``.
+
+        Raises:
+          ValueError: the items, or the rows of a feature, are not ``num_items``, or a feature has no encoder.
         """
         self._check(items)
-        if ids.size > self.num_items and self.text_encoder is None and not is_followed(self.embedding):
+        if ids.size > self.num_items and not self._any_once_per_item(items) and not is_followed(self.embedding):
             known = self.all(items)
             unknown = self._project(self._id_vectors(jnp.full((1,), self.num_items)))
             vectors = jnp.concatenate([known, unknown])[ids]
@@ -119,8 +116,8 @@ class ItemRepresentation(nn.Module):
         return jnp.where((ids != PAD_ID)[..., None], vectors, 0)
 
     def together(self, ids: Sequence[Array], items: Items) -> list[Array]:
-        """Vectors of several arrays of items; one that is in many of them is encoded once by ``text_encoder``."""
-        if self.text_encoder is None:
+        """Vectors of several arrays of items; :class:`OncePerItem` encodes an item that is in many of them once."""
+        if not self._any_once_per_item(items):
             return [self(each, items) for each in ids]
         ends = np.cumsum([each.size for each in ids])[:-1]
         vectors = jnp.split(self(jnp.concatenate([each.ravel() for each in ids]), items), ends)
@@ -146,49 +143,66 @@ class ItemRepresentation(nn.Module):
         """Ids and descriptions by ``fusion``; what is no item has no description."""
         if described is None:
             return of_ids
-        kept = jnp.where(is_item, self.drop_ids(of_ids, deterministic=not self.has_rng("dropout")), of_ids)
+        own = jnp.where(is_item, self.drop_ids(of_ids, deterministic=not self.has_rng("dropout")), of_ids)
         described = jnp.where(is_item, described, 0)
         if self.fusion != "gate" or not self.use_id:
-            return kept + described
-        g = nn.sigmoid(self.gate(jnp.concatenate([kept, described], axis=-1)))
-        return jnp.where(is_item, g * kept + (1 - g) * described, of_ids)
+            return own + described
+        g = nn.sigmoid(self.gate(jnp.concatenate([own, described], axis=-1)))
+        return jnp.where(is_item, g * own + (1 - g) * described, of_ids)
 
+    @nn.compact
     def _description(self, items: Items, rows: Array | slice) -> Array | None:
-        terms = []
-        if items.multi_hot is not None:
-            terms.append(self.multi_hot(items.multi_hot[rows]))
-        if items.numeric is not None:
-            terms.append(self.numeric(items.numeric[rows]))
-        if self.text_vocabulary:
-            if items.text is None:
-                raise ValueError(
-                    f"ItemRepresentation.text_vocabulary is {self.text_vocabulary}, but items.text is None;"
-                    " give the items their title words or set text_vocabulary=0."
-                )
-            words = items.text[rows]
-            present = (words != PAD_ID)[..., None]
-            total = jnp.where(present, self._cast(lookup(self.words, words)), 0).sum(-2)
-            terms.append(total / jnp.maximum(present.sum(-2), 1).astype(self.dtype))
-        if self.text_encoder is not None:
-            terms.append(self.adapt(self._encoded(items, rows)))
-        elif items.vectors is not None:
-            terms.append(self.adapt(items.vectors[rows]))
+        """The sum of the encoded features of items; None where they have none."""
+        names = parameter_names(items.features, self.encoders)
+        terms = [self._encoded(name, items.features[name], names[name], rows) for name in sorted(items.features)]
         return sum(terms[1:], start=terms[0]) if terms else None
 
-    def _encoded(self, items: Items, rows: Array | slice) -> Array:
-        """What ``text_encoder`` makes of items, ``[..., V]``, each of them once."""
+    def _encoded(self, name: str, feature: Feature, parameters: str, rows: Array | slice) -> Array:
+        """The vectors ``[..., dim]`` that one feature of items becomes."""
+        fields: dict[str, Any] = {"dim": self.dim, "initial_norm": self.initial_norm, "dtype": self.dtype}
+        make = self._encoder_of(name, feature)
+        if isinstance(make, OncePerItem):
+            # Its parameters are named as those of the adaptor are: "encoder" beside "adapt".
+            encoder = make.make(dtype=self.dtype, name=parameters.replace("adapt", "encoder", 1))
+            return self._adaptor(**fields, name=parameters)(self._once_per_item(encoder, feature.values, rows))
+        if feature.size is not None:
+            fields["size"] = feature.size
+        return make(**fields, name=parameters)(_rows(feature.values, rows))
+
+    def _encoder_of(self, name: str, feature: Feature) -> Any:
+        if name in self.encoders:
+            return self.encoders[name]
+        if feature.kind == "vectors":
+            return self._adaptor
+        if feature.kind in feature_encoders:
+            return feature_encoders[feature.kind]
+        raise ValueError(
+            f"The feature {name!r} of the items is of kind {feature.kind!r}, which has no encoder; give"
+            f" ItemTower(encoders={{{name!r}: ...}}), register one in nn.feature_encoders, or leave the feature out."
+            f" Registered: {', '.join(feature_encoders)}."
+        )
+
+    @property
+    def _adaptor(self) -> Callable[..., nn.Module]:
+        return adaptors[self.adaptor] if isinstance(self.adaptor, str) else self.adaptor
+
+    def _once_per_item(self, encoder: nn.Module, values: PyTree, rows: Array | slice) -> Array:
+        """What a costly encoder makes of items, ``[..., V]``, each of them once."""
         rows = jnp.arange(self.num_items)[rows]
         if self.is_initializing():
-            width = self.encoder(jnp.zeros((1,), jnp.int32), items).shape[-1]
+            width = encoder(_rows(values, jnp.zeros((1,), jnp.int32))).shape[-1]
             return jnp.zeros((*rows.shape, width))
-        module, variables = self.encoder.unbind()
+        module, variables = encoder.unbind()
         key = self.make_rng("dropout") if self.has_rng("dropout") else None
 
         def encode(block: Array, number: Array) -> Array:
             rngs = {} if key is None else {"dropout": jax.random.fold_in(key, number)}
-            return jnp.asarray(module.apply(variables, block, items, rngs=rngs))
+            return jnp.asarray(module.apply(variables, _rows(values, block), rngs=rngs))
 
         return each_once(encode, rows, self.num_items)
+
+    def _any_once_per_item(self, items: Items) -> bool:
+        return any(isinstance(self.encoders.get(name), OncePerItem) for name in items.features)
 
     def _project(self, vectors: Array) -> Array:
         for layer in self.layers if self.hidden else ():
@@ -197,4 +211,21 @@ class ItemRepresentation(nn.Module):
 
     def _check(self, items: Items) -> None:
         if items.num_items != self.num_items:
-            raise ValueError(f"ItemRepresentation.num_items is {self.num_items}, but items has {items.num_items} rows.")
+            raise ValueError(f"ItemTower.num_items is {self.num_items}, but items has {items.num_items} rows.")
+        for name, feature in items.features.items():
+            shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(feature.values)]
+            if any(shape[:1] != (self.num_items,) for shape in shapes):
+                raise ValueError(
+                    f"The feature {name!r} has values of shape {', '.join(map(str, shapes))}; it needs one row for each"
+                    f" of the {self.num_items} items."
+                )
+        absent = sorted(set(self.encoders) - set(items.features))
+        if absent:
+            raise ValueError(
+                f"ItemTower.encoders has {absent}, but the items have the features {sorted(items.features)};"
+                " give the items those features, or leave their encoders out."
+            )
+
+
+def _rows(values: PyTree, rows: Array | slice) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[rows], values)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, mean_score, score_at
+from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, mean_score
+from recjax.nn.contracts import ItemVectorNetwork
 from recjax.nn.similarity import normalize
 from recjax.nn.towers import Towers
 from recjax.registry import Registry
 from recjax.types import Array, Items, Observation
 
-q_networks: Registry = Registry("Q-network")
+q_networks: Registry[Callable[..., Towers]] = Registry("Q-network")
+"""Factories ``(*, item, user, **fields)`` of Q-networks, see :class:`recjax.nn.Towers`."""
 
 
-@q_networks.register("dot_product")
-class DotProductQ(Towers):
-    """``q(s, a) = scale * cos(u(s), v(a)) + V(s)``, an inner product of width ``dim + 1``.
-
-    The scale is trained. As the query is ``[scale * u, V]`` and the item vector is
-    ``[v, 1]``, the largest value over the catalogue is one maximum-inner-product search.
-
-    Attributes:
-      dueling: subtracts the mean advantage over the catalogue, so that ``V(s)`` is the
-        mean value. Centred item vectors keep this an inner product, at the price that
-        values of chosen items need the vectors of all.
-
-    References:
-      Wang et al., "Dueling Network Architectures for Deep Reinforcement Learning",
-      ICML 2016.
-    """
-
-    dueling: bool = False
+class _DotProduct(Towers):
+    """What the Q-networks by inner products share: the scale, the value of a state, and the queries."""
 
     def setup(self) -> None:
         """Declares the parameters."""
@@ -47,22 +34,6 @@ class DotProductQ(Towers):
         queries, index = self.catalogue(observation, items)
         return queries @ index.vectors.T
 
-    def at(self, observation: Observation, actions: Array, items: Items) -> Array:
-        """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
-        if self.dueling:
-            return score_at(*self.catalogue(observation, items), actions)
-        return jnp.einsum("bd,bmd->bm", self.queries(observation, items), self.item_vectors(actions, items))
-
-    def item_vectors(self, ids: Array, items: Items) -> Array:
-        """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 1]``.
-
-        Raises:
-          ValueError: the network is dueling, so that each row depends on all items.
-        """
-        if self.dueling:
-            raise ValueError("Item vectors of a dueling DotProductQ are centred over the catalogue; use dueling=False.")
-        return _with_one(normalize(self.item(ids, items).astype(jnp.float32)))
-
     def queries(self, observation: Observation, items: Items) -> Array:
         """``f32[B, dim + 1]``, what the index of :meth:`catalogue` scores."""
         user = self.represent(observation, items).astype(jnp.float32)
@@ -70,10 +41,44 @@ class DotProductQ(Towers):
 
     def catalogue(self, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
         """Queries and index, for the operations of :mod:`recjax.catalogue`."""
-        vectors = normalize(self.item.all(items).astype(jnp.float32))
-        if self.dueling:
-            vectors = vectors - vectors.mean(0, keepdims=True)
+        vectors = self._centred(normalize(self.item.all(items).astype(jnp.float32)))
         return self.queries(observation, items), ItemIndex(_with_one(vectors))
+
+    def _centred(self, vectors: Array) -> Array:
+        return vectors
+
+
+@q_networks.register("dot_product")
+class DotProductQ(_DotProduct, ItemVectorNetwork):
+    """``q(s, a) = scale * cos(u(s), v(a)) + V(s)``, an inner product of width ``dim + 1``.
+
+    The scale is trained. As the query is ``[scale * u, V]`` and the item vector is
+    ``[v, 1]``, the largest value over the catalogue is one maximum-inner-product search.
+    """
+
+    def at(self, observation: Observation, actions: Array, items: Items) -> Array:
+        """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
+        return jnp.einsum("bd,bmd->bm", self.queries(observation, items), self.item_vectors(actions, items))
+
+    def item_vectors(self, ids: Array, items: Items) -> Array:
+        """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 1]``."""
+        return _with_one(normalize(self.item(ids, items).astype(jnp.float32)))
+
+
+@q_networks.register("dueling_dot_product")
+class DuelingDotProductQ(_DotProduct):
+    """:class:`DotProductQ` less the mean advantage over the catalogue, so that ``V(s)`` is the mean value.
+
+    Centred item vectors keep this an inner product, at the price that each depends on all items: values of
+    chosen items need the vectors of all, and there are no item vectors to cache.
+
+    References:
+      Wang et al., "Dueling Network Architectures for Deep Reinforcement Learning",
+      ICML 2016.
+    """
+
+    def _centred(self, vectors: Array) -> Array:
+        return vectors - vectors.mean(0, keepdims=True)
 
 
 @q_networks.register("mlp")
@@ -100,8 +105,8 @@ class MLPQ(Towers):
         super().setup()
         # Halved, because each of the two is one half of the inputs of the first layer.
         half = nn.initializers.variance_scaling(0.5, "fan_in", "truncated_normal")
-        self.user_layer = nn.Dense(self.hidden[0], dtype=self.dtype, kernel_init=half)
-        self.item_layer = nn.Dense(self.hidden[0], dtype=self.dtype, kernel_init=half, use_bias=False)
+        self.user_layer = nn.Dense(self.hidden[0], dtype=self.item.dtype, kernel_init=half)
+        self.item_layer = nn.Dense(self.hidden[0], dtype=self.item.dtype, kernel_init=half, use_bias=False)
         # Plain parameters, because the head also runs inside the scan over blocks.
         self.head = [
             (
@@ -121,7 +126,7 @@ class MLPQ(Towers):
     def at(self, observation: Observation, actions: Array, items: Items) -> Array:
         """Values ``f32[B, M]`` of the items ``actions: i32[B, M]``, all of them in ``0 .. N-1``."""
         if self.dueling:
-            return score_at(*self.catalogue(observation, items), actions)
+            return super().at(observation, actions, items)
         user = self.user_layer(self.represent(observation, items))
         return _mlp(self.head, user[:, None] + self.item_layer(self.item(actions, items)))
 
@@ -147,13 +152,9 @@ class MLPQ(Towers):
         return (user, baseline), scorer
 
 
-@q_networks.register("dueling_dot_product")
-def _dueling_dot_product(**fields: Any) -> DotProductQ:
-    return DotProductQ(dueling=True, **fields)
-
-
 @q_networks.register("dueling_mlp")
-def _dueling_mlp(**fields: Any) -> MLPQ:
+def dueling_mlp(**fields: Any) -> MLPQ:
+    """A dueling :class:`MLPQ`."""
     return MLPQ(dueling=True, **fields)
 
 

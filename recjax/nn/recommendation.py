@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.catalogue import ItemIndex
+from recjax.nn.contracts import ItemVectorNetwork
 from recjax.nn.similarity import Similarity
 from recjax.nn.towers import Towers
 from recjax.types import Array, Items, Observation
 
 
-class Recommendation(Towers):
+class Recommendation(Towers, ItemVectorNetwork):
     """A softmax over the catalogue whose logits are cosine similarities over a temperature.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What works for every network: scores for catalogue operations, and starting from trained towers."""
+"""Scores of every network for catalogue operations, and starting a network from trained towers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.catalogue import BlockScorer, ItemIndex, dense_scorer
+from recjax.catalogue import Catalogue, ItemIndex
+from recjax.nn.contracts import ItemVectorNetwork, ScoringNetwork
+from recjax.nn.recommendation import Recommendation
 from recjax.nn.towers import Towers
 from recjax.types import Array, Items, Observation, PyTree
 
@@ -21,30 +23,36 @@ TOWERS = ("user", "item")
 
 def catalogue_scores(
     network: nn.Module, params: PyTree, observation: Observation, items: Items, index: ItemIndex | None = None
-) -> tuple[PyTree, ItemIndex | BlockScorer]:
+) -> tuple[PyTree, Catalogue]:
     """What the operations of :mod:`recjax.catalogue` take, for any network.
 
-    A network that has a method ``catalogue(observation, items)`` answers itself. For any
-    other, ``network(observation, items) -> [B, N]`` is computed whole and its blocks are
-    slices: right for every module, with memory ``[B, N]``.
-
     Args:
-      network: a Flax module.
+      network: a :class:`recjax.nn.ScoringNetwork`.
       params: its variables, as ``network.init`` returns them.
       observation: of a batch of users.
       items: the features of all items.
-      index: item vectors that are at hand (:func:`item_vectors`), so that only queries are made.
+      index: item vectors that were made before (:func:`item_vectors`), so that only queries are computed.
 
     Returns:
       ``(queries, items)``.
+
+    Raises:
+      ValueError: the network is none.
     """
+    check_scores(network)
     if index is not None:
         return network.apply(params, observation, items, method="queries"), index
-    if hasattr(network, "catalogue"):
-        queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
-        return queries_and_items
-    scores: Any = network.apply(params, observation, items)
-    return dense_scorer(scores)
+    queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
+    return queries_and_items
+
+
+def check_scores(network: nn.Module) -> None:
+    """Raises ValueError where a network is no :class:`recjax.nn.ScoringNetwork`."""
+    if not isinstance(network, ScoringNetwork):
+        raise ValueError(
+            f"{type(network).__name__} is no nn.ScoringNetwork; wrap a Flax module (observation, items) -> [B, N] as"
+            f" nn.DenseNetwork({type(network).__name__}(...)), or derive it from nn.ScoringNetwork."
+        )
 
 
 def scorer(network: nn.Module, params: PyTree, items: Items, index: ItemIndex | None = None) -> jax.tree_util.Partial:
@@ -53,32 +61,30 @@ def scorer(network: nn.Module, params: PyTree, items: Items, index: ItemIndex | 
     It is a pytree, so that other parameters of the same network do not compile anything again.
 
     Args:
-      network: a Flax module.
+      network: a :class:`recjax.nn.ScoringNetwork`.
       params: its variables.
       items: the features of all items.
-      index: item vectors that are at hand, where it would cost much to make them for every batch of users.
+      index: item vectors that were made before, where it would cost much to make them for every batch of users.
     """
     return jax.tree_util.Partial(functools.partial(_scored, network), params, items, index)
 
 
 def _scored(
     network: nn.Module, params: PyTree, items: Items, index: ItemIndex | None, observation: Observation
-) -> tuple[PyTree, ItemIndex | BlockScorer]:
+) -> tuple[PyTree, Catalogue]:
     return catalogue_scores(network, params, observation, items, index)
 
 
 def has_item_vectors(network: nn.Module) -> bool:
     """Whether scores are inner products with vectors that each belong to one item."""
-    methods = hasattr(network, "item_vectors") and hasattr(network, "queries")
-    return methods and not getattr(network, "dueling", False)
+    return isinstance(network, ItemVectorNetwork)
 
 
 def item_vectors(network: nn.Module, params: PyTree, items: Items) -> Callable[[Array], Array]:
     """How a network makes item vectors, for :func:`recjax.catalogue.build_index`.
 
     Args:
-      network: a Flax module with methods ``queries(observation, items)`` and
-        ``item_vectors(ids, items)``, whose inner products are the scores.
+      network: a :class:`recjax.nn.ItemVectorNetwork`.
       params: its variables.
       items: the features of all items.
 
@@ -90,9 +96,8 @@ def item_vectors(network: nn.Module, params: PyTree, items: Items) -> Callable[[
     """
     if not has_item_vectors(network):
         raise ValueError(
-            f"{type(network).__name__} has no item vectors that could be kept; use a network with methods"
-            " queries(observation, items) and item_vectors(ids, items) that is not dueling, such as DotProductQ or"
-            " Recommendation."
+            f"{type(network).__name__} has no item vectors that could be cached; use an nn.ItemVectorNetwork, such as"
+            " DotProductQ or Recommendation."
         )
     return lambda ids: jnp.asarray(network.apply(params, ids, items, method="item_vectors"))
 
@@ -127,7 +132,7 @@ def warm_start(params: PyTree, source: PyTree) -> PyTree:
 def with_new_items(params: PyTree, num_items: int) -> PyTree:
     """``params`` for a catalogue that has grown: the items that were there, and new ones behind them.
 
-    New items have the zero vector for an id. With a description (:class:`ItemRepresentation`) they are what
+    New items have the zero vector for an id. With a description (:class:`ItemTower`) they are what
     they are described as, and can be recommended at once; without one they score as no item in particular.
     Everything else stays, so build the network with the new ``num_items`` and go on, with or without training.
 
@@ -160,18 +165,22 @@ def check_towers(network: Towers, other: Towers) -> None:
     """Checks that a network can read the towers of another (:func:`towers_of`) and needs nothing else.
 
     Raises:
-      ValueError: a field of the towers differs, or ``other`` has parameters of its own.
+      ValueError: a network has no towers, a field of the towers differs, or ``other`` has parameters of its own.
     """
-    for field in dataclasses.fields(Towers):
-        if field.name in ("parent", "name"):
-            continue
-        own, its = getattr(network, field.name, None), getattr(other, field.name, None)
-        if own != its:
-            raise ValueError(
-                f"{type(network).__name__}.{field.name} is {own!r} but {type(other).__name__}.{field.name} is {its!r};"
-                " networks that share towers need the same."
-            )
-    if getattr(other, "learn_temperature", False):
+    for each in (network, other):
+        if not isinstance(each, Towers):
+            raise ValueError(f"{type(each).__name__} has no item and user tower to share; use an nn.Towers network.")
+    for tower in TOWERS:
+        one, another = getattr(network, tower), getattr(other, tower)
+        for field in dataclasses.fields(one):
+            own, its = getattr(one, field.name), getattr(another, field.name)
+            if field.name not in ("parent", "name") and own != its:
+                raise ValueError(
+                    f"{type(network).__name__}.{tower}.{field.name} is {own!r} but"
+                    f" {type(other).__name__}.{tower}.{field.name} is {its!r};"
+                    " networks that share towers need the same."
+                )
+    if isinstance(other, Recommendation) and other.learn_temperature:
         raise ValueError("A learned temperature is no part of the towers; use learn_temperature=False.")
 
 

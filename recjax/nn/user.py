@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.nn.history import asks_at_gap, history_encoders
+from recjax.nn.history import make_history_encoder
 from recjax.types import PAD_ID, Array, Behaviour, Observation
 
 
-class UserRepresentation(nn.Module):
+class UserTower(nn.Module):
     """A user as the encoded history, or an affine function of it, and the context.
 
     Every position of the history is the item's vector plus a vector of what the user did
-    to it. A user without history has a trained cold-start vector in place of the encoding; an
-    encoder that is asked at a gap encodes the gap alone.
+    to it. A user without history has a trained cold-start vector in place of the encoding; a
+    bidirectional encoder encodes the mask alone.
 
     Attributes:
       dim: width of the history vectors and of the result.
-      encoder: a name in ``recjax.nn.history_encoders``, or a function that makes a module,
-        e.g. ``functools.partial(SelfAttentionEncoder, num_heads=4)``.
+      encoder: a name in ``recjax.nn.history_encoders``, or a function that makes a
+        :class:`recjax.nn.HistoryEncoder`, e.g. ``functools.partial(SelfAttentionEncoder, num_heads=4)``.
       use_behaviour: whether what the user did counts; False reads the items alone.
       project: whether a linear layer follows the encoder. Published sequence models have none: their
         queries start out near the vectors of the newest items, and learn faster.
       dtype: of the computation; parameters are float32.
     """
 
-    dim: int
+    dim: int = 32
     encoder: str | Callable[..., nn.Module] = "mean"
     use_behaviour: bool = True
     project: bool = True
     dtype: Any = jnp.float32
+
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether the encoder predicts masked items rather than the next one."""
+        return make_history_encoder(self.encoder, parent=None).is_bidirectional
 
     @nn.compact
     def __call__(self, observation: Observation, history_vectors: Array, *, every_position: bool = False) -> Array:
@@ -54,14 +58,9 @@ class UserRepresentation(nn.Module):
             embedding = self.param("behaviour", nn.initializers.normal(0.02), (len(Behaviour), self.dim))
             done = embedding.astype(self.dtype)[observation.behaviour]
             history_vectors = history_vectors + jnp.where((observation.behaviour != PAD_ID)[:, :, None], done, 0)
-        make_encoder = history_encoders[self.encoder] if isinstance(self.encoder, str) else self.encoder
-        encode = make_encoder(dtype=self.dtype, name="history")
-        # An encoder need not know of positions or times unless they are asked for.
-        options: dict[str, Any] = {"every_position": True} if every_position else {}
-        if observation.time is not None and "time" in inspect.signature(encode.__call__).parameters:
-            options["time"] = observation.time
-        encoded = encode(history_vectors, mask, **options)
-        if not asks_at_gap(self.encoder):
+        encode = make_history_encoder(self.encoder, dtype=self.dtype, name="history")
+        encoded = encode(history_vectors, mask, every_position=every_position, time=observation.time)
+        if not encode.is_bidirectional:
             cold_start = self.param("cold_start", nn.initializers.normal(self.dim**-0.5), (self.dim,))
             is_cold = jnp.cumsum(mask, axis=1) == 0 if every_position else ~mask.any(-1)
             encoded = jnp.where(is_cold[..., None], cold_start.astype(self.dtype), encoded)

@@ -24,7 +24,7 @@ from recjax.agents import Agent
 from recjax.catalogue import row_adam
 from recjax.fit import Optimizer, RowWise, adamw
 from recjax.models.collaborative import ItemKNN
-from recjax.models.sequence import WHOLE_CATALOGUE
+from recjax.models.sequence import FULL_SOFTMAX_LIMIT
 from recjax.nn import Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
 from recjax.study.config import StudyConfig
@@ -72,14 +72,7 @@ class PolicyContext:
     def make_dqn(self, **options: Any) -> Agent:
         """DQN as the study configures it, with further options of :func:`recjax.agents.dqn`."""
         learn, model = self.config.learn, self.recommendation
-        network = q_networks.make(
-            self.config.network.q_network,
-            num_items=model.num_items,
-            dim=model.dim,
-            encoder=model.encoder,
-            text_vocabulary=model.text_vocabulary,
-            item_norm=model.item_norm,
-        )
+        network = q_networks.make(self.config.network.q_network, item=model.item, user=model.user)
         return agents.dqn(
             network,
             self.optimizer(max_grad_norm=10.0),
@@ -97,7 +90,7 @@ class PolicyContext:
     def row_wise(self) -> bool:
         """Whether learning policies update only the item rows that they read."""
         chosen = self.config.learn.row_wise
-        return self.recommendation.num_items > WHOLE_CATALOGUE if chosen is None else chosen
+        return self.recommendation.num_items > FULL_SOFTMAX_LIMIT if chosen is None else chosen
 
     def optimizer(self, max_grad_norm: float | None = None) -> Optimizer:
         """What every learning policy learns by."""

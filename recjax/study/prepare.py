@@ -74,22 +74,17 @@ def prepare(
         env, simulator = _environment(config, simulate_key)
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
         split = data.leave_one_out(dataset.interactions)
-    model = build_recommendation(config, env.spec.num_items, data.title_vocabulary(dataset))
+    model = build_recommendation(config, env.spec.num_items)
     params, ranking = _represent(config, dataset, split, env.items, model, train_key, stages, progress)
     neighbours = item_knn(split.train, env.spec.num_items)
     context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
     return Prepared(dataset, env, context, ranking, simulator)
 
 
-def build_recommendation(config: StudyConfig, num_items: int, vocabulary: Any) -> Recommendation:
+def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
     """The supervised model of a study, untrained."""
-    return Recommendation(
-        num_items=num_items,
-        dim=config.network.dim,
-        encoder=config.network.encoder,
-        text_vocabulary=len(vocabulary),
-        temperature=config.network.temperature,
-    )
+    network = config.network
+    return Recommendation.of(num_items, network.dim, encoder=network.encoder, temperature=network.temperature)
 
 
 class _Stages:

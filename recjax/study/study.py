@@ -201,7 +201,7 @@ def _long_term_value(runs: dict[str, Result]) -> dict[str, Any] | None:
 
 def _hardware() -> dict[str, Any]:
     devices = sorted({device.device_kind for device in jax.devices()})
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = _cpu_cores()
     return {
         "summary": f"{', '.join(devices)} × {jax.device_count()}, {cores} CPU cores",
         "machine": platform.machine(),
@@ -210,6 +210,13 @@ def _hardware() -> dict[str, Any]:
         "device_count": jax.device_count(),
         "cpu_cores": cores,
     }
+
+
+def _cpu_cores() -> int | None:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on every system.
+        return os.cpu_count()
 
 
 class _Clock:

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from recjax.nn import DenseNetwork
 from recjax.replay import Batch
 from recjax.types import Items, Observation, Response, Step
 
 
 class TableQ(nn.Module):
-    """A user's own network: one value for every last item and item, and no other method."""
+    """A user's own Flax module: one value for every last item and item."""
 
     num_items: int
 
@@ -70,4 +71,8 @@ def fit(agent, spec, sample, updates=300, hparams=None):
 @pytest.fixture(scope="session")
 def kit():
     """The functions above, because test modules cannot import one another."""
-    return SimpleNamespace(TableQ=TableQ, observe=observe, windows=windows, make_items=make_items, fit=fit)
+
+    def table_q(num_items):
+        return DenseNetwork(TableQ(num_items))
+
+    return SimpleNamespace(TableQ=table_q, observe=observe, windows=windows, make_items=make_items, fit=fit)

@@ -14,7 +14,7 @@ from recjax import agents, nn
 from recjax.catalogue import row_adam, row_sgd
 from recjax.fit import RowWise
 from recjax.replay import Batch
-from recjax.types import Items, Observation, Response, Spec, Step, seed_axes
+from recjax.types import Feature, Items, Observation, Response, Spec, Step, seed_axes
 
 SPEC = Spec(num_items=30, slate_size=2, history_length=4)
 BATCH = 6
@@ -23,7 +23,11 @@ BATCH = 6
 def make_items(num_items=SPEC.num_items, features=True):
     rng = np.random.default_rng(0)
     genres = jnp.asarray(rng.integers(0, 2, (num_items, 3)), jnp.float32) if features else None
-    return Items(popularity=jnp.ones(num_items), is_new=jnp.zeros(num_items, bool), multi_hot=genres)
+    return Items(
+        popularity=jnp.ones(num_items),
+        is_new=jnp.zeros(num_items, bool),
+        features={"genres": Feature(genres, "multi_hot")},
+    )
 
 
 def random_sample(seed, num_items=SPEC.num_items, batch=BATCH):
@@ -50,14 +54,14 @@ def random_sample(seed, num_items=SPEC.num_items, batch=BATCH):
 
 def make(kind, optimizer, **options):
     if kind == "dqn":
-        network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
+        network = nn.DotProductQ.of(SPEC.num_items, dim=8, encoder="attention")
         return agents.dqn(network, optimizer, target=agents.TargetNetwork(period=2), **options)
     if kind == "joint":
-        network = nn.DotProductQ(SPEC.num_items, dim=8, encoder="attention")
-        model = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
+        network = nn.DotProductQ.of(SPEC.num_items, dim=8, encoder="attention")
+        model = nn.Recommendation.of(SPEC.num_items, dim=8, encoder="attention")
         clicks = agents.ClickPrediction(model, negatives=16)
         return agents.dqn(network, optimizer, target=agents.TargetNetwork(period=2), clicks=clicks, **options)
-    network = nn.Recommendation(SPEC.num_items, dim=8, encoder="attention")
+    network = nn.Recommendation.of(SPEC.num_items, dim=8, encoder="attention")
     return agents.supervised(agents.ClickPrediction(network, negatives=16), optimizer, **options)
 
 
@@ -123,7 +127,7 @@ def test_the_policy_and_the_target_read_the_kept_vectors():
 
 
 def test_sampled_loss_estimates_the_whole_softmax():
-    network = nn.Recommendation(SPEC.num_items, dim=8)
+    network = nn.Recommendation.of(SPEC.num_items, dim=8)
     sample, items = random_sample(1), make_items()
     whole = agents.supervised(agents.ClickPrediction(network), optax.sgd(0.0))
     sampled = agents.supervised(agents.ClickPrediction(network, negatives=20_000), optax.sgd(0.0))
@@ -136,7 +140,7 @@ def test_sampled_loss_estimates_the_whole_softmax():
 
 def test_memory_of_an_update_does_not_grow_with_the_catalogue():
     def temporary(num_items):
-        network = nn.DotProductQ(num_items, dim=8, encoder="attention")
+        network = nn.DotProductQ.of(num_items, dim=8, encoder="attention")
         optimizer = RowWise(row_adam(0.05, eps=1e-2), optax.adam(0.05, eps=1e-2))
         agent = agents.dqn(network, optimizer, index_every=100)
         items = make_items(num_items)
@@ -167,14 +171,16 @@ def test_seeds_keep_an_index_each():
 
 
 def test_bad_options_are_named():
-    network = nn.DotProductQ(SPEC.num_items)
+    network = nn.DotProductQ.of(SPEC.num_items)
     with pytest.raises(ValueError, match="index_every=10 must be at least 1 and needs a target network that is copied"):
         agents.dqn(network, optax.sgd(0.1), target=agents.TargetNetwork(tau=0.1), index_every=10)
-    with pytest.raises(ValueError, match="MLPQ has no item vectors that could be kept"):
-        agents.dqn(nn.MLPQ(SPEC.num_items), optax.sgd(0.1), index_every=10).init(jax.random.key(0), SPEC, make_items())
+    with pytest.raises(ValueError, match="MLPQ has no item vectors that could be cached"):
+        agents.dqn(nn.MLPQ.of(SPEC.num_items), optax.sgd(0.1), index_every=10).init(
+            jax.random.key(0), SPEC, make_items()
+        )
     with pytest.raises(ValueError, match="negatives is 0"):
-        agents.ClickPrediction(nn.Recommendation(SPEC.num_items), negatives=0)
-    model = agents.ClickPrediction(nn.Recommendation(SPEC.num_items))
+        agents.ClickPrediction(nn.Recommendation.of(SPEC.num_items), negatives=0)
+    model = agents.ClickPrediction(nn.Recommendation.of(SPEC.num_items))
     agent = agents.supervised(model, RowWise(row_sgd(0.1), optax.sgd(0.1)))
     with pytest.raises(ValueError, match="row-wise optimiser, but the loss depends on it other than through rows"):
         learn(agent, make_items(), updates=1)

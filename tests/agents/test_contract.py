@@ -29,11 +29,11 @@ class Neighbours:
 
 
 def q_network():
-    return nn.DotProductQ(num_items=SPEC.num_items, dim=8)
+    return nn.DotProductQ.of(num_items=SPEC.num_items, dim=8)
 
 
 def recommendation():
-    return nn.Recommendation(num_items=SPEC.num_items, dim=8)
+    return nn.Recommendation.of(num_items=SPEC.num_items, dim=8)
 
 
 def neighbours():

@@ -89,7 +89,7 @@ def dense_errors(network, state, sample, n, double, exclude):
     ],
 )
 def test_learn_equals_a_dense_rewrite(items, n, double, exclude, loss, network):
-    network = nn.q_networks.make(network, num_items=SPEC.num_items, dim=4)
+    network = nn.q_networks.make(network, item=nn.ItemTower(SPEC.num_items, 4), user=nn.UserTower(4))
     agent = agents.dqn(
         network,
         optax.sgd(0.1),
@@ -121,7 +121,7 @@ def learn_some(agent, state, updates):
 def test_a_hard_target_is_copied_every_period(kit, items):
     agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target=agents.TargetNetwork(period=2))
     states = learn_some(agent, agent.init(jax.random.key(0), SPEC, items), 4)
-    table = lambda tree: np.asarray(tree["params"]["table"])  # noqa: E731
+    table = lambda tree: np.asarray(tree["params"]["module"]["table"])  # noqa: E731
     for step, copied in enumerate([0, 0, 2, 2, 4]):
         np.testing.assert_array_equal(table(states[step].target_params), table(states[copied].params))
     assert (table(states[3].params) != table(states[2].params)).any()
@@ -130,7 +130,7 @@ def test_a_hard_target_is_copied_every_period(kit, items):
 def test_a_soft_target_moves_by_its_share(kit, items):
     agent = agents.dqn(kit.TableQ(SPEC.num_items), optax.sgd(0.1), target=agents.TargetNetwork(tau=0.25))
     before, after = learn_some(agent, agent.init(jax.random.key(0), SPEC, items), 1)
-    table = lambda tree: np.asarray(tree["params"]["table"])  # noqa: E731
+    table = lambda tree: np.asarray(tree["params"]["module"]["table"])  # noqa: E731
     expected = 0.75 * table(before.target_params) + 0.25 * table(after.params)
     np.testing.assert_allclose(table(after.target_params), expected, rtol=1e-6)
 
@@ -165,13 +165,13 @@ def test_no_array_holds_every_item_of_every_user(kit):
         sizes = [tuple(map(int, shape.split(","))) for shape in shapes]
         return max(int(np.prod(shape)) for shape in sizes if shape[0] == BATCH)
 
-    assert largest(nn.DotProductQ(num_items=spec.num_items, dim=4)) < BATCH * spec.num_items / 4
+    assert largest(nn.DotProductQ.of(num_items=spec.num_items, dim=4)) < BATCH * spec.num_items / 4
     assert largest(WholeCatalogueQ()) == BATCH * spec.num_items, "a network without `catalogue` is computed whole"
 
 
 def test_warm_start_takes_towers_or_everything(items):
-    network = nn.DotProductQ(num_items=SPEC.num_items, dim=4)
-    source = nn.Recommendation(num_items=SPEC.num_items, dim=4)
+    network = nn.DotProductQ.of(num_items=SPEC.num_items, dim=4)
+    source = nn.Recommendation.of(num_items=SPEC.num_items, dim=4)
     trained = jax.jit(source.init)(jax.random.key(7), SPEC.empty_observation((1,)), items)
     agent = agents.dqn(network, optax.adam(1e-3))
     own = agent.init(jax.random.key(0), SPEC, items).params
@@ -186,7 +186,7 @@ def test_warm_start_takes_towers_or_everything(items):
 
 
 def test_donating_a_state_leaves_what_it_came_from(items):
-    network = nn.DotProductQ(num_items=SPEC.num_items, dim=4)
+    network = nn.DotProductQ.of(num_items=SPEC.num_items, dim=4)
     agent = agents.dqn(network, optax.adam(1e-3))
     source = agent.init(jax.random.key(0), SPEC, items).params
     learn = jax.jit(agent.learn, donate_argnums=1)
@@ -206,7 +206,7 @@ def test_donating_a_state_leaves_what_it_came_from(items):
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        agents.dqn(nn.DotProductQ(num_items=5), optax.sgd(0.1), **options)
+        agents.dqn(nn.DotProductQ.of(num_items=5), optax.sgd(0.1), **options)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_bad_targets_are_named(options, message):
 
 
 def test_bad_problems_are_named(kit, items):
-    agent = agents.dqn(nn.DotProductQ(num_items=SPEC.num_items, dim=4), optax.sgd(0.1), n_step=2)
+    agent = agents.dqn(nn.DotProductQ.of(num_items=SPEC.num_items, dim=4), optax.sgd(0.1), n_step=2)
     with pytest.raises(ValueError, match=r"'spec': 12, 'items': 9, 'network': 12"):
         agent.init(jax.random.key(0), SPEC, kit.make_items(9))
     with pytest.raises(ValueError, match=r"needs 14 items.*has 12"):
@@ -236,7 +236,7 @@ def test_bad_problems_are_named(kit, items):
 def test_joint_training_adds_the_clicks_to_the_td_loss(items):
     """One step of gradient descent by both is the sum of the steps by each."""
     sample = random_sample(1)
-    network, model = nn.DotProductQ(SPEC.num_items, dim=4), nn.Recommendation(SPEC.num_items, dim=4)
+    network, model = nn.DotProductQ.of(SPEC.num_items, dim=4), nn.Recommendation.of(SPEC.num_items, dim=4)
     rate, weight = 0.1, 0.5
     alone = agents.dqn(network, optax.sgd(rate))
     joint = agents.dqn(network, optax.sgd(rate), clicks=agents.ClickPrediction(model, weight))
@@ -262,18 +262,18 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Recommendation(SPEC.num_items, dim=8), "DotProductQ.dim is 4 but Recommendation.dim is 8"),
-        (nn.Recommendation(SPEC.num_items, dim=4, learn_temperature=True), "use learn_temperature=False"),
+        (nn.Recommendation.of(SPEC.num_items, dim=8), "DotProductQ.item.dim is 4 but Recommendation.item.dim is 8"),
+        (nn.Recommendation.of(SPEC.num_items, dim=4, learn_temperature=True), "use learn_temperature=False"),
     ],
 )
 def test_joint_training_needs_the_same_towers(model, message):
     with pytest.raises(ValueError, match=message):
-        agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4), optax.sgd(0.1), clicks=agents.ClickPrediction(model))
+        agents.dqn(nn.DotProductQ.of(SPEC.num_items, dim=4), optax.sgd(0.1), clicks=agents.ClickPrediction(model))
 
 
 @pytest.mark.parametrize("encoder", list(nn.history_encoders))
 def test_any_encoder_is_a_state_encoder(encoder, items):
-    agent = agents.dqn(nn.DotProductQ(SPEC.num_items, dim=4, encoder=encoder), optax.adam(0.01))
+    agent = agents.dqn(nn.DotProductQ.of(SPEC.num_items, dim=4, encoder=encoder), optax.adam(0.01))
     state = agent.init(jax.random.key(0), SPEC, items)
     learned, metrics, _ = jax.jit(agent.learn)(jax.random.key(1), state, random_sample(1))
     assert np.isfinite(float(metrics["loss"]))
@@ -282,7 +282,7 @@ def test_any_encoder_is_a_state_encoder(encoder, items):
 
 
 def test_a_state_encoder_can_stay_frozen(items):
-    network = nn.DotProductQ(SPEC.num_items, dim=4, encoder="gru")
+    network = nn.DotProductQ.of(SPEC.num_items, dim=4, encoder="gru")
     optimizer = fit.path_wise(fit.adamw(1e-2, weight_decay=0.1), lambda path: 0.0 if "user" in path else 1.0)
     agent = agents.dqn(network, optimizer)
     state = agent.init(jax.random.key(0), SPEC, items)

@@ -18,7 +18,7 @@ SPEC = Spec(num_items=20, slate_size=3, history_length=2)
 def problem(kit):
     """Items, a network that is trained enough to have opinions, and observations."""
     items = kit.make_items(SPEC.num_items)
-    network = nn.Recommendation(num_items=SPEC.num_items, dim=6, temperature=0.5)
+    network = nn.Recommendation.of(num_items=SPEC.num_items, dim=6, temperature=0.5)
     history = jnp.array([[-1, -1], [-1, 3], [7, 8]], jnp.int32)
     observation = Observation(history=history, behaviour=jnp.where(history < 0, -1, 1))
     params = jax.jit(network.init)(jax.random.key(2), observation, items)
@@ -70,7 +70,7 @@ def test_similarity_prior_refuses_what_it_cannot_do(problem):
     items, network, params, observation = problem
     with pytest.raises(ValueError, match="prior is 'popular'"):
         agents.similarity_prior(network, params, prior="popular")
-    mlp = nn.MLPQ(num_items=SPEC.num_items, dim=4)
+    mlp = nn.MLPQ.of(num_items=SPEC.num_items, dim=4)
     agent = agents.similarity_prior(mlp, jax.jit(mlp.init)(jax.random.key(0), observation, items))
     with pytest.raises(ValueError, match="MLPQ has no item vectors"):
         slate_of(agent, items, observation)

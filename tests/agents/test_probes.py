@@ -28,7 +28,7 @@ def learned(kit, name, sample, updates=250, **options):
     agent = agents.dqn(
         kit.TableQ(3), optax.sgd(options.pop("rate", 2.0)), loss="mse", policy=POLICY, discount=GAMMA, **options
     )
-    return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].params["params"]["table"])
+    return np.asarray(kit.fit(agent, SPEC, sample, updates)[0].params["params"]["module"]["table"])
 
 
 LEARNERS = pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_every_slot_is_a_slate_of_one(kit, name):
     log = kit.windows([[-1], [0]], [[[0, 1]], [[2, 1]]], [[[1, 0]], [[3, 0.5]]], [[0], [1]], [[0], [1]])
     if name == "dqn":
         agent = agents.dqn(kit.TableQ(3), optax.sgd(2.0), loss="mse", policy=POLICY, discount=GAMMA)
-        table = kit.fit(agent, spec, log, 300)[0].params["params"]["table"]
+        table = kit.fit(agent, spec, log, 300)[0].params["params"]["module"]["table"]
     else:
         agent = agents.q_learning(policy=POLICY, discount=GAMMA, step_size=0.5)
         table = kit.fit(agent, spec, log, 100)[0].table
@@ -106,7 +106,7 @@ def test_invalid_rows_and_empty_slots_teach_nothing(kit, name):
     if name == "dqn":
         agent = agents.dqn(kit.TableQ(3), optax.sgd(1.0), loss="mse", policy=POLICY)
         state, metrics = kit.fit(agent, spec, log, 100)
-        table = state.params["params"]["table"]
+        table = state.params["params"]["module"]["table"]
         np.testing.assert_allclose(metrics["loss"][0], 0.5, rtol=1e-6)
     else:
         agent = agents.q_learning(policy=POLICY, step_size=0.5)
@@ -129,9 +129,8 @@ def test_a_vmapped_discount_gives_each_seed_its_values(kit):
     agent = agents.dqn(kit.TableQ(3), optax.sgd(1.6), loss="mse", policy=POLICY, target=agents.TargetNetwork(period=2))
     hparams = agents.DQNHyper(discount=jnp.array([0.0, 0.5, 1.0]))
     axes = agents.DQNHyper(discount=0, epsilon_start=None, epsilon_end=None, epsilon_steps=None, temperature=None)
-    tables = jax.vmap(lambda h: kit.fit(agent, SPEC, log, 200, h)[0].params["params"]["table"], in_axes=(axes,))(
-        hparams
-    )
+    learned = jax.vmap(lambda h: kit.fit(agent, SPEC, log, 200, h)[0].params, in_axes=(axes,))(hparams)
+    tables = learned["params"]["module"]["table"]
     np.testing.assert_allclose(tables[:, 0, 1], [1.0, 1.5, 2.0], rtol=1e-3)
 
 
@@ -189,7 +188,7 @@ def test_q_learning_solves(probe):
 def test_dqn_solves(probe):
     env = envs.environments.make(probe)
     observations, expected = testing.q_values(probe, GAMMA)
-    network = nn.MLPQ(num_items=env.spec.num_items, dim=8, hidden=(32,), dueling=probe == "probe_choice")
+    network = nn.MLPQ.of(num_items=env.spec.num_items, dim=8, hidden=(32,), dueling=probe == "probe_choice")
     agent = agents.dqn(
         network, optax.adam(1e-2), target=agents.TargetNetwork(tau=0.1), discount=GAMMA, policy=EXPLORE, loss="mse"
     )

@@ -103,10 +103,10 @@ def test_item_features_by_hand():
     assert items.popularity.tolist() == [2, 0, 1, 0, 0]  # the OOV item 5 counts for none
     # first seen: a 10, b 50, c 50, d and e never; the newest 3 are e, d and, of the tie, the higher id
     assert items.is_new.tolist() == [False, False, True, True, True]
-    assert items.multi_hot.tolist() == [[1], [0], [1], [0], [0]]
-    assert items.numeric.tolist() == [[-1], [1], [0], [0], [0]]
+    assert items.features["genres"].values.tolist() == [[1], [0], [1], [0], [0]]
+    assert items.features["numbers"].values.tolist() == [[-1], [1], [0], [0], [0]]
     assert data.title_vocabulary(dataset).words == ("dog", "red")
-    assert items.text.tolist() == [[1, 0], [0, -1], [1, -1], [-1, -1], [-1, -1]]
+    assert items.features["title"].values.tolist() == [[1, 0], [0, -1], [1, -1], [-1, -1], [-1, -1]]
     assert data.item_features(dataset).popularity.tolist() == [2, 1, 1, 0, 0]
 
 
@@ -114,7 +114,7 @@ def test_novelty_needs_times():
     dataset = Dataset("order", Interactions([0], [0]), IdMap(("u",)), IdMap(("a", "b")))
     items = data.item_features(dataset, new_share=0.5)
     assert not items.is_new.any()
-    assert (items.multi_hot, items.numeric, items.text) == (None, None, None)
+    assert items.features == {}
     with pytest.raises(ValueError, match=r"new_share is 1\.5"):
         data.item_features(dataset, new_share=1.5)
 

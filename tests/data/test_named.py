@@ -47,8 +47,8 @@ def test_movielens_100k():
     assert items.num_items == 1_682
     assert float(items.popularity.sum()) == 100_000 - 2 * 943
     assert int(items.is_new.sum()) == 168
-    assert items.text.dtype == jnp.int32
-    assert int(items.text.max()) == len(data.title_vocabulary(dataset)) - 1
+    assert items.features["title"].values.dtype == jnp.int32
+    assert int(items.features["title"].values.max()) == len(data.title_vocabulary(dataset)) - 1
 
 
 def test_movielens_100k_rows_are_those_of_the_file():

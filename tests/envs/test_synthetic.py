@@ -68,7 +68,7 @@ def test_popularity_is_zipf():
 
 def test_genres_tell_something_of_the_factors(arrivals):
     env, _ = arrivals
-    multi_hot = np.asarray(env.items.multi_hot)
+    multi_hot = np.asarray(env.items.content)
     assert set(multi_hot.sum(1)) <= {1.0, 2.0}
     topics = np.asarray(env.params.factors.topics)
     shared = multi_hot @ multi_hot.T > 0

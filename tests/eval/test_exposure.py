@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recjax.eval import Exposure, Total, describe, gini, intra_list_diversity, novelty_information
-from recjax.types import Items, Response
+from recjax.types import Feature, Items, Response
 
 S, T, B, K, N, PAD = 2, 5, 4, 3, 10, -1
 
@@ -37,7 +37,7 @@ def items():
     return Items(
         popularity=jnp.array(rng.integers(0, 9, N), jnp.float32),
         is_new=jnp.arange(N) > 7,
-        multi_hot=jnp.array(rng.random((N, 4)) < 0.5, jnp.float32),
+        features={"genres": Feature(jnp.array(rng.random((N, 4)) < 0.5, jnp.float32), "multi_hot")},
     )
 
 
@@ -82,7 +82,7 @@ def test_summary_agrees_with_the_whole_log(exposures, items, log):
             "new_coverage": (counts > 0)[8:].mean(),
             "novelty_information": -np.log2((popularity + 1) / (popularity + 1).sum())[slate[shown]].mean(),
             "novelty_new": (slate[shown] > 7).mean(),
-            "diversity": np.nanmean(intra_list_diversity(jnp.array(slate), items.multi_hot)),
+            "diversity": np.nanmean(intra_list_diversity(jnp.array(slate), items.content)),
             "gini": np.abs(counts[:, None] - counts[None, :]).mean() / 2 / counts.mean(),
             "popularity_lift": popularity[slate[shown]].mean() * popularity.sum() / (popularity**2).sum() - 1,
         }

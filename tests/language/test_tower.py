@@ -13,7 +13,7 @@ import pytest
 
 from recjax import agents, fit, language, nn
 from recjax.data import Interactions, sequences
-from recjax.models.sequence import SequenceConfig, fit_sequences
+from recjax.models.sequence import SequenceConfig, Start, fit_sequences
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Items, Observation, Response, Spec, Step
 
@@ -33,7 +33,8 @@ def bare():
 
 
 def network(model, first=0, **options):
-    return nn.Recommendation(N, dim=6, use_id=False, text_encoder=language.text_tower(model, first=first), **options)
+    item = nn.ItemTower(N, 6, use_id=False, encoders={"text": language.text_tower(model, first=first)})
+    return nn.Recommendation(item=item, user=nn.UserTower(6, **options))
 
 
 def with_weights(module, model, items, first=0):
@@ -44,9 +45,9 @@ def with_weights(module, model, items, first=0):
 def test_vectors_are_those_of_encode(models, texts, bare, name, pooling):
     model = models[name]
     items = language.with_tokens(bare, model, texts)
-    tower = language.text_tower(model, pooling=pooling)()
+    tower = language.text_tower(model, pooling=pooling).make()
     params = {"params": {"language": model.params["params"]}}
-    made = jax.jit(tower.apply)(params, jnp.arange(N), items)
+    made = jax.jit(tower.apply)(params, items.features["text"].values)
     np.testing.assert_allclose(made, language.encode(model, texts, pooling=pooling, normalize=True), atol=2e-5)
 
 
@@ -63,7 +64,8 @@ def test_layers_above_kept_states_give_the_same_scores(models, texts, bare, name
     above = {"params": above["params"] | {"item": item | {"encoder": {"language": own}}}}
     expected = jax.jit(whole.apply)(params, OBSERVATION, items)
     np.testing.assert_allclose(jax.jit(upper.apply)(above, OBSERVATION, cached), expected, atol=1e-5)
-    assert cached.states.shape == (*cached.tokens.shape, model.config.dim)
+    values = cached.features["text"].values
+    assert values["states"].shape == (*values["tokens"].shape, model.config.dim)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
@@ -73,25 +75,26 @@ def test_cached_states_may_have_another_dtype_than_the_network(models, texts, ba
     vectors = []
     for dtype, of_states in ((jnp.dtype(computed), jnp.dtype(cached)), (jnp.float32, jnp.float32)):
         items = language.with_tokens(bare, model, texts, first=1, dtype=of_states)
-        tower = language.text_tower(model, first=1, dtype=dtype)()
+        tower = language.text_tower(model, first=1, dtype=dtype).make()
         params = {"params": {"language": language.slice_layers(model.params, 1, 3)["params"]}}
-        vectors.append(jax.jit(tower.apply)(params, jnp.arange(N), items))
+        vectors.append(jax.jit(tower.apply)(params, items.features["text"].values))
     np.testing.assert_allclose(vectors[0].astype(jnp.float32), vectors[1], atol=0.05)
 
 
 def test_a_tower_computes_as_its_model_does(models):
     model = models["bert"]
     quick = dataclasses.replace(model, module=model.module.clone(dtype=jnp.bfloat16, remat=True))
-    assert (language.text_tower(quick)().dtype, language.text_tower(quick)().remat) == (jnp.bfloat16, True)
-    assert language.text_tower(quick, dtype=jnp.float32)().dtype == jnp.float32
+    tower = language.text_tower(quick).make()
+    assert (tower.dtype, tower.remat) == (jnp.bfloat16, True)
+    assert language.text_tower(quick, dtype=jnp.float32).make().dtype == jnp.float32
 
 
 def test_max_tokens_cuts_texts_and_keeps_special_tokens(small, texts, bare):
     before = small.tokenizer([texts[-1] * 9])[0]
-    items = language.with_tokens(bare, small, texts, max_tokens=5)
-    assert items.tokens.shape == (N, 5)
+    tokens = language.with_tokens(bare, small, texts, max_tokens=5).features["text"].values
+    assert tokens.shape == (N, 5)
     ends = small.tokenizer.special_ids
-    last = np.array(items.tokens)[np.arange(N), (np.array(items.tokens) != PAD_ID).sum(1) - 1]
+    last = np.array(tokens)[np.arange(N), (np.array(tokens) != PAD_ID).sum(1) - 1]
     assert set(last) <= set(ends)
     np.testing.assert_array_equal(small.tokenizer([texts[-1] * 9])[0], before)
 
@@ -108,13 +111,13 @@ def test_training_moves_the_language_model_and_lowers_the_loss(small, texts, bar
         epochs=8, batch_size=8, history_length=5, learning_rate=1e-2, loss="sampled_softmax", sampler="in_batch",
         lengths=1, accumulate=1,
     )  # fmt: skip
-    fitted = fit_sequences(module, log, items, config, key=jax.random.key(0), params=params)
+    fitted = fit_sequences(module, log, items, config, key=jax.random.key(0), start=Start(params))
     own, learned = (tree["params"]["item"]["encoder"]["language"] for tree in (params, fitted.params))
     queries = (tree["layers"]["attention"]["query"]["kernel"] for tree in (own, learned))
     assert not np.allclose(*queries)
 
     frozen = fit.only(lambda path: "language" not in path)
-    adapted = fit_sequences(module, log, items, config, key=jax.random.key(0), params=params, adaptation=frozen)
+    adapted = fit_sequences(module, log, items, config, key=jax.random.key(0), start=Start(params, frozen))
     for trained in (fitted, adapted):
         assert trained.history[-1]["loss"] < 0.95 * trained.history[0]["loss"]
     jax.tree.map(np.testing.assert_array_equal, own, adapted.params["params"]["item"]["encoder"]["language"])
@@ -126,9 +129,7 @@ def test_bad_input_is_named(small, texts, bare):
     with pytest.raises(ValueError, match="first is 2; the model has layers 0 to 1"):
         language.text_tower(small, first=2)
     module = network(small)
-    with pytest.raises(
-        ValueError, match=r"TextTower reads items\.tokens, which is None; make it by language\.with_tokens"
-    ):
+    with pytest.raises(ValueError, match=r"encoders has \['text'\], but the items have the features \[\]"):
         module.init(jax.random.key(0), OBSERVATION, bare)
     items = language.with_tokens(bare, small, texts)
     params = jax.jit(module.init)(jax.random.key(0), OBSERVATION, items)
@@ -136,8 +137,8 @@ def test_bad_input_is_named(small, texts, bare):
         ValueError, match=r"other shapes than the model's layers from 1 on; .*text_tower\(model, first=1\)"
     ):
         language.with_language(params, small, first=1)
-    plain = nn.Recommendation(N, dim=6)
-    with pytest.raises(ValueError, match="has no TextTower; build it with text_encoder="):
+    plain = nn.Recommendation.of(N, dim=6)
+    with pytest.raises(ValueError, match="has no TextTower; give its ItemTower encoders="):
         language.with_language(plain.init(jax.random.key(0), OBSERVATION, bare), small)
     without = dataclasses.replace(small, tokenizer=None)
     with pytest.raises(ValueError, match="no tokenizer"):
@@ -146,7 +147,8 @@ def test_bad_input_is_named(small, texts, bare):
 
 def test_td_errors_train_the_language_model(small, texts, bare):
     items = language.with_tokens(bare, small, texts, first=1)
-    network = nn.DotProductQ(N, dim=6, use_id=False, text_encoder=language.text_tower(small, first=1))
+    item = nn.ItemTower(N, 6, use_id=False, encoders={"text": language.text_tower(small, first=1)})
+    network = nn.DotProductQ(item=item, user=nn.UserTower(6))
     params = language.with_language(jax.jit(network.init)(jax.random.key(1), OBSERVATION, items), small, first=1)
     agent = agents.dqn(
         network,

@@ -31,7 +31,7 @@ def env():
 @pytest.fixture(scope="module")
 def agent():
     return agents.dqn(
-        nn.DotProductQ(num_items=30, dim=4), optax.adam(1e-2), n_step=2, target=agents.TargetNetwork(period=3)
+        nn.DotProductQ.of(num_items=30, dim=4), optax.adam(1e-2), n_step=2, target=agents.TargetNetwork(period=3)
     )
 
 
@@ -232,7 +232,7 @@ def test_looking_ahead_pays_where_it_must(key):
     """In the chain an impatient user-facing policy earns 1 and a patient one 2, per session."""
     env = envs.environments.make("probe_chain")
     agent = agents.dqn(
-        nn.MLPQ(num_items=env.spec.num_items, dim=8), optax.adam(5e-3),
+        nn.MLPQ.of(num_items=env.spec.num_items, dim=8), optax.adam(5e-3),
         target=agents.TargetNetwork(period=20), discount=0.9,
         policy=agents.SlatePolicy(epsilon=0.5, exclude_history=False),
     )  # fmt: skip

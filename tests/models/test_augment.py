@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recjax.models.sequence.augment import augmentations, crop, insert, mask, reorder, substitute, two_views
+from recjax.models.sequence.augment import (
+    NamedAugmentation,
+    augmentations,
+    crop,
+    insert,
+    mask,
+    reorder,
+    substitute,
+    two_views,
+)
 from recjax.types import PAD_ID
 
 B, L, N = 6, 9, 12
@@ -232,7 +241,7 @@ def test_empty_histories_stay_empty():
 
 
 def test_one_of_ones_own_by_name():
-    augmentations.register("oldest", oldest)
+    augmentations.register("oldest", NamedAugmentation(oldest))
     try:
         first, second = two_views(jax.random.key(0), padded([[4, 5]]), ["oldest"])
         assert unpadded(first) == unpadded(second) == [[0, 0]]

@@ -28,7 +28,7 @@ def log(request):
 @pytest.fixture(scope="module")
 def teacher(log):
     items = Items(popularity=jnp.ones(N), is_new=jnp.zeros(N, bool))
-    module = Recommendation(N, dim=4, temperature=0.5)
+    module = Recommendation.of(N, dim=4, temperature=0.5)
     history = jnp.zeros((1, 3), jnp.int32)
 
     return module, jax.jit(module.init)(jax.random.key(0), Observation(history, history), items), items

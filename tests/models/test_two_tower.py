@@ -15,7 +15,7 @@ from recjax.types import PAD_ID, Behaviour, Items
 
 ITEMS = 8
 CATALOGUE = Items(popularity=jnp.ones(ITEMS), is_new=jnp.zeros(ITEMS, bool))
-MODULE = Recommendation(num_items=ITEMS, dim=16)
+MODULE = Recommendation.of(ITEMS, dim=16)
 CONFIG = TwoTowerConfig(epochs=30, batch_size=32, history_length=1, learning_rate=0.03, weight_decay=0.0)
 
 
@@ -128,6 +128,15 @@ def test_scores_pass_the_behaviour_and_padding_on(fitted):
     }
     assert scores[Behaviour.CLICK].shape == (2, ITEMS)
     assert not np.allclose(scores[Behaviour.CLICK], scores[Behaviour.CART])
+
+
+def test_a_batch_in_parts_is_learned_like_one_at_once():
+    config = dataclasses.replace(CONFIG, epochs=2)
+    once, parts = (fit(config=dataclasses.replace(config, accumulate=n)).history for n in (1, 4))
+    for one, other in zip(once, parts, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    with pytest.raises(ValueError, match=r"accumulate is 3, which does not divide batch_size 32"):
+        dataclasses.replace(CONFIG, accumulate=3)
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "history_length"])

@@ -11,10 +11,11 @@ import pytest
 
 from recjax import data, fit
 from recjax.fit import Checkpoints, Hooks
-from recjax.models.sequence import SequenceConfig, TwoTower, fit_sequences, whole
-from recjax.models.sequence.whole import _cut
+from recjax.models.sequence import SequenceConfig, Start, TwoTower, fit_sequences
+from recjax.models.sequence import sequences as training
+from recjax.models.sequence.sequences import _cut
 from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
-from recjax.types import PAD_ID, Behaviour, Items, Observation
+from recjax.types import PAD_ID, Behaviour, Feature, Items, Observation
 
 N, L = 12, 8
 ENCODERS = {
@@ -45,7 +46,7 @@ def config(**changes):
 
 
 def module(encoder, **options):
-    return Recommendation(N, dim=16, encoder=encoder, **options)
+    return Recommendation.of(N, 16, encoder=encoder, **options)
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
@@ -117,7 +118,7 @@ def test_the_loss_is_that_of_every_prefix_alone(log, items):
     network = module(GRUEncoder)
     params = jax.jit(network.init)(jax.random.key(3), _observation(jnp.array([[0]])), items)
     fitted = fit_sequences(
-        network, log, items, config(batch_size=60, epochs=1), key=jax.random.key(0), params=params
+        network, log, items, config(batch_size=60, epochs=1), key=jax.random.key(0), start=Start(params)
     )  # the loss is that before the only update
     losses = []
     for begin, end in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
@@ -200,11 +201,26 @@ def test_bad_options_say_what_to_choose(changes, message):
 
 def test_what_would_train_something_else_is_refused(log, items):
     users = len(log.starts) - 1
-    attributed = items.replace(multi_hot=jnp.ones((N, 1)))
+    attributed = items.with_features(genres=Feature(jnp.ones((N, 1)), "multi_hot"))
     for encoder, changes, options, message in (
-        ("bidirectional", {}, {}, "objective is 'next', but the encoder 'bidirectional' is for 'cloze'"),
-        ("gru", {"objective": "cloze"}, {}, "objective is 'cloze', but the encoder 'gru' is for 'next'"),
-        ("bidirectional", {"objective": "cloze", "attributes": 0.1}, {}, "with 'cloze' the encoder sees the next item"),
+        (
+            "bidirectional",
+            {},
+            {},
+            "objective is 'next', but .* of Recommendation is bidirectional, which is trained by 'cloze'",
+        ),
+        (
+            "gru",
+            {"objective": "cloze"},
+            {},
+            "objective is 'cloze', but .* is causal, which is trained by 'next'",
+        ),
+        (
+            "bidirectional",
+            {"objective": "cloze", "attributes": 0.1},
+            {},
+            "with 'cloze' the encoder reads the next item",
+        ),
         ("gru", {}, {"context": jnp.ones((3, 2))}, f"context has 3 rows for {users} users"),
         ("gru", {}, {"similar": jnp.ones((3, 2), jnp.int32)}, f"similar has 3 rows for {N} items"),
     ):
@@ -229,13 +245,13 @@ def test_checkpoints_of_another_training_are_refused(log, items, tmp_path):
 
 def test_negatives_are_as_popular_as_targets_are(items, monkeypatch):
     """Items 0 .. 5 are viewed only; what is never a target says nothing of how often targets are drawn."""
-    seen, real = [], whole.next_item_loss
+    seen, real = [], training.next_item_loss
 
     def noted(module, config, targets, **options):
         seen.append(targets)
         return real(module, config, targets, **options)
 
-    monkeypatch.setattr(whole, "next_item_loss", noted)
+    monkeypatch.setattr(training, "next_item_loss", noted)
     user, step = np.divmod(np.arange(12), 3)
     behaviour = np.where(step == 2, Behaviour.PURCHASE, Behaviour.VIEW)
     log = data.sequences(data.Interactions(user, step, behaviour=behaviour), 4)
@@ -251,7 +267,7 @@ def test_an_empty_log_is_refused(items):
 
 
 def test_contrastive_and_attribute_losses_fall(log, items):
-    attributed = items.replace(multi_hot=jnp.eye(N)[:, : N // 2] + jnp.eye(N)[:, N // 2 :])
+    attributed = items.with_features(genres=Feature(jnp.eye(N)[:, : N // 2] + jnp.eye(N)[:, N // 2 :], "multi_hot"))
     options = config(epochs=15, contrastive=0.1, attributes=0.1, views=("crop", "mask", "substitute"))
     similar = jnp.arange(N)[:, None]
     history = fit_sequences(
@@ -269,7 +285,7 @@ def test_contrastive_losses_of_an_encoder_that_reads_times(log, items):
 def test_auxiliary_losses_say_what_they_need(log, items):
     for options, message in (
         ({"contrastive": 0.1, "views": ("insert",)}, "give similar"),
-        ({"attributes": 0.1}, "items.multi_hot is None"),
+        ({"attributes": 0.1}, "no feature of kind 'multi_hot'"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_sequences(module("gru"), log, items, config(**options), key=jax.random.key(0))
@@ -307,9 +323,7 @@ def test_behaviours_can_be_left_out(items):
 def test_adaptations_train_their_part_and_learn(adaptation, log, items):
     network = module("gru")
     start = jax.jit(network.init)(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
-    fitted = fit_sequences(
-        network, log, items, config(epochs=8), key=jax.random.key(0), params=start, adaptation=adaptation
-    )
+    fitted = fit_sequences(network, log, items, config(epochs=8), key=jax.random.key(0), start=Start(start, adaptation))
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     np.testing.assert_array_equal(fitted.params["params"]["item"]["embedding"], start["params"]["item"]["embedding"])
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), fitted.params, start)
@@ -320,8 +334,8 @@ def test_rates_by_path(log, items):
     network = module("gru")
     start = jax.jit(network.init)(jax.random.key(5), _observation(jnp.array([[0, 1]])), items)
     fitted = fit_sequences(
-        network, log, items, config(epochs=2), key=jax.random.key(0), params=start,
-        rates=lambda path: 0.0 if "item" in path else 1.0,
+        network, log, items, config(epochs=2), key=jax.random.key(0),
+        start=Start(start, rates=lambda path: 0.0 if "item" in path else 1.0),
     )  # fmt: skip
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), fitted.params, start)["params"]
     assert max(jax.tree.leaves(moved["item"])) == 0

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.types import PAD_ID, Behaviour, Items, Observation
+from recjax.types import PAD_ID, Behaviour, Feature, Items, Observation
 
 NUM_ITEMS, DIM, VOCABULARY = 11, 8, 5
 
@@ -17,9 +17,15 @@ def items() -> Items:
     return Items(
         popularity=jnp.ones(NUM_ITEMS),
         is_new=jnp.zeros(NUM_ITEMS, bool),
-        multi_hot=jnp.asarray(rng.integers(0, 2, (NUM_ITEMS, 3)).astype(np.float32)),
-        numeric=jnp.asarray(rng.normal(size=(NUM_ITEMS, 2)).astype(np.float32)),
-        text=jnp.asarray(rng.integers(PAD_ID, VOCABULARY, (NUM_ITEMS, 4)).astype(np.int32)).at[0].set(PAD_ID),
+        features={
+            "genres": Feature(jnp.asarray(rng.integers(0, 2, (NUM_ITEMS, 3)).astype(np.float32)), "multi_hot"),
+            "numbers": Feature(jnp.asarray(rng.normal(size=(NUM_ITEMS, 2)).astype(np.float32)), "numeric"),
+            "title": Feature(
+                jnp.asarray(rng.integers(PAD_ID, VOCABULARY, (NUM_ITEMS, 4)).astype(np.int32)).at[0].set(PAD_ID),
+                "words",
+                VOCABULARY,
+            ),
+        },
     )
 
 

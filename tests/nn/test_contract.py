@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from recjax import catalogue
-from recjax.nn import Recommendation, catalogue_scores, history_encoders, q_networks
+from recjax.nn import ItemTower, Recommendation, UserTower, catalogue_scores, history_encoders, q_networks
 from recjax.types import PAD_ID, Observation
 
-N, DIM, VOCABULARY = 11, 8, 5
+N, DIM = 11, 8
 ACTIONS = jnp.array([[0, 10], [3, 3], [5, 1], [7, 2]], jnp.int32)
 NETWORKS = {**{name: q_networks[name] for name in q_networks}, "recommendation": Recommendation}
 
@@ -27,7 +27,7 @@ class Case:
 
     def __init__(self, name, encoder, items, observation):
         self.name = name
-        self.network = NETWORKS[name](num_items=N, dim=DIM, encoder=encoder, text_vocabulary=VOCABULARY)
+        self.network = NETWORKS[name](item=ItemTower(N, DIM), user=UserTower(DIM, encoder))
         self.init = jax.jit(self.network.init)
         self.params = self.init(jax.random.key(0), observation, items)
         self.items, self.observation = items, observation
@@ -119,8 +119,10 @@ def test_towers_have_the_names_that_networks_share(case):
 
 @pytest.mark.parametrize("name", ["dot_product", "dueling_mlp", "recommendation"])
 def test_bfloat16_towers_give_close_float32_scores(name, items, observation):
-    fields = {"num_items": N, "dim": DIM, "text_vocabulary": VOCABULARY}
-    full, half = NETWORKS[name](**fields), NETWORKS[name](**fields, dtype=jnp.bfloat16)
+    full, half = (
+        NETWORKS[name](item=ItemTower(N, DIM, dtype=dtype), user=UserTower(DIM, dtype=dtype))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
     params = jax.jit(half.init)(jax.random.key(0), observation, items)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     scores, expected = (jax.jit(network.apply)(params, observation, items) for network in (half, full))

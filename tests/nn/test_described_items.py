@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from recjax.nn import ItemRepresentation, Recommendation, adaptors, with_new_items
+from recjax.nn import ItemTower, OncePerItem, Recommendation, UserTower, adaptors, with_new_items
 from recjax.nn.in_blocks import BLOCK, each_once
-from recjax.types import PAD_ID, Items
+from recjax.types import PAD_ID, Feature, Items
 
 N, V, DIM = 11, 5, 8
 IDS = jnp.array([[PAD_ID, 0, N], [3, 10, 3]])
@@ -23,7 +23,9 @@ IDS = jnp.array([[PAD_ID, 0, N], [3, 10, 3]])
 @pytest.fixture(scope="module")
 def described() -> Items:
     vectors = np.random.default_rng(0).normal(size=(N, V)).astype(np.float32)
-    return Items(popularity=jnp.ones(N), is_new=jnp.zeros(N, bool), vectors=jnp.asarray(vectors))
+    return Items(
+        popularity=jnp.ones(N), is_new=jnp.zeros(N, bool), features={"text": Feature(jnp.asarray(vectors), "vectors")}
+    )
 
 
 def moved(params):
@@ -73,10 +75,13 @@ def test_the_weights_of_experts_are_noisy_in_training_alone():
 @pytest.mark.parametrize("fusion", ["sum", "residual", "gate"])
 @pytest.mark.parametrize("use_id", [True, False])
 def test_id_and_description_are_joined_by_the_formula(described, fusion, use_id):
-    module = ItemRepresentation(N, DIM, use_id=use_id, fusion=fusion)
+    module = ItemTower(N, DIM, use_id=use_id, fusion=fusion)
     params = moved(jax.jit(module.init)(jax.random.key(0), IDS, described))
     w = wide(params)
-    text = np.asarray(described.vectors, np.float64) @ w["adapt"]["Dense_0"]["kernel"] + w["adapt"]["Dense_0"]["bias"]
+    text = (
+        np.asarray(described.features["text"].values, np.float64) @ w["adapt"]["Dense_0"]["kernel"]
+        + w["adapt"]["Dense_0"]["bias"]
+    )
     ids = w["embedding"][:N] if use_id else np.zeros((N, DIM))
     expected = ids + text
     if fusion == "gate" and use_id:
@@ -92,8 +97,8 @@ def test_id_and_description_are_joined_by_the_formula(described, fusion, use_id)
 
 
 def test_residual_ids_say_nothing_before_training(described):
-    described_only = ItemRepresentation(N, DIM, use_id=False)
-    residual = ItemRepresentation(N, DIM, fusion="residual")
+    described_only = ItemTower(N, DIM, use_id=False)
+    residual = ItemTower(N, DIM, fusion="residual")
     params = jax.jit(residual.init)(jax.random.key(0), IDS, described)
     without = {"params": {**params["params"], "embedding": params["params"]["embedding"][:1]}}
     np.testing.assert_array_equal(
@@ -102,7 +107,7 @@ def test_residual_ids_say_nothing_before_training(described):
 
 
 def test_dropout_of_ids_leaves_descriptions_alone(described):
-    module = ItemRepresentation(N, DIM, id_dropout=0.5)
+    module = ItemTower(N, DIM, id_dropout=0.5)
     params = moved(jax.jit(module.init)(jax.random.key(0), IDS, described))
     alone = {"params": {**params["params"], "embedding": jnp.zeros_like(params["params"]["embedding"])}}
     text = module.apply(alone, described, method="all")
@@ -115,7 +120,12 @@ def test_dropout_of_ids_leaves_descriptions_alone(described):
 
 def test_an_unknown_fusion_is_named(described):
     with pytest.raises(ValueError, match=r"fusion is 'product'; choose one of \('sum', 'residual', 'gate'\)"):
-        ItemRepresentation(N, DIM, fusion="product").init(jax.random.key(0), IDS, described)
+        ItemTower(N, DIM, fusion="product").init(jax.random.key(0), IDS, described)
+
+
+def of_texts(encoder=None):
+    item = ItemTower(N, DIM, use_id=False, encoders={} if encoder is None else {"text": encoder})
+    return Recommendation(item=item, user=UserTower(DIM))
 
 
 class Counted(nn.Module):
@@ -125,10 +135,10 @@ class Counted(nn.Module):
     dtype: object = jnp.float32
 
     @nn.compact
-    def __call__(self, rows, items):
+    def __call__(self, values):
         kernel = self.param("kernel", nn.initializers.normal(), (V, V))
-        jax.debug.callback(lambda rows: self.note(np.asarray(rows)), rows)
-        return jnp.tanh(items.vectors[rows] @ kernel)
+        jax.debug.callback(lambda values: self.note(np.asarray(values)), values)
+        return jnp.tanh(values @ kernel)
 
 
 @pytest.mark.parametrize("ids", [[[4, 4], [2, 4]], [[0]], [list(range(9)) * 3]])
@@ -157,7 +167,7 @@ def test_blocks_without_items_are_not_computed():
 
 def test_history_and_scored_items_are_encoded_together(described, observation):
     asked = []
-    module = Recommendation(N, DIM, use_id=False, text_encoder=functools.partial(Counted, asked.append))
+    module = of_texts(OncePerItem(functools.partial(Counted, asked.append)))
     params = jax.jit(module.init)(jax.random.key(0), observation, described)
     positives, negatives = jnp.array([[1], [2], [3], [4]]), jnp.array([5, 6, 5])
     asked.clear()
@@ -170,15 +180,15 @@ def test_history_and_scored_items_are_encoded_together(described, observation):
 
 
 def test_an_encoder_takes_the_place_of_vectors(described, observation):
-    module = Recommendation(N, DIM, use_id=False, text_encoder=functools.partial(Counted, lambda rows: None))
+    module = of_texts(OncePerItem(functools.partial(Counted, lambda values: None)))
     params = jax.jit(module.init)(jax.random.key(0), observation, described)
     kernel = params["params"]["item"]["encoder"]["kernel"]
-    frozen = dataclasses.replace(described, vectors=jnp.tanh(described.vectors @ kernel))
+    frozen = described.with_features(text=Feature(jnp.tanh(described.features["text"].values @ kernel), "vectors"))
     item = {name: value for name, value in params["params"]["item"].items() if name != "encoder"}
     plain = {"params": {**params["params"], "item": item}}
     np.testing.assert_allclose(
         jax.jit(module.apply)(params, observation, described),
-        jax.jit(Recommendation(N, DIM, use_id=False).apply)(plain, observation, frozen),
+        jax.jit(of_texts().apply)(plain, observation, frozen),
         atol=1e-5,
     )
 
@@ -186,14 +196,19 @@ def test_an_encoder_takes_the_place_of_vectors(described, observation):
 @pytest.mark.parametrize("use_id", [True, False])
 def test_new_items_are_their_descriptions_and_old_ones_stay(described, observation, use_id):
     few = jax.tree.map(lambda leaf: leaf[:8], described)
-    small = Recommendation(8, DIM, use_id=use_id, fusion="residual")
+    small = Recommendation(item=ItemTower(8, DIM, use_id=use_id, fusion="residual"), user=UserTower(DIM))
     known = dataclasses.replace(observation, history=jnp.minimum(observation.history, 7))
     params = moved(jax.jit(small.init)(jax.random.key(0), known, few))
-    large, grown = Recommendation(N, DIM, use_id=use_id, fusion="residual"), with_new_items(params, N)
+    large, grown = (
+        Recommendation(item=ItemTower(N, DIM, use_id=use_id, fusion="residual"), user=UserTower(DIM)),
+        with_new_items(params, N),
+    )
     scores = jax.jit(large.apply)(grown, known, described)
     np.testing.assert_allclose(scores[:, :8], jax.jit(small.apply)(params, known, few), atol=1e-5)
     described_only = params["params"]["item"]["adapt"]["Dense_0"]
-    expected = described.vectors[8:] @ described_only["kernel"] + jnp.tile(described_only["bias"], (N - 8, 1))
+    expected = described.features["text"].values[8:] @ described_only["kernel"] + jnp.tile(
+        described_only["bias"], (N - 8, 1)
+    )
     np.testing.assert_allclose(
         large.apply(grown, described, method=lambda m, x: m.item.all(x))[8:], expected, atol=1e-5
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import flax.linen as nn
@@ -10,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.nn import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
+from recjax.nn import (
+    BidirectionalEncoder,
+    GRUEncoder,
+    HistoryEncoder,
+    MeanEncoder,
+    SelfAttentionEncoder,
+    UserTower,
+    history_encoders,
+)
 
 B, L, D = 4, 5, 6
 LENGTHS = (0, 1, 3, 5)
@@ -178,10 +187,15 @@ def test_attention_names_bad_fields(histories):
         SelfAttentionEncoder(num_blocks=0).init(jax.random.key(0), *histories)
 
 
-def test_encoders_are_modules_without_data():
+def test_encoders_are_modules_that_declare_what_they_predict():
     for name in history_encoders:
-        assert isinstance(history_encoders.make(name), nn.Module)
-        assert hash(history_encoders.make(name)) == hash(history_encoders.make(name))
+        made = history_encoders.make(name)
+        assert isinstance(made, HistoryEncoder)
+        assert hash(made) == hash(history_encoders.make(name))
+        assert made.is_bidirectional == UserTower(8, name).is_bidirectional == (name == "bidirectional")
+    assert UserTower(8, functools.partial(BidirectionalEncoder, num_blocks=1)).is_bidirectional
+    with pytest.raises(ValueError, match=r"The encoder .*Dense.* made a Dense; derive it from nn\.HistoryEncoder"):
+        _ = UserTower(8, functools.partial(nn.Dense, 8)).is_bidirectional
 
 
 def test_every_position_is_the_history_that_ends_there(encoder, histories):

@@ -11,9 +11,24 @@ from scipy.special import log_softmax
 from sklearn.metrics.pairwise import cosine_similarity
 
 from recjax import catalogue
-from recjax.nn import MLPQ, DotProductQ, Recommendation, catalogue_scores, q_networks, warm_start
+from recjax.nn import (
+    MLPQ,
+    DenseNetwork,
+    DotProductQ,
+    DuelingDotProductQ,
+    ItemTower,
+    Recommendation,
+    UserTower,
+    catalogue_scores,
+    check_towers,
+    has_item_vectors,
+    item_vectors,
+    q_networks,
+    warm_start,
+)
 
 N, DIM = 11, 8
+TOWERS = {"item": ItemTower(N, DIM), "user": UserTower(DIM)}
 
 
 def _towers(network, params, observation, items):
@@ -41,7 +56,7 @@ def _make(network, observation, items):
 
 @pytest.mark.parametrize("dueling", [False, True])
 def test_dot_product_q(observation, items, dueling):
-    network, params = _make(DotProductQ(N, DIM, dueling=dueling), observation, items)
+    network, params = _make((DuelingDotProductQ if dueling else DotProductQ).of(N, DIM), observation, items)
     users, vectors = _towers(network, params, observation, items)
     weights = _weights(params)
     advantage = weights["scale"] * cosine_similarity(users, vectors)
@@ -54,7 +69,7 @@ def test_dot_product_q(observation, items, dueling):
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("hidden", [(6,), (6, 4)])
 def test_mlp_q(observation, items, dueling, hidden):
-    network, params = _make(MLPQ(N, DIM, hidden=hidden, dueling=dueling), observation, items)
+    network, params = _make(MLPQ.of(N, DIM, hidden=hidden, dueling=dueling), observation, items)
     users, vectors = _towers(network, params, observation, items)
     weights = _weights(params)
     first = np.concatenate([weights["user_layer"]["kernel"], weights["item_layer"]["kernel"]])
@@ -72,7 +87,7 @@ def test_mlp_q(observation, items, dueling, hidden):
 
 
 def test_mlp_first_layer_starts_like_one_dense_layer_over_both_vectors(observation, items):
-    network = MLPQ(N, 64, hidden=(256,))
+    network = MLPQ.of(N, 64, hidden=(256,))
     weights = _weights(jax.jit(network.init)(jax.random.key(0), observation, items))
     for name in ("user_layer", "item_layer"):
         np.testing.assert_allclose(weights[name]["kernel"].var(), 1 / (64 + 64), rtol=0.05)
@@ -80,7 +95,7 @@ def test_mlp_first_layer_starts_like_one_dense_layer_over_both_vectors(observati
 
 @pytest.mark.parametrize("learn_temperature", [False, True])
 def test_recommendation(observation, items, learn_temperature):
-    network = Recommendation(N, DIM, temperature=0.2, learn_temperature=learn_temperature)
+    network = Recommendation.of(N, DIM, temperature=0.2, learn_temperature=learn_temperature)
     params = jax.jit(network.init)(jax.random.key(0), observation, items)
     logits = cosine_similarity(*_towers(network, params, observation, items)) / 0.2
     np.testing.assert_allclose(network.apply(params, observation, items), logits, atol=1e-5)
@@ -92,19 +107,19 @@ def test_recommendation(observation, items, learn_temperature):
 
 
 def test_registered_names_build_the_networks():
-    assert {name: type(q_networks.make(name, num_items=N)).__name__ for name in q_networks} == {
+    assert {name: type(q_networks.make(name, **TOWERS)).__name__ for name in q_networks} == {
         "dot_product": "DotProductQ",
         "mlp": "MLPQ",
-        "dueling_dot_product": "DotProductQ",
+        "dueling_dot_product": "DuelingDotProductQ",
         "dueling_mlp": "MLPQ",
     }
-    assert q_networks.make("dueling_mlp", num_items=N).dueling
-    assert not q_networks.make("mlp", num_items=N).dueling
+    assert q_networks.make("dueling_mlp", **TOWERS).dueling
+    assert not q_networks.make("mlp", **TOWERS).dueling
 
 
 def test_mlp_without_layers_is_refused(observation, items):
     with pytest.raises(ValueError, match=r"MLPQ\.hidden is empty"):
-        MLPQ(N, hidden=()).init(jax.random.key(0), observation, items)
+        MLPQ.of(N, DIM, hidden=()).init(jax.random.key(0), observation, items)
 
 
 @pytest.mark.parametrize("name", ["mlp", "dueling_mlp"])
@@ -112,7 +127,7 @@ def test_mlp_over_a_big_catalogue_needs_only_blocks_of_memory(name, observation)
     from recjax.types import Items, Spec
 
     num_items, rows = 20_000, 32
-    network = q_networks.make(name, num_items=num_items, dim=4, hidden=(64,))
+    network = q_networks.make(name, item=ItemTower(num_items, 4), user=UserTower(4), hidden=(64,))
     items = Items(popularity=jnp.ones(num_items), is_new=jnp.zeros(num_items, bool))
     users = Spec(num_items=num_items, slate_size=1, history_length=3).empty_observation((rows,))
     params = jax.eval_shape(network.init, jax.random.key(0), users, items)
@@ -133,19 +148,46 @@ class Popularity(nn.Module):
         return weight * jnp.where(cold[:, None], items.popularity[None], -items.popularity[None])
 
 
-def test_own_modules_need_nothing_but_call(key, observation, items):
+def test_own_modules_that_score_all_items_are_wrapped(key, observation, items):
     items = items.replace(popularity=jnp.arange(N, dtype=jnp.float32))
-    params = jax.jit(Popularity().init)(key, observation, items)
-    queries, index = catalogue_scores(Popularity(), params, observation, items)
+    network = DenseNetwork(Popularity())
+    params = jax.jit(network.init)(key, observation, items)
+    queries, index = catalogue_scores(network, params, observation, items)
     assert catalogue.argmax(queries, index).tolist() == [N - 1, 0, 0, 0]
     assert catalogue.top_k(queries, index, 2, block_size=4)[1].tolist() == [[N - 1, N - 2], [0, 1], [0, 1], [0, 1]]
     ids = jnp.full((4, 1), 3)
     assert catalogue.score_at(queries, index, ids)[:, 0].tolist() == [3.0, -3.0, -3.0, -3.0]
+    assert network.apply(params, observation, ids, items, method="at")[:, 0].tolist() == [3.0, -3.0, -3.0, -3.0]
+    assert (network.num_items, has_item_vectors(network)) == (None, False)
+    with pytest.raises(ValueError, match=r"Popularity is no nn\.ScoringNetwork; wrap .* nn\.DenseNetwork\(Popularity"):
+        catalogue_scores(Popularity(), params, observation, items)
+
+
+def test_towers_of_two_widths_are_refused(key, observation, items):
+    network = DotProductQ(item=ItemTower(N, 8), user=UserTower(4))
+    with pytest.raises(ValueError, match=r"DotProductQ\.item\.dim is 8 but user\.dim is 4; use one width"):
+        network.init(key, observation, items)
+
+
+def test_networks_that_share_towers_need_the_same():
+    check_towers(DotProductQ.of(N, encoder="gru"), Recommendation.of(N, encoder="gru", temperature=0.5))
+    with pytest.raises(ValueError, match=r"DotProductQ\.user\.encoder is 'gru' but Rec.*\.user\.encoder is 'mean'"):
+        check_towers(DotProductQ.of(N, encoder="gru"), Recommendation.of(N))
+    with pytest.raises(ValueError, match="DenseNetwork has no item and user tower to share"):
+        check_towers(DenseNetwork(Popularity()), Recommendation.of(N))
+
+
+def test_item_vectors_are_a_matter_of_the_class():
+    assert has_item_vectors(DotProductQ.of(N))
+    assert has_item_vectors(Recommendation.of(N))
+    assert not has_item_vectors(DuelingDotProductQ.of(N))
+    with pytest.raises(ValueError, match=r"MLPQ has no item vectors that could be cached"):
+        item_vectors(MLPQ.of(N), {}, None)
 
 
 def test_warm_start_copies_the_towers_and_nothing_else(key, observation, items):
-    source = jax.jit(Recommendation(N, DIM, learn_temperature=True).init)(jax.random.key(1), observation, items)
-    params = jax.jit(DotProductQ(N, DIM).init)(key, observation, items)
+    source = jax.jit(Recommendation.of(N, DIM, learn_temperature=True).init)(jax.random.key(1), observation, items)
+    params = jax.jit(DotProductQ.of(N, DIM).init)(key, observation, items)
     started = warm_start(params, source)["params"]
     for name in ("user", "item"):
         jax.tree.map(np.testing.assert_array_equal, started[name], source["params"][name])
@@ -154,15 +196,15 @@ def test_warm_start_copies_the_towers_and_nothing_else(key, observation, items):
 
 
 def test_warm_start_leaves_a_tower_that_differs(key, observation, items):
-    source = jax.jit(Recommendation(N, DIM, encoder="gru").init)(jax.random.key(1), observation, items)
-    params = jax.jit(DotProductQ(N, DIM).init)(key, observation, items)
+    source = jax.jit(Recommendation.of(N, DIM, encoder="gru").init)(jax.random.key(1), observation, items)
+    params = jax.jit(DotProductQ.of(N, DIM).init)(key, observation, items)
     started = warm_start(params, source)["params"]
     jax.tree.map(np.testing.assert_array_equal, started["item"], source["params"]["item"])
     jax.tree.map(np.testing.assert_array_equal, started["user"], params["params"]["user"])
 
 
 def test_warm_start_from_something_else_is_refused(key, observation, items):
-    source = jax.jit(Recommendation(N, 2 * DIM).init)(jax.random.key(1), observation, items)
-    params = jax.jit(DotProductQ(N, DIM).init)(key, observation, items)
+    source = jax.jit(Recommendation.of(N, 2 * DIM).init)(jax.random.key(1), observation, items)
+    params = jax.jit(DotProductQ.of(N, DIM).init)(key, observation, items)
     with pytest.raises(ValueError, match=r"no tower has equal structure and shapes.*\(13, 8\).*\(13, 16\)"):
         warm_start(params, source)

@@ -80,7 +80,7 @@ def test_reinforce_on_rollouts():
         return Agent(init, act, learn, log_prob, scores, replay.rollout(length))
 
     env = envs.environments.make("probe_choice")
-    agent = reinforce(nn.MLPQ(num_items=3, dim=8), optax.adam(3e-2), length=2, discount=0.9)
+    agent = reinforce(nn.MLPQ.of(num_items=3, dim=8), optax.adam(3e-2), length=2, discount=0.9)
     testing.check_agent(agent, env)
     result = loop.run(env, agent, CONFIG, key=jax.random.key(0))
     assert (result.final()["session_reward"] > 0.9).all(), "the paying item of three is found"
@@ -127,7 +127,7 @@ def test_a_memory_with_priorities():
         return replay.Memory(make)
 
     testing.check_memory(prioritised())
-    dqn = agents.dqn(nn.MLPQ(num_items=2, dim=8), optax.adam(1e-2), policy=agents.SlatePolicy(exclude_history=False))
+    dqn = agents.dqn(nn.MLPQ.of(num_items=2, dim=8), optax.adam(1e-2), policy=agents.SlatePolicy(exclude_history=False))
 
     def learn(key, state, batch):
         update = dqn.learn(key, state, batch)
@@ -239,7 +239,7 @@ def test_a_signal_with_its_reward_and_metric():
     env = Environment(spec, (), plain_items(8), lambda key, params, world: (spec.empty_observation(), ()), step)
     testing.check_environment(env)
     agent = agents.dqn(
-        nn.MLPQ(num_items=8, dim=8), optax.adam(2e-2), discount=0.0,
+        nn.MLPQ.of(num_items=8, dim=8), optax.adam(2e-2), discount=0.0,
         policy=agents.SlatePolicy(epsilon=0.5, exclude_history=False),
     )  # fmt: skip
     result = loop.run(env, agent, CONFIG, key=jax.random.key(0), reward=rewards.weighted(like=1.0))

@@ -41,14 +41,14 @@ def dataset():
 @pytest.fixture(scope="module")
 def policies():
     """Every kind of score: an index, blocks, dense scores of a table, and one that rates nothing."""
-    model = nn.Recommendation(N, dim=6)
+    model = nn.Recommendation.of(N, dim=6)
     params = jax.jit(model.init)(jax.random.key(2), SPEC.empty_observation((1,)), ITEMS)
     made = {
         "popularity": agents.popularity(),
         "greedy": agents.supervised_greedy(model, params),
         "similarity_prior": agents.similarity_prior(model, params, prior="popularity"),
-        "dqn": agents.dqn(nn.DotProductQ(N, dim=6, encoder="attention"), optax.adam(1e-3)),
-        "mlp": agents.dqn(nn.MLPQ(N, dim=6), optax.adam(1e-3)),
+        "dqn": agents.dqn(nn.DotProductQ.of(N, dim=6, encoder="attention"), optax.adam(1e-3)),
+        "mlp": agents.dqn(nn.MLPQ.of(N, dim=6), optax.adam(1e-3)),
         "q_learning": agents.q_learning(),
         "random": agents.random(),
     }

@@ -25,7 +25,7 @@ def env():
 
 
 def q_network():
-    return nn.DotProductQ(num_items=20, dim=4)
+    return nn.DotProductQ.of(num_items=20, dim=4)
 
 
 AGENTS = {

@@ -55,7 +55,7 @@ def supervised_greedy(network: Any, params: PyTree = None, *, exclude_history: b
     """The best items of a supervised recommender that stays as it was trained.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]``, such as
+      network: a :class:`recjax.nn.ScoringNetwork`, such as
         :class:`recjax.nn.Recommendation`.
       params: its variables; ``init(..., params=...)`` replaces them.
       exclude_history: never show an item of the observed history.
@@ -153,7 +153,7 @@ def similarity_prior(
       of another network.
 
     Args:
-      network: a :class:`recjax.nn.Recommendation`, or any Flax module whose
+      network: a :class:`recjax.nn.Recommendation`, or any :class:`recjax.nn.ScoringNetwork` whose
         ``catalogue(observation, items)`` returns queries and an
         :class:`~recjax.catalogue.ItemIndex`.
       params: its variables; ``init(..., params=...)`` replaces them.

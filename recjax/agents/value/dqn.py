@@ -112,8 +112,9 @@ def dqn(
     :func:`recjax.nn.warm_start`. The target network starts as a copy of the result.
 
     Args:
-      network: a Flax module ``(observation, items) -> f32[B, N]``; those of
-        :mod:`recjax.nn` never compute the whole array here. Dueling is its choice.
+      network: a :class:`recjax.nn.ScoringNetwork`; those of
+        :mod:`recjax.nn` never compute all values here. Dueling is its choice. Wrap a Flax module
+        ``(observation, items) -> f32[B, N]`` in :class:`recjax.nn.DenseNetwork`.
       optimizer: an optax transformation or :class:`recjax.fit.RowWise`; clip gradients there.
       n_step: rewards that are summed before the network is asked for the rest; replay then gives
         windows of as many steps.
@@ -245,9 +246,7 @@ class _DQN:
         return score_at(queries, items, argmax(own, own_items, exclude=exclude)[:, None])[:, 0]
 
     def _values_at(self, params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
-        if hasattr(self.network, "at"):
-            return self.network.apply(params, observation, actions, items, method="at")
-        return score_at(*catalogue_scores(self.network, params, observation, items), actions)
+        return self.network.apply(params, observation, actions, items, method="at")
 
     def _updated(self, state: DQNState, batch: Batch, drawn: Negatives | None, done: Any) -> Update:
         step, touched = state.step + 1, items_read(batch, drawn)

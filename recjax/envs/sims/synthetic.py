@@ -13,7 +13,7 @@ from recjax.envs.base import Environment, register
 from recjax.envs.choice import dynamics
 from recjax.envs.choice.declared import Declared
 from recjax.envs.sims.population import Params, environment
-from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, Spec
+from recjax.types import PAD_ID, Array, Behaviour, Feature, Items, Observation, Spec
 
 LIKE_LOGIT_MEAN, ITEM_BIAS_SCALE, USER_BIAS_SCALE, TASTE_SCALE = -0.2, 0.8, 0.75, 0.7
 """Logits. What :func:`recjax.envs.fit_preference` finds in MovieLens-100K: mean item, spread of items and
@@ -57,7 +57,7 @@ def synthetic(
       slate_size: slots of a slate.
       history_length: positions of a history.
       factors: width of tastes.
-      genres: columns of ``Items.multi_hot``.
+      genres: columns of the feature "genres".
       popularity_exponent: exponent of Zipf's law; 0 is uniform.
       new_share: share of items that are new, in [0, 1).
       declared: declared parameters of the response; the defaults of ``Declared`` if None.
@@ -130,7 +130,7 @@ def _catalogue(
     items = Items(
         popularity=jnp.asarray(popularity, jnp.float32),
         is_new=jnp.asarray(is_new),
-        multi_hot=jnp.asarray(multi_hot, jnp.float32),
+        features={"genres": Feature(jnp.asarray(multi_hot, jnp.float32), "multi_hot")},
     )
     return items, jnp.asarray(vectors, jnp.float32), jnp.asarray(LIKE_LOGIT_MEAN + bias, jnp.float32)
 

@@ -1,4 +1,4 @@
-"""A generative retriever: the history says what comes next code by code."""
+"""A generative retriever: predicts the semantic id of the next item code by code."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from recjax.models.semantic_ids.ids import SemanticIds
-from recjax.nn import TransformerBlock, UserRepresentation
-from recjax.nn.history import asks_at_gap, causally
-from recjax.nn.towers import with_gap
+from recjax.nn import LikelihoodModel, TransformerBlock, UserTower
+from recjax.nn.history import causal_mask, make_history_encoder
+from recjax.nn.towers import append_mask
 from recjax.types import Array, Observation
 
 
-class GenerativeRetriever(nn.Module):
+class GenerativeRetriever(LikelihoodModel):
     """``p(item | history) = Π_l p(c_l | history, c_1 .. c_{l-1})`` with ``c`` the codes of the item.
 
     Two transformers, as in the RQ-Transformer. The long one reads the history, where an item is the sum
-    of the vectors of its codes; what it says after an event is the user's vector there. The short one
-    reads the user's vector and the codes so far, and says the next code. So the long one has one
+    of the vectors of its codes; its output after an event is the user's vector there. The short one
+    reads the user's vector and the codes so far, and predicts the next code. So the long one has one
     position an event, where TIGER's has ``levels``; every event of a history is a target of one
     pass; and the search for ids runs the short one only. Vectors of codes are tied: the same are
     read and scored.
@@ -31,7 +31,7 @@ class GenerativeRetriever(nn.Module):
     Attributes:
       level_sizes: codes of each level, ``ids.level_sizes``.
       dim: width of all vectors.
-      encoder: of histories, see :class:`recjax.nn.UserRepresentation`.
+      encoder: of histories, see :class:`recjax.nn.UserTower`.
       use_behaviour: whether it reads what a user did to items.
       num_blocks: transformer blocks over the codes of an id.
       num_heads: attention heads of these blocks.
@@ -56,9 +56,14 @@ class GenerativeRetriever(nn.Module):
         self.code = [self.param(f"code_{i}", vectors, (size, self.dim)) for i, size in enumerate(self.level_sizes)]
         self.unknown_item = self.param("unknown_item", vectors, (self.dim,))
         self.level = self.param("level", nn.initializers.normal(0.02), (len(self.level_sizes), self.dim))
-        self.user = UserRepresentation(self.dim, encoder=self.encoder, use_behaviour=self.use_behaviour, project=False)
+        self.user = UserTower(self.dim, encoder=self.encoder, use_behaviour=self.use_behaviour, project=False)
         self.block = [TransformerBlock(self.num_heads, self.dropout) for _ in range(self.num_blocks)]
         self.norm = nn.LayerNorm()
+
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether the encoder of histories predicts masked items rather than the next one."""
+        return make_history_encoder(self.encoder, parent=None).is_bidirectional
 
     def __call__(self, observation: Observation, ids: SemanticIds) -> Array:
         """Log-probabilities of the first code, ``f32[B, K]``."""
@@ -67,8 +72,8 @@ class GenerativeRetriever(nn.Module):
 
     def represent(self, observation: Observation, ids: SemanticIds, *, every_position: bool = False) -> Array:
         """Vectors of users, ``f32[B, dim]``; ``f32[B, L, dim]`` at every position of their histories."""
-        if asks_at_gap(self.encoder) and not every_position:
-            observation = with_gap(observation, ids.num_items)
+        if self.is_bidirectional and not every_position:
+            observation = append_mask(observation, ids.num_items)
         history = observation.history
         is_known = (history >= 0) & (history < ids.num_items)
         codes = ids.codes[jnp.where(is_known, history, 0)]
@@ -78,7 +83,7 @@ class GenerativeRetriever(nn.Module):
 
     def next_code(self, users: Array, codes: Array) -> Array:
         """Log-probabilities of what follows the codes ``i32[B, l]`` with ``l < levels``, ``f32[B, K]``."""
-        # Computed anew for each level: ids are too short for kept keys and values to pay.
+        # Computed anew for each level: ids are too short for a cache of keys and values to pay.
         return self._log_softmax(self._read(users, codes)[:, -1], level=codes.shape[-1])
 
     def log_probs(self, users: Array, codes: Array) -> Array:
@@ -108,10 +113,10 @@ class GenerativeRetriever(nn.Module):
         return jnp.where(is_known, loss, 0.0).sum() / jnp.maximum(is_known.sum(), 1)
 
     def _read(self, users: Array, codes: Array) -> Array:
-        """What is said after the user and after each of the codes ``i32[B, l]``, ``f32[B, l + 1, dim]``."""
+        """The outputs after the user and after each of the codes ``i32[B, l]``, ``f32[B, l + 1, dim]``."""
         said = [users, *(self.code[level][codes[:, level]] for level in range(codes.shape[-1]))]
         x = jnp.stack(said, axis=1) + self.level[None, : len(said)]
-        visible = causally(jnp.ones(x.shape[:2], bool))
+        visible = causal_mask(jnp.ones(x.shape[:2], bool))
         for block in self.block:
             x = block(x, visible)
         return self.norm(x)

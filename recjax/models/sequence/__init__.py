@@ -2,6 +2,7 @@
 
 from recjax.models.sequence.augment import (
     Augmentation,
+    NamedAugmentation,
     augmentations,
     crop,
     insert,
@@ -12,15 +13,19 @@ from recjax.models.sequence.augment import (
 )
 from recjax.models.sequence.cloze import masked_positions
 from recjax.models.sequence.contrastive import attribute_loss
-from recjax.models.sequence.next_item import WHOLE_CATALOGUE
+from recjax.models.sequence.next_item import FULL_SOFTMAX_LIMIT, NextItemConfig
 from recjax.models.sequence.pseudo import pseudo_labels
+from recjax.models.sequence.sequences import SequenceConfig, fit_sequences
+from recjax.models.sequence.trainer import Start
 from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
-from recjax.models.sequence.whole import SequenceConfig, fit_sequences
 
 __all__ = [
-    "WHOLE_CATALOGUE",
+    "FULL_SOFTMAX_LIMIT",
     "Augmentation",
+    "NamedAugmentation",
+    "NextItemConfig",
     "SequenceConfig",
+    "Start",
     "TwoTower",
     "TwoTowerConfig",
     "attribute_loss",

@@ -1,4 +1,4 @@
-"""Views of histories for contrastive learning: what a history stays itself under.
+"""Augmentations of histories, whose results are the views of contrastive learning.
 
 An augmentation is ``(key, history i32[B, L], ...) -> i32[B, L]``. Histories come and go padded
 on the left with ``PAD_ID``; every row draws for itself; an empty one stays empty. ``share`` is
@@ -17,8 +17,8 @@ histories would stay as they are; to leave those alone is for the caller to say.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,11 +32,30 @@ from recjax.types import PAD_ID, Array
 Augmentation = Callable[[Array, Array], Array]
 """``(key, history i32[B, L]) -> i32[B, L]``, padded on the left, with each row drawn on its own."""
 
-augmentations: Registry = Registry("augmentation")
-"""Functions ``(key, history, **options) -> history``; :func:`two_views` takes them by name."""
+
+@dataclasses.dataclass(frozen=True)
+class NamedAugmentation:
+    """An augmentation that can be named, and the options that it takes from :func:`two_views`.
+
+    Attributes:
+      augment: ``(key, history, **options) -> history``.
+      needs: names of options that it must be given.
+      takes: names of further options.
+    """
+
+    augment: Callable[..., Array]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    def __call__(self, key: Array, history: Array, *args: Any, **options: Any) -> Array:
+        """See ``augment``."""
+        return self.augment(key, history, *args, **options)
 
 
-@augmentations.register("crop")
+augmentations: Registry[NamedAugmentation] = Registry("augmentation")
+"""Augmentations by the names that :func:`two_views` and ``SequenceConfig.views`` take."""
+
+
 def crop(key: Array, history: Array, share: float = 0.6) -> Array:
     """Keeps a contiguous part of every history, any of them with equal probability.
 
@@ -65,7 +84,6 @@ def crop(key: Array, history: Array, share: float = 0.6) -> Array:
     return _by_row(row, key, history, share)
 
 
-@augmentations.register("mask")
 def mask(key: Array, history: Array, share: float = 0.3, *, mask_id: int) -> Array:
     """Puts ``mask_id`` in the place of events drawn without replacement.
 
@@ -95,7 +113,6 @@ def mask(key: Array, history: Array, share: float = 0.3, *, mask_id: int) -> Arr
     return _by_row(row, key, history, share)
 
 
-@augmentations.register("reorder")
 def reorder(key: Array, history: Array, share: float = 0.3) -> Array:
     """Shuffles a contiguous part of every history; its items are those of the history.
 
@@ -127,7 +144,6 @@ def reorder(key: Array, history: Array, share: float = 0.3) -> Array:
     return _by_row(row, key, history, share)
 
 
-@augmentations.register("substitute")
 def substitute(key: Array, history: Array, share: float = 0.3, *, similar: Array) -> Array:
     """Puts a correlated item in the place of events drawn without replacement.
 
@@ -159,7 +175,6 @@ def substitute(key: Array, history: Array, share: float = 0.3, *, similar: Array
     return _by_row(row, key, history, share)
 
 
-@augmentations.register("insert")
 def insert(key: Array, history: Array, share: float = 0.3, *, similar: Array) -> Array:
     """Puts a correlated item before events drawn without replacement; the newest ``L`` remain.
 
@@ -188,6 +203,13 @@ def insert(key: Array, history: Array, share: float = 0.3, *, similar: Array) ->
     return _by_row(row, key, history, share)
 
 
+augmentations.register("crop", NamedAugmentation(crop, takes=("share",)))
+augmentations.register("mask", NamedAugmentation(mask, needs=("mask_id",), takes=("share",)))
+augmentations.register("reorder", NamedAugmentation(reorder, takes=("share",)))
+augmentations.register("substitute", NamedAugmentation(substitute, needs=("similar",), takes=("share",)))
+augmentations.register("insert", NamedAugmentation(insert, needs=("similar",), takes=("share",)))
+
+
 def two_views(key: Array, history: Array, choices: Sequence[str | Augmentation], **options: Any) -> tuple[Array, Array]:
     """Two views of every history, each by one augmentation drawn uniformly from ``choices``.
 
@@ -199,7 +221,7 @@ def two_views(key: Array, history: Array, choices: Sequence[str | Augmentation],
       history: ``i32[B, L]`` padded on the left with ``PAD_ID``.
       choices: names in :data:`augmentations`, or functions ``(key, history) -> history``, such
         as ``functools.partial(crop, share=0.8)``; one given twice is drawn twice as often.
-      **options: go to every named augmentation that has a parameter of that name: ``mask_id``,
+      **options: go to every named augmentation that needs or takes an option of that name: ``mask_id``,
         ``similar``, ``share``.
 
     Returns:
@@ -233,14 +255,13 @@ def _with_options(choices: Sequence[str | Augmentation], options: dict[str, Any]
         if not isinstance(choice, str):
             functions.append(choice)
             continue
-        parameters = inspect.signature(augmentations[choice]).parameters
-        own = {name: value for name, value in options.items() if name in parameters}
+        named = augmentations[choice]
+        own = {name: value for name, value in options.items() if name in named.needs + named.takes}
         unused -= set(own)
-        for name, parameter in list(parameters.items())[2:]:
-            variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            if parameter.default is parameter.empty and name not in own and not variadic:
+        for name in named.needs:
+            if name not in own:
                 raise ValueError(f"The augmentation {choice!r} needs {name}; give two_views {name}=... as well.")
-        functions.append(functools.partial(augmentations[choice], **own))
+        functions.append(functools.partial(named.augment, **own))
     if unused:
         raise ValueError(
             f"No augmentation named in {list(choices)} has the option {', '.join(sorted(unused))};"

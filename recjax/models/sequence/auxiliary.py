@@ -1,4 +1,4 @@
-"""What training may learn beside the next item: to know a user by part of the history, attributes of items."""
+"""Losses beside that of the next item: contrast of two views of a history, attributes of the next item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from recjax.losses import info_nce, masked_mean
 from recjax.models.sequence.augment import two_views
 from recjax.models.sequence.contrastive import attribute_loss
 from recjax.models.sequence.next_item import each_event, is_item
-from recjax.nn import Recommendation
+from recjax.nn import Recommendation, SequenceModel
+from recjax.nn.features import parameter_names
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree
 
 
@@ -30,8 +31,8 @@ class Auxiliary(NamedTuple):
     loss: Callable[[PyTree, Observation, Items, Array], Array]
 
 
-def auxiliary_losses(module: Recommendation, config: Any, items: Items, similar: Array | None) -> tuple[Auxiliary, ...]:
-    """The losses that a :class:`recjax.models.sequence.SequenceConfig` asks for.
+def auxiliary_losses(module: SequenceModel, config: Any, items: Items, similar: Array | None) -> tuple[Auxiliary, ...]:
+    """The losses of a :class:`recjax.models.sequence.SequenceConfig` beside that of the next item.
 
     Raises:
       ValueError: a view needs ``similar`` and there is none, or attributes are asked for and
@@ -46,13 +47,16 @@ def auxiliary_losses(module: Recommendation, config: Any, items: Items, similar:
             Auxiliary("contrastive", config.contrastive, _contrastive(module, config, items.num_items, similar))
         )
     if config.attributes:
-        if getattr(items, "multi_hot", None) is None:
-            raise ValueError(f"SequenceConfig.attributes is {config.attributes}, but items.multi_hot is None.")
-        found.append(Auxiliary("attributes", config.attributes, _attributes(module)))
+        name = items.first("multi_hot") if isinstance(module, Recommendation) else None
+        if not isinstance(module, Recommendation) or name is None:
+            raise ValueError(
+                f"SequenceConfig.attributes is {config.attributes}, but the items have no feature of kind 'multi_hot'."
+            )
+        found.append(Auxiliary("attributes", config.attributes, _attributes(module, name)))
     return tuple(found)
 
 
-def _contrastive(module: Recommendation, config: Any, num_items: int, similar: Array | None) -> Callable[..., Array]:
+def _contrastive(module: SequenceModel, config: Any, num_items: int, similar: Array | None) -> Callable[..., Array]:
     options: dict[str, Any] = {}
     if "mask" in config.views:
         options["mask_id"] = num_items
@@ -88,14 +92,13 @@ def _contrastive(module: Recommendation, config: Any, num_items: int, similar: A
     return loss
 
 
-def _attributes(module: Recommendation) -> Callable[..., Array]:
+def _attributes(module: Recommendation, name: str) -> Callable[..., Array]:
     def loss(params: PyTree, window: Observation, items: Items, key: Array) -> Array:
         seen = each_event(lambda events: events[:, :-1], window)
         target = window.history[:, 1:]
         hidden: Any = module.apply(params, seen, items, every_position=True, method="represent", rngs={"dropout": key})
         known = is_item(target, module.num_items)
-        assert items.multi_hot is not None
-        vectors = params["params"]["item"]["multi_hot"]["kernel"]
-        return attribute_loss(hidden, vectors, items.multi_hot[jnp.where(known, target, 0)], known)
+        vectors = params["params"]["item"][parameter_names(items.features, module.item.encoders)[name]]["kernel"]
+        return attribute_loss(hidden, vectors, items.features[name].values[jnp.where(known, target, 0)], known)
 
     return loss

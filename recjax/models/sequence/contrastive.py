@@ -19,7 +19,7 @@ def attribute_loss(hidden: Array, attribute_vectors: Array, attributes: Array, v
     Args:
       hidden: ``[..., D]``, outputs of the encoder.
       attribute_vectors: ``[A, D]``, one an attribute.
-      attributes: ``[..., A]`` of zeros and ones (or booleans), such as ``items.multi_hot[ids]``.
+      attributes: ``[..., A]`` of zeros and ones (or booleans), such as ``items.content[ids]``.
       valid: ``bool[...]``, which positions count: with those that are not masked it is
         associated attribute prediction, with those that are, masked attribute prediction. The
         others may hold anything. All count by default.

@@ -1,4 +1,4 @@
-"""Self-training: what a trained recommender is sure of becomes a label for the next one."""
+"""Self-training: confident predictions of a trained recommender become labels for the next one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pseudo_labels(
     context: Array | None = None,
     batch_size: int = 256,
 ) -> Sequences:
-    """Appends to every history what a recommender expects next, so that short histories teach more.
+    """Appends the most probable next items of a recommender to every history (pseudo-labels).
 
     The student is any recommender that is trained on the result by :func:`fit_sequences`. The
     expected items stand behind what the user did, the most probable first; a user without
@@ -72,9 +72,9 @@ def pseudo_labels(
     chosen = []
     for first in range(0, len(users), batch_size):
         batch = users[first : first + batch_size]
-        whole = np.resize(batch, min(batch_size, len(users)))  # one shape, compiled once
+        padded = np.resize(batch, min(batch_size, len(users)))  # one shape, compiled once
         ids, probability = _expected(
-            module, params, sequences, items, jnp.asarray(whole), context, history_length, longest, per_user
+            module, params, sequences, items, jnp.asarray(padded), context, history_length, longest, per_user
         )
         sure = np.asarray(probability)[: len(batch)] >= min_probability
         sure &= np.asarray(ids)[: len(batch)] >= 0

@@ -9,38 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.catalogue import row_adam
 from recjax.data import Sequences, windows
-from recjax.fit import Fitted, Hooks, Optimizer, RowWise, TrainingPlan, adamw, fit_epochs, learning_rates
+from recjax.fit import Fitted, Hooks
 from recjax.models.sequence.next_item import NextItemConfig, next_item_loss
+from recjax.models.sequence.trainer import Examples, fit_examples, next_item_optimizer
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoTowerConfig(NextItemConfig):
-    """How to train.
+    """How to train two towers on the next item at every position.
 
     The defaults were chosen on the validation split of MovieLens-100K (leave one out,
-    the whole catalogue ranked, seen items left out), with ``Recommendation(dim=32,
+    the whole catalogue ranked, seen items left out), with ``Recommendation.of(num_items, 32,
     encoder="attention", temperature=0.1)``.
 
-    Attributes:
-      epochs: passes over all positions of the training sequences.
-      batch_size: positions in a batch; at most as many as there are.
-      history_length: events before a position that the model sees.
-      learning_rate: the peak of the learning rate.
-      schedule: how it changes, a name in ``recjax.fit.learning_rates``.
-      weight_decay: decoupled, on all parameters; with a sampled loss, item rows that a batch
-        does not read are not decayed.
-      max_grad_norm: the largest global norm of a gradient.
-      loss: "softmax" over the whole catalogue; or a name in ``recjax.losses.losses``
-        ("sampled_softmax", "gbce", "bce", "bpr"), by which an update costs the same for any
-        catalogue: item rows are then updated by :class:`recjax.fit.RowWise` with ``row_adam``.
-        By default the softmax for up to 20,000 items, "sampled_softmax" for more.
-      negatives: items that the positions of a batch share as negatives of a sampled loss.
-      sampler: how they are drawn: "uniform", "popularity", "in_batch" (the other positions'
-        items, and ``negatives`` does not matter) or "mixed" (those and uniform ones).
+    Examples are all positions of the training sequences; see :class:`NextItemConfig` for the fields. With a
+    sampled loss, item rows are updated by :class:`recjax.fit.RowWise` with ``row_adam``.
     """
 
     epochs: int = 6
@@ -49,13 +35,7 @@ class TwoTowerConfig(NextItemConfig):
     learning_rate: float = 1e-2
     schedule: str = "cosine"
     weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    loss: str | None = None
-    negatives: int = 1024
-    sampler: str = "uniform"
-
-    def __post_init__(self) -> None:
-        self.check("epochs", "batch_size", "history_length", "negatives")
+    max_grad_norm: float | None = 1.0
 
 
 @struct.dataclass
@@ -111,36 +91,33 @@ def fit_recommendation(
       ValueError: there are no positions to learn from.
       RuntimeError: the loss became infinite or NaN.
     """
-    positions = np.flatnonzero(np.asarray(sequences.items) < module.num_items)
+    events = np.asarray(sequences.items)
+    positions = np.flatnonzero(events < module.num_items)
     if not len(positions):
         raise ValueError("The sequences have no event of a known item; there is nothing to learn from.")
-    batch_size = min(config.batch_size, len(positions))
-    steps = config.epochs * -(-len(positions) // batch_size)
-    rate = learning_rates.make(config.schedule, config.learning_rate, steps)
-    optimizer: Optimizer = adamw(rate, weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
-    if config.loss_for(module.num_items) != "softmax":
-        optimizer = RowWise(
-            row_adam(rate, weight_decay=config.weight_decay),
-            adamw(rate, weight_decay=config.weight_decay),
-            max_grad_norm=config.max_grad_norm,
-        )
-    loss_fn = next_item_loss(module, config, np.asarray(sequences.items)[positions])
 
     def gather(data: PyTree, indices: Array) -> PyTree:
         sequences, positions, items = data
         history, behaviour = windows(sequences, positions[indices], config.history_length)
         return Observation(history, behaviour), sequences.items[positions[indices]], items
 
-    init_key, fit_key = jax.random.split(key)
     data = jax.tree.map(jnp.asarray, (sequences, positions, items))
     observation, _, items = jax.jit(gather)(data, jnp.arange(1))
-    return fit_epochs(
-        loss_fn,
-        optimizer,
-        jax.jit(module.init)(init_key, observation, items),
-        data,
-        TrainingPlan(config.epochs, batch_size, len(positions), gather, name="two towers"),
-        key=fit_key,
+    examples = Examples(
+        name="two towers",
+        data=data,
+        number=len(positions),
+        gather=gather,
+        losses=(next_item_loss(module, config, events[positions]),),
+        choose=None,
+        sort_key=None,
+        sample=(observation, items),
+    )
+    return fit_examples(
+        module,
+        examples,
+        next_item_optimizer(config, len(positions), by_rows=config.loss_for(module.num_items) != "softmax"),
+        config,
+        key=key,
         hooks=hooks,
-        config=config,
     )
