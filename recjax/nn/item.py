@@ -214,10 +214,10 @@ class ItemTower(nn.Module):
             raise ValueError(f"ItemTower.num_items is {self.num_items}, but items has {items.num_items} rows.")
         for name, feature in items.features.items():
             shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(feature.values)]
-            if any(shape[:1] != (self.num_items,) for shape in shapes):
+            if not shapes or any(shape[:1] != (self.num_items,) for shape in shapes):
                 raise ValueError(
-                    f"The feature {name!r} has values of shape {', '.join(map(str, shapes))}; it needs one row for each"
-                    f" of the {self.num_items} items."
+                    f"The feature {name!r} has values of shape {', '.join(map(str, shapes)) or None}; it needs one row"
+                    f" for each of the {self.num_items} items."
                 )
         absent = sorted(set(self.encoders) - set(items.features))
         if absent:

@@ -22,11 +22,11 @@ BATCH = 6
 
 def make_items(num_items=SPEC.num_items, features=True):
     rng = np.random.default_rng(0)
-    genres = jnp.asarray(rng.integers(0, 2, (num_items, 3)), jnp.float32) if features else None
+    genres = jnp.asarray(rng.integers(0, 2, (num_items, 3)), jnp.float32)
     return Items(
         popularity=jnp.ones(num_items),
         is_new=jnp.zeros(num_items, bool),
-        features={"genres": Feature(genres, "multi_hot")},
+        features={"genres": Feature(genres, "multi_hot")} if features else {},
     )
 
 

@@ -166,7 +166,7 @@ def test_no_array_holds_every_item_of_every_user(kit):
         return max(int(np.prod(shape)) for shape in sizes if shape[0] == BATCH)
 
     assert largest(nn.DotProductQ.of(num_items=spec.num_items, dim=4)) < BATCH * spec.num_items / 4
-    assert largest(WholeCatalogueQ()) == BATCH * spec.num_items, "a network without `catalogue` is computed whole"
+    assert largest(nn.DenseNetwork(WholeCatalogueQ())) == BATCH * spec.num_items, "which is computed whole"
 
 
 def test_warm_start_takes_towers_or_everything(items):
@@ -262,7 +262,7 @@ def test_joint_training_adds_the_clicks_to_the_td_loss(items):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Recommendation.of(SPEC.num_items, dim=8), "DotProductQ.item.dim is 4 but Recommendation.item.dim is 8"),
+        (nn.Recommendation.of(SPEC.num_items, dim=8), "DotProductQ.user.dim is 4 but Recommendation.user.dim is 8"),
         (nn.Recommendation.of(SPEC.num_items, dim=4, learn_temperature=True), "use learn_temperature=False"),
     ],
 )

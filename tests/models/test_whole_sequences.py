@@ -14,7 +14,15 @@ from recjax.fit import Checkpoints, Hooks
 from recjax.models.sequence import SequenceConfig, Start, TwoTower, fit_sequences
 from recjax.models.sequence import sequences as training
 from recjax.models.sequence.sequences import _cut
-from recjax.nn import BidirectionalEncoder, GRUEncoder, HSTUEncoder, Recommendation, SelfAttentionEncoder
+from recjax.nn import (
+    BidirectionalEncoder,
+    GRUEncoder,
+    HSTUEncoder,
+    ItemTower,
+    Recommendation,
+    SelfAttentionEncoder,
+    UserTower,
+)
 from recjax.types import PAD_ID, Behaviour, Feature, Items, Observation
 
 N, L = 12, 8
@@ -311,7 +319,7 @@ def test_only_events_of_the_wanted_behaviours_are_targets(objective, items):
 
 
 def test_behaviours_can_be_left_out(items):
-    network = module("gru", use_behaviour=False)
+    network = Recommendation(item=ItemTower(N, 16), user=UserTower(16, "gru", use_behaviour=False))
     viewed, bought = (Observation(jnp.array([[1, 2]]), jnp.full((1, 2), b)) for b in (0, 3))
     params = jax.jit(network.init)(jax.random.key(0), viewed, items)
     assert "behaviour" not in params["params"]["user"]

@@ -103,6 +103,7 @@ def test_item_representation_names_what_does_not_fit(key, items):
             Feature(jnp.ones((3, 2)), "numeric"),
             r"has values of shape \(3, 2\); it needs one row for each of the 11",
         ),
+        (Feature(None, "numeric"), "has values of shape None; it needs one row for each of the 11"),
         (Feature(jnp.ones((N, 2), int), "words"), r"'words' \(words_more\) has no size; give Feature"),
     ):
         with pytest.raises(ValueError, match=message):
