@@ -65,7 +65,7 @@ class Loop:
         def run(agent, replay):
             def update(agent, key):
                 sample = program.buffer.sample(key, replay, BATCH)
-                return program.agent.learn(key, agent, sample)
+                return program.agent.learn(key, agent, sample)[:2]
 
             return jax.lax.scan(update, agent, jax.random.split(jax.random.key(1), count))
 
@@ -75,7 +75,7 @@ class Loop:
         """MB of temporary memory of the compiled chunk, and of the replay buffer."""
         analysis = self.program.lower(self.state).compile().memory_analysis()
         replay = self.state.replay
-        buffer = 0 if replay is None else sum(leaf.nbytes for leaf in jax.tree.leaves(replay.data))
+        buffer = 0 if replay is None else sum(leaf.nbytes for leaf in jax.tree.leaves(replay))
         return analysis.temp_size_in_bytes / 1e6, buffer / 1e6
 
 

@@ -50,7 +50,7 @@ def sample_of(items: int, batch: int) -> Batch:
 
     reward, no = jnp.asarray(rng.random((batch, 1, SLATE)), jnp.float32), jnp.zeros((batch, 1), bool)
     steps = Step(
-        observation(), ids(SLATE), jnp.ones_like(reward), Response(click=reward), reward, no, no, observation()
+        observation(), ids(SLATE), jnp.zeros((batch, 1)), None, Response(click=reward), reward, no, no, observation()
     )
     return Batch(steps, jnp.ones(batch, bool), jnp.arange(batch), jnp.full(batch, 1.0 / batch))
 
@@ -66,7 +66,7 @@ def update(items: int, batch: int, dim: int, *, by_rows: bool, double: bool) -> 
     box, sample = [state], sample_of(items, batch)
 
     def work() -> None:
-        box[0], metrics = program(jax.random.key(0), box[0], sample)
+        box[0], metrics, _ = program(jax.random.key(0), box[0], sample)
         jax.block_until_ready((box[0].params, metrics))
 
     return work, temporary_megabytes(program)

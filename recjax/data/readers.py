@@ -56,8 +56,7 @@ def read(
     header: bool = True,
     quote: str | None = '"',
     time_format: str = "auto",
-    behaviours: Mapping[str, Behaviour] = BEHAVIOURS,
-    behaviour: Behaviour | None = None,
+    behaviours: Mapping[str, Behaviour] | Behaviour = BEHAVIOURS,
     on_bad: str | Collection[str] = "raise",
     allow: Collection[str] = (),
 ) -> tuple[Dataset, Report]:
@@ -85,9 +84,8 @@ def read(
       time_format: ``"auto"`` (one for the whole file, from the first time in it, see
         :func:`recjax.data.times.detect`; times in another unit are rows that cannot be used), ``"s"``, ``"ms"``,
         ``"us"``, ``"ns"``, ``"iso"`` or a pattern such as ``"%m/%d/%Y"``.
-      behaviours: what the words of the behaviour column mean.
-      behaviour: the behaviour of every event, for files without such a column. Default:
-        RATING where there is a rating column, else CLICK.
+      behaviours: what the words of the behaviour column mean; or the behaviour of every event, for files without
+        such a column. There the default is RATING where there is a rating column, else CLICK.
       on_bad: what to do with rows that cannot be used: ``"raise"``, ``"drop"``, or a set
         of the kinds to drop (:data:`recjax.data.KINDS`), any other kind raising.
       allow: kinds to keep as they are, of ``"doubtful_user"``, ``"doubtful_item"``, ``"negative_rating"`` and
@@ -105,7 +103,7 @@ def read(
       FileNotFoundError: there is no such file.
     """
     table = Table(Path(path), separator, header, quote)
-    reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
+    reading = _Reading(columns, time_format, behaviours, on_bad, allow)
     with explained(table):
         frame = table.scan()
         if not set(columns.keys().values()) & set(frame.collect_schema().names()):
@@ -119,8 +117,7 @@ def from_frame(
     *,
     name: str = "frame",
     time_format: str = "auto",
-    behaviours: Mapping[str, Behaviour] = BEHAVIOURS,
-    behaviour: Behaviour | None = None,
+    behaviours: Mapping[str, Behaviour] | Behaviour = BEHAVIOURS,
     on_bad: str | Collection[str] = "raise",
     allow: Collection[str] = (),
 ) -> tuple[Dataset, Report]:
@@ -132,7 +129,7 @@ def from_frame(
     >>> dataset.interactions.user.tolist(), dataset.items.names
     ([0, 1, 0], ('10', '20'))
     """
-    reading = _Reading(columns, time_format, behaviours, behaviour, on_bad, allow)
+    reading = _Reading(columns, time_format, behaviours, on_bad, allow)
     return reading.run(frame.lazy().with_row_index(ROW), name, name)
 
 
@@ -181,18 +178,18 @@ class _Reading:
 
     columns: Columns
     time_format: str
-    behaviours: Mapping[str, Behaviour]
-    behaviour: Behaviour | None
+    behaviours: Mapping[str, Behaviour] | Behaviour
     on_bad: str | Collection[str]
     allow: Collection[str]
 
     def __post_init__(self) -> None:
         kinds_to_drop(self.on_bad, self.allow)
-        if self.columns.behaviour is not None and self.behaviour is not None:
+        words = self.behaviours if isinstance(self.behaviours, Mapping) else {"behaviours=": self.behaviours}
+        if self.columns.behaviour is not None and words is not self.behaviours:
             raise ValueError("Give either a behaviour column or one behaviour for every event, not both.")
         known = {int(b) for b in Behaviour}
-        for word, meaning in {**self.behaviours, "behaviour=": self.behaviour}.items():
-            if meaning is not None and meaning not in known:
+        for word, meaning in words.items():
+            if meaning not in known:
                 raise ValueError(f"{word!r} stands for {meaning!r}, which is none of {[str(b) for b in Behaviour]}.")
 
     def run(self, frame: pl.LazyFrame, name: str, source: str, table: Table | None = None) -> tuple[Dataset, Report]:
@@ -245,12 +242,15 @@ class _Reading:
         return Dataset(name, log.take(keep), ids["user"].freeze(), ids["item"].freeze(), extras=extras), report
 
     def _parsed(self, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, str | None]:
-        columns, behaviour = self.columns, self.behaviour
-        if behaviour is None:
-            behaviour = Behaviour.CLICK if columns.rating is None else Behaviour.RATING
+        columns = self.columns
+        words, behaviour = BEHAVIOURS, Behaviour.CLICK if columns.rating is None else Behaviour.RATING
+        if isinstance(self.behaviours, Behaviour):
+            behaviour = self.behaviours
+        else:
+            words = self.behaviours
         text = as_text(frame, columns)
         time_format = None
         if columns.time is not None:
             time_format = resolve_time_format(text, frame, columns.time, self.time_format)
         guessed = self.time_format == "auto"
-        return parse(text, columns, time_format, guessed, self.behaviours, behaviour), time_format
+        return parse(text, columns, time_format, guessed, words, behaviour), time_format

@@ -70,7 +70,7 @@ def learn(agent, items, updates=5):
     step = jax.jit(agent.learn)
     history = []
     for update in range(updates):
-        state, metrics = step(jax.random.key(update), state, random_sample(update))
+        state, metrics, _ = step(jax.random.key(update), state, random_sample(update))
         history.append(metrics)
     return state, history
 

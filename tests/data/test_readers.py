@@ -121,7 +121,7 @@ def test_behaviour_of_logs_without_such_a_column(tmp_path):
     path = tmp_path / "log.csv"
     assert data.read(path)[0].interactions.behaviour.tolist() == [Behaviour.CLICK]
     assert data.read(path, Columns(rating="seconds"))[0].interactions.behaviour.tolist() == [Behaviour.RATING]
-    played, _ = data.read(path, Columns(rating="seconds"), behaviour=Behaviour.PLAY)
+    played, _ = data.read(path, Columns(rating="seconds"), behaviours=Behaviour.PLAY)
     assert played.interactions.behaviour.tolist() == [Behaviour.PLAY]
 
 

@@ -52,7 +52,7 @@ def _kuairand(files: dict[str, Path]) -> Dataset:
     )
     dataset, _ = read(
         files["processed_standard_kcore_15.csv.gz"], columns, name="kuairand", separator="\t", time_format="ms",
-        behaviour=Behaviour.LIKE, allow={"duplicate"},
+        behaviours=Behaviour.LIKE, allow={"duplicate"},
     )  # fmt: skip
     return dataset
 
