@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from recjax import agents, envs, loop, rewards
+from recjax import agents, envs, loop, nn, rewards
 from recjax.envs import Environment
 from recjax.types import Items, Response, Spec
 
@@ -66,7 +66,7 @@ CONFIG = loop.LoopConfig(
 
 def test_ten_lines_train_a_model_of_ones_own():
     env = envs.environments.make("my_env")
-    agent = agents.dqn(MyQ(), optax.adam(0.1), discount=0.0, policy=agents.SlatePolicy(epsilon=0.5))
+    agent = agents.dqn(nn.DenseNetwork(MyQ()), optax.adam(0.1), discount=0.0, policy=agents.SlatePolicy(epsilon=0.5))
     result = loop.run(env, agent, CONFIG, key=jax.random.key(0), reward="my_reward")
     np.testing.assert_allclose(result.final()["session_reward"], 1.5)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -57,7 +58,8 @@ def _print(found: Recommendations, policy: str) -> None:
     for place, user in enumerate(found.users):
         shown = "; ".join(found.history(place)) or "no items"
         console.print(f"{user} had, newest first: {shown}", markup=False, highlight=False)
-        table = Table("", "item", "score", "follows from", title=escape(f"For user {user}, by {policy}"))
+        table = Table("", "item", "score", "follows from", box=box.SIMPLE_HEAD, show_edge=False)
+        console.print(f"For user {user}, by {policy}", style="bold", markup=False, highlight=False)
         for rank, (item, score) in enumerate(zip(found.ids[place], found.scores[place], strict=True), start=1):
             if item >= 0:
                 near = ", ".join(f"{title} ({cosine:.2f})" for title, cosine in found.follows_from(place, int(item)))

@@ -86,7 +86,7 @@ def read(path: str | os.PathLike[str], manifest: dict[str, Any], name: str) -> b
 
 def pack(arrays: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """Arrays as the bytes of an ``.npz`` file, and what the manifest says of each."""
-    host = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    host = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{name: array.reshape(-1).view(np.uint8) for name, array in host.items()})
     return buffer.getvalue(), {name: [array.dtype.name, list(array.shape)] for name, array in host.items()}

@@ -1,15 +1,21 @@
-"""What every data set owes to what is made of it."""
+"""What a data set owes to what is made of it, beyond what its own parts refuse."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from recjax.data import Dataset, IdMap
-from recjax.types import Behaviour
+from recjax.data import Dataset
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Checks a data set: ids are rows of the id maps, columns are of one length, numbers are numbers.
+    """Checks a data set: it has events, its numbers are numbers, its description can be written down.
+
+    Ids outside the id maps, infinite ratings, names that occur twice and columns of another length cannot be
+    in a :class:`~recjax.data.Dataset`: it raises when it is made.
 
     Args:
       dataset: the data set.
@@ -17,34 +23,17 @@ def check_dataset(dataset: Dataset) -> None:
     Raises:
       AssertionError: what is not so, with the row where there is one.
     """
-    log = dataset.interactions
-    assert len(log), f"{dataset.name} has no events."
-    for name, ids, known in (("user", log.user, dataset.users), ("item", log.item, dataset.items)):
-        _check_ids(name, ids, known)
-    codes = np.isin(log.behaviour, [int(behaviour) for behaviour in Behaviour])
-    assert codes.all(), (
-        f"Row {np.argmin(codes)}: behaviour {log.behaviour[np.argmin(codes)]} is none of {list(Behaviour)}."
-    )
-    if log.rating is not None:
-        finite = ~np.isinf(log.rating)
-        assert finite.all(), f"Row {np.argmin(finite)}: the rating is {log.rating[np.argmin(finite)]}."
-    sizes = {
-        "titles": (dataset.titles, dataset.num_items),
-        "multi_hot": (dataset.multi_hot, dataset.num_items),
-        "numeric": (dataset.numeric, dataset.num_items),
-        "context": (dataset.context, dataset.num_users),
-    }
-    for name, (values, size) in sizes.items():
-        assert values is None or len(values) == size, f"{name} has {len(values or ())} rows; it must have {size}."
-    if dataset.context is not None:
-        assert np.isfinite(dataset.context).all(), "context holds infinite numbers or NaN."
+    assert len(dataset.interactions), f"{dataset.name} has no events."
+    assert dataset.test is None or len(dataset.test), f"The test part of {dataset.name} has no events."
+    # NaN stands for an unknown number; nothing stands for an infinite one.
+    _check_rows("numeric", dataset.numeric, lambda x: ~np.isinf(x), "must be finite or NaN")
+    _check_rows("context", dataset.context, np.isfinite, "must be finite")
+    _check_rows("multi_hot", dataset.multi_hot, lambda x: np.isin(x, (0, 1)), "must be 0 or 1")
+    json.dumps(dataset.describe())
 
 
-def _check_ids(name: str, ids: np.ndarray, known: IdMap) -> None:
-    # One more than there are names stands for what the id map has not seen.
-    inside = (ids >= 0) & (ids <= len(known.names))
-    assert inside.all(), f"Row {np.argmin(inside)}: {name} {ids[np.argmin(inside)]} is outside 0 .. {len(known.names)}."
-    twice = len(known.names) - len(set(known.names))
-    assert not twice, f"{twice} names of {name}s occur more than once."
-    rows = np.asarray(known.encode(list(known.names)))
-    assert (rows == np.arange(len(known.names))).all(), f"The id map of {name}s does not give each name its row."
+def _check_rows(name: str, values: np.ndarray | None, allowed: Callable[[Any], np.ndarray], must: str) -> None:
+    if values is None:
+        return
+    rows = allowed(values).reshape(len(values), -1).all(axis=1)
+    assert rows.all(), f"Row {np.argmin(rows)}: {name} is {values[np.argmin(rows)]}; it {must}."

@@ -214,7 +214,7 @@ def test_resuming_with_other_options_is_refused(run, capsys):
 def test_unknown_user_or_policy_is_named(run, capsys):
     assert "no user '5000'" in refused(capsys, "recommend", "--run", str(run), "--user", "5000")
     message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "supervised")
-    assert "has the policies greedy, myopic, dqn; choose one of them" in message
+    assert "has the policies dqn, greedy, myopic; choose one of them" in message
     message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "random")
     assert "It does not rate items" in message
     assert "Nobody to recommend to" in refused(capsys, "recommend", "--run", str(run))

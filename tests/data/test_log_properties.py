@@ -160,7 +160,7 @@ def test_transitions(log):
     assert steps.slate.tolist() == [[int(log.item[row])] for row in rows]
     assert steps.terminated.tolist() == [row == user_rows[-1] for user_rows in naive for row in user_rows]
     assert not steps.truncated.any()
-    assert np.isnan(steps.propensity).all()
+    assert np.isnan(steps.log_prob).all()
     bought = [log.behaviour[row] == Behaviour.PURCHASE for row in rows]
     assert steps.reward[:, 0].tolist() == [1.0 + 5.0 * b for b in bought]
     after = [

@@ -116,7 +116,7 @@ def test_open_bandit(policy, campaign, items, clicks):
     assert steps.terminated.all()
     assert steps.observation.context.shape == (10_000, len(dataset.context_names))
     # inverse propensity scoring of the logging policy itself is the mean reward
-    weight = 1.0 if policy == "bts" else np.asarray(1 / items / steps.propensity)
+    weight = 1.0 if policy == "bts" else np.asarray(1 / items / np.exp(steps.log_prob))[:, None]
     assert float(jnp.mean(weight * steps.reward)) == pytest.approx(clicks / 10_000, rel=2e-3)
 
 

@@ -95,7 +95,7 @@ def test_behaviour_weights():
     log = Interactions([0, 0], [1, 2], behaviour=[Behaviour.VIEW, Behaviour.PURCHASE])
     assert data.behaviour_weights(log).tolist() == [1.0, 5.0]
     assert data.behaviour_weights(log, {Behaviour.VIEW: 0.5, Behaviour.PURCHASE: 3.0}).tolist() == [0.5, 3.0]
-    assert set(data.BEHAVIOUR_WEIGHTS) == set(Behaviour)
+    assert set(data.BEHAVIOUR_WEIGHTS) == set(Behaviour) - {Behaviour.IMPRESSION}, "an impression is no preference"
     with pytest.raises(ValueError, match="PURCHASE"):
         data.behaviour_weights(log, {Behaviour.VIEW: 1.0})
 

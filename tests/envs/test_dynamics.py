@@ -182,7 +182,7 @@ def test_declared_values_can_be_swept_by_vmap():
 
     def pleasure(weight):
         declared = ALWAYS_CLICK.replace(boredom_weight=weight)
-        return dynamics.step(jax.random.key(0), bored, jnp.array([0]), declared, FACTORS)[2].satisfaction[0]
+        return dynamics.step(jax.random.key(0), bored, jnp.array([0]), declared, FACTORS)[2]["satisfaction"][0]
 
     assert (np.diff(jax.jit(jax.vmap(pleasure))(weights)) < 0).all()
 

@@ -10,7 +10,7 @@ import pytest
 
 from recjax import language
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "language_models.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "language" / "language_models.py"
 
 
 @pytest.fixture(scope="module")

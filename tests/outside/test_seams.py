@@ -261,7 +261,7 @@ def test_offline_learning_of_a_dqn_from_a_log():
             table = self.param("table", linen.initializers.zeros, (11, 10))
             return table[observation.history[:, -1]]
 
-    agent = agents.dqn(Table(), optax.adam(5e-2), n_step=2, discount=0.5)
+    agent = agents.dqn(nn.DenseNetwork(Table()), optax.adam(5e-2), n_step=2, discount=0.5)
     config = loop.OfflineConfig(updates=300, chunk=100, batch_size=64)
     result = loop.learn_offline(agent, steps, spec, plain_items(10), config, key=jax.random.key(0))
     last = jnp.arange(10)
@@ -270,7 +270,7 @@ def test_offline_learning_of_a_dqn_from_a_log():
     slate = agent.act(jax.random.key(0), result.state, observed, explore=False).slate
     rows = {name: int(row) for row, name in enumerate(dataset.items.names)}
     following = [rows[str((int(name) + 1) % 10)] for name in dataset.items.names]
-    table = result.state.params["params"]["table"]
+    table = result.state.params["params"]["module"]["table"]
     np.testing.assert_array_equal(np.argmax(table[:10], axis=1), following)
     assert slate.shape == (10, 1)
     assert result.metrics["loss"][-1] < result.metrics["loss"][0]

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from recjax import agents, envs, eval, loop, nn, replay, rewards, testing
-from recjax.data import IdMap, Interactions
+from recjax.data import Interactions
 from recjax.envs import Transition
 from recjax.response import CLICK, CONVERSION, Response, Signal
 from recjax.types import Items, Spec
@@ -238,9 +238,14 @@ def test_a_metric_that_counts_those_who_left_is_found(env):
 
 def test_data_sets_with_faults():
     good = testing.walking_log()
-    short = dataclasses.replace(good, items=IdMap(good.items.names[:10]), titles=None, multi_hot=None, genres=())
-    with pytest.raises(AssertionError, match=r"item \d+ is outside 0 \.\. 10"):
-        testing.check_dataset(short)
-    with pytest.raises(AssertionError, match="has no events"):
-        testing.check_dataset(dataclasses.replace(good, interactions=Interactions([], [])))
-    assert np.isfinite(good.multi_hot).all()
+    one_hot = np.eye(good.num_items)
+    faults = {
+        "has no events": {"interactions": Interactions([], [])},
+        "test part of .* has no events": {"test": Interactions([], [])},
+        "Row 3: numeric is .* must be finite or NaN": {"numeric": np.where(one_hot[3] > 0, np.inf, np.nan)[:, None]},
+        r"(?s)Row 1: multi_hot is .* must be 0 or 1": {"multi_hot": 2.0 * one_hot - one_hot[0]},
+        r"(?s)Row 0: context is .* must be finite": {"context": np.full((good.num_users, 1), np.nan)},
+    }
+    for match, change in faults.items():
+        with pytest.raises(AssertionError, match=match):
+            testing.check_dataset(dataclasses.replace(good, **change))
