@@ -110,8 +110,8 @@ def main(config: Config) -> None:
     base = SequenceConfig(epochs=config.epochs, batch_size=config.batch, history_length=config.length)
     contenders = {
         "recjax, parts of like length": base,
-        "recjax, all padded alike": dataclasses.replace(base, lengths=1),
-        "recjax, all padded alike, batches whole": dataclasses.replace(base, lengths=1, accumulate=1),
+        "recjax, all padded alike": dataclasses.replace(base, num_buckets=1),
+        "recjax, all padded alike, batches whole": dataclasses.replace(base, num_buckets=1, accumulate=1),
     }
     rows, reference = [], None
     for name, training in contenders.items():

@@ -110,7 +110,7 @@ def learn(
     """Trains on a log; ``training`` are other options than the study's, and ``name`` is that of checkpoints."""
     said = {
         "epochs": config.epochs, "batch_size": config.batch_size, "learning_rate": config.learning_rate,
-        "warmup_steps": config.warmup_steps, "lengths": 1 if config.smoke else 6,
+        "warmup_steps": config.warmup_steps, "num_buckets": 1 if config.smoke else 6,
     }  # fmt: skip
     given = SequenceConfig(
         history_length=config.history_length, windows="all", schedule="cosine", weight_decay=0.01, max_grad_norm=1.0,
@@ -191,7 +191,9 @@ def _new_users(dataset: Dataset, rng: np.random.Generator, new: New) -> tuple[In
     drawn = rng.permutation(dataset.num_users)[: round(new.user_share * dataset.num_users)]
     asked = drawn[counts[drawn] > new.first_events]
     events = item[starts[asked][:, None] + np.arange(new.first_events + 1)].astype(np.int32)
-    return log.take(~np.isin(log.user, drawn)), NextItems(shown(events[:, :-1]), events[:, :-1], events[:, -1])
+    first = Interactions(np.repeat(np.arange(len(asked)), new.first_events), events[:, :-1].ravel())
+    task = NextItems(shown(events[:, :-1]), data.SeenItems.of(first, len(asked)), jnp.asarray(events[:, -1]))
+    return log.take(~np.isin(log.user, drawn)), task
 
 
 def shown(history: np.ndarray) -> Observation:

@@ -149,7 +149,7 @@ def compared(
     }
     # One part of a batch, or its items would be encoded for each of the parts.
     further = {
-        "epochs": config.further, "loss": "sampled_softmax", "sampler": "in_batch", "lengths": 1, "accumulate": 1,
+        "epochs": config.further, "loss": "sampled_softmax", "sampler": "in_batch", "num_buckets": 1, "accumulate": 1,
     }  # fmt: skip
     for way in ways:
         (module, known, params), options = how[way]

@@ -131,7 +131,7 @@ def train(of: Problem, way: str, seed: int, config: Config) -> float:
     def fit(network: nn.Recommendation, log: data.Sequences, params: PyTree | None = None, **changes: Any) -> PyTree:
         training = SequenceConfig(
             epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=3e-3,
-            weight_decay=0.01, lengths=1 if config.smoke else 6, **changes,
+            weight_decay=0.01, num_buckets=1 if config.smoke else 6, **changes,
         )  # fmt: skip
         return fit_sequences(
             network, log, items, training, key=jax.random.key(seed), start=Start(params),

@@ -181,7 +181,7 @@ def train(dataset: Dataset, task: Task, ranking: Ranking, given: str, seed: int,
         learning_rate=2e-3,
         loss="softmax",
         target_behaviours=(task.behaviour,),
-        lengths=1 if config.smoke else 6,
+        num_buckets=1 if config.smoke else 6,
     )
 
     def score(params: PyTree) -> Any:

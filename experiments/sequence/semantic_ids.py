@@ -133,7 +133,7 @@ def problem(dataset: Dataset, config: Config) -> Problem:
         dataset,
         data.sequences(split.train, dataset.num_users),
         data.item_features(dataset, split.train).without_features(),
-        (jax.tree.map(lambda leaf: leaf[some], validation), test),
+        (validation.take(some), test),
         protocol,
     )
 
@@ -225,7 +225,7 @@ def train(
     """The best parameters and how training went; goes on from its checkpoints, also when it is done."""
     training = SequenceConfig(
         epochs=config.epochs, batch_size=config.batch_size, history_length=config.history_length,
-        learning_rate=config.learning_rate, lengths=1 if config.smoke else 6,
+        learning_rate=config.learning_rate, num_buckets=1 if config.smoke else 6,
     )  # fmt: skip
     with Progress(enabled=not config.smoke) as progress:
         fitted = fit_sequences(

@@ -115,7 +115,7 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """What the models of a data set have in common."""
-SMOKE = Recipe(dim=16, training=SequenceConfig(epochs=2, batch_size=16, history_length=12, lengths=1))
+SMOKE = Recipe(dim=16, training=SequenceConfig(epochs=2, batch_size=16, history_length=12, num_buckets=1))
 COLLABORATIVE: dict[str, dict[str, Any]] = {
     "popularity": {},
     "item_knn": {"neighbours": 200},

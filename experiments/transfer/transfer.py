@@ -165,7 +165,7 @@ def train(
     rate = config.learning_rate if adaptation is None else config.part_rate
     training = SequenceConfig(
         epochs=config.epochs, batch_size=64, history_length=config.history_length, learning_rate=rate, loss="softmax",
-        weight_decay=0.01, max_grad_norm=1.0, lengths=1 if config.smoke else 6,
+        weight_decay=0.01, max_grad_norm=1.0, num_buckets=1 if config.smoke else 6,
     )  # fmt: skip
     return fit_sequences(
         module, data.sequences(log, on.num_users), on.items, training, key=jax.random.key(seed),

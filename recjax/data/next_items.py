@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -99,6 +100,24 @@ class SeenItems:
         Raises:
           ValueError: a user is not in ``0 .. U - 1``.
         """
+        taken = self.take(users)
+        counts = np.diff(taken.starts)
+        width = _width(counts)
+        padded = np.full((len(counts), width), PAD_ID, np.int32)
+        # Item j of a row with n items stands at column width - n + j.
+        row = np.repeat(np.arange(len(counts)), counts)
+        padded[row, width - taken.starts[row + 1] + np.arange(len(row))] = taken.items
+        return padded
+
+    def take(self, users: np.ndarray) -> SeenItems:
+        """The items of some users, who are numbered anew in their order.
+
+        Args:
+          users: ``i[B]``.
+
+        Raises:
+          ValueError: a user is not in ``0 .. U - 1``.
+        """
         users = np.asarray(users)
         if users.ndim != 1 or (users.size and users.dtype.kind not in "iu"):
             raise ValueError(f"users must be one column of integers, got {users.dtype}{list(users.shape)}.")
@@ -107,15 +126,9 @@ class SeenItems:
             row = int(outside.argmax())
             raise ValueError(f"users[{row}] is {users[row]}; there are {len(self)} users, numbered from 0.")
         users = users.astype(np.int64)
-        begin, end = self.starts[users], self.starts[users + 1]
-        counts = end - begin
-        width = _width(counts)
-        padded = np.full((len(users), width), PAD_ID, np.int32)
-        # Item j of a row with n items stands at column width - n + j.
-        rows = np.repeat(np.arange(len(users)), counts)
-        j = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        padded[rows, (width - counts)[rows] + j] = self.items[begin[rows] + j]
-        return padded
+        begin, counts = self.starts[users], self.starts[users + 1] - self.starts[users]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return SeenItems(starts, self.items[np.arange(starts[-1]) + np.repeat(begin - starts[:-1], counts)])
 
 
 def _width(counts: np.ndarray) -> int:
@@ -135,6 +148,15 @@ class NextItems:
     observation: Observation
     seen: SeenItems
     targets: Array
+
+    def take(self, users: np.ndarray) -> NextItems:
+        """The task of some users ``i[B]``, in their order.
+
+        Raises:
+          ValueError: a user is not in ``0 .. U - 1``.
+        """
+        seen = self.seen.take(users)
+        return NextItems(jax.tree.map(lambda leaf: leaf[users], self.observation), seen, self.targets[users])
 
 
 def next_items(

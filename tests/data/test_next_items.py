@@ -38,6 +38,20 @@ def test_it_shows_the_newest_events_and_all_items_met(log):
     np.testing.assert_array_equal(task.observation.context, context)
 
 
+def test_a_part_of_the_users_is_what_it_is_in_the_whole(log):
+    split = data.leave_one_out(log)
+    task = data.next_items(split.train, split.test, USERS, LENGTH)
+    users = np.array([4, 3, 0, 4])
+    some = task.take(users)
+    np.testing.assert_array_equal(some.observation.history, task.observation.history[users])
+    np.testing.assert_array_equal(some.targets, task.targets[users])
+    for row, user in enumerate(users):
+        np.testing.assert_array_equal(some.seen.rows(np.array([row])), task.seen.rows(np.array([user])))
+    assert len(task.take(np.array([], int)).seen) == 0
+    with pytest.raises(ValueError, match=r"users\[1\] is 6; there are 6 users"):
+        task.take(np.array([0, 6]))
+
+
 def test_what_is_no_answer_can_be_other_than_what_is_shown(log):
     nothing = log.take(np.zeros(len(log), bool))
     task = data.next_items(log, nothing, USERS, LENGTH, seen=nothing)

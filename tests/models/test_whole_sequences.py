@@ -112,9 +112,9 @@ def test_parts_and_lengths_change_what_is_computed_and_not_the_result(log, items
     losses = [
         [row["loss"] for row in fit_sequences(network, log, items, options, key=jax.random.key(0)).history]
         for options in (
-            config(batch_size=20, accumulate=1, lengths=1),
-            config(batch_size=20, accumulate=4, lengths=1),
-            config(batch_size=20, accumulate=4, lengths=3),
+            config(batch_size=20, accumulate=1, num_buckets=1),
+            config(batch_size=20, accumulate=4, num_buckets=1),
+            config(batch_size=20, accumulate=4, num_buckets=3),
         )
     ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
@@ -193,7 +193,7 @@ def test_resumed_training_is_the_same_training(log, items, tmp_path):
         ({"objective": "previous"}, "objective is 'previous'; choose one of next, cloze"),
         ({"optimizer": "lion"}, "optimizer is 'lion'; choose one of adamw, adafactor"),
         ({"mask_share": 1.5}, r"mask_share is 1.5; it must lie in \[0, 1\]"),
-        ({"lengths": 0}, "lengths is 0; it must be at least 1"),
+        ({"num_buckets": 0}, "num_buckets is 0; it must be at least 1"),
         ({"schedule": "cosin"}, "schedule is 'cosin'; choose one of constant, linear, cosine"),
         ({"batch_size": 32, "accumulate": 3}, "accumulate is 3, which does not divide batch_size 32"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),

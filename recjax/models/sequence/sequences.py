@@ -45,7 +45,7 @@ class SequenceConfig(NextItemConfig):
         :func:`recjax.models.sequence.two_views`; "insert" and "substitute" need ``similar``.
       attributes: weight of the loss of predicting the attributes (``items.content``) of the next
         item (:func:`recjax.models.sequence.attribute_loss`); 0 leaves it out.
-      lengths: how many lengths parts are computed at, each compiled for itself; 1 pads all alike.
+      num_buckets: how many lengths parts are computed at, each compiled for itself; 1 pads all alike.
     """
 
     epochs: int = 100
@@ -65,11 +65,11 @@ class SequenceConfig(NextItemConfig):
     contrastive_temperature: float = 1.0
     views: tuple[str, ...] = ("crop", "mask", "reorder")
     attributes: float = 0.0
-    lengths: int = 6
+    num_buckets: int = 6
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least_one("lengths")
+        self.check_at_least_one("num_buckets")
         self.check_choices(windows=("newest", "all"), objective=("next", "cloze"))
         self.check_not_negative("contrastive", "attributes")
         if isinstance(self.target_behaviours, int):
@@ -308,7 +308,7 @@ def _arrange(
         raise ValueError(f"The sequences have no event of a known item with {kinds}; there is nothing to learn from.")
     length = np.minimum(np.diff(starts)[users], config.history_length)
     # Lengths that cut the users into parts of like size, rounded up to whole vectors of a processor.
-    cuts = np.quantile(length, np.linspace(0, 1, config.lengths + 1)[1:], method="higher")
+    cuts = np.quantile(length, np.linspace(0, 1, config.num_buckets + 1)[1:], method="higher")
     lengths = np.unique(np.minimum(-(-cuts // 8) * 8, config.history_length)).astype(np.int32)
     bucket = np.searchsorted(lengths, length).astype(np.int32)
     log = _Log(*jax.tree.map(jnp.asarray, (sequences, users, bucket, items)))

@@ -51,7 +51,7 @@ def log():
 
 
 CONFIG = SequenceConfig(
-    epochs=60, batch_size=16, history_length=LENGTH, learning_rate=1e-2, schedule="cosine", accumulate=1, lengths=1
+    epochs=60, batch_size=16, history_length=LENGTH, learning_rate=1e-2, schedule="cosine", accumulate=1, num_buckets=1
 )
 
 
