@@ -130,7 +130,7 @@ def main(config: Config) -> None:
         for double in (True, False):
             ours = partial(update, by_rows=True, double=double)
             contenders: dict[str, Callable] = {
-                "recjax, row_adam and kept vectors": ours,
+                "recjax, row_adam and cached vectors": ours,
                 "recjax, optax.adam": partial(update, by_rows=False, double=double),
             }
             if importlib.util.find_spec("torch"):

@@ -64,13 +64,13 @@ class Config:
     """Few synthetic users and no data: checks that the script runs."""
 
 
-def settings() -> Iterator[tuple[str, str, envs.Declared]]:
+def settings() -> Iterator[tuple[str, str, envs.ResponseModel]]:
     """``(parameter, what was done to it, values)``: the defaults first, then one change at a time.
 
     A rate is halved and doubled. Where that has no meaning the change is the nearest thing: a decay
     gets half and twice the half-life, a discount half and twice the logarithm, a logit half and twice the odds.
     """
-    default = envs.Declared()
+    default = envs.ResponseModel()
     yield "default", "", default
     for name, value, _ in envs.describe(default):
         low, high = value / 2, value * 2
@@ -97,7 +97,7 @@ def policies(env: envs.Environment) -> dict[str, Callable]:
     def attraction_oracle(key: Any, observation: Any, users: dynamics.User, params: Any) -> jax.Array:
         def attraction(user: dynamics.User, ids: jax.Array) -> jax.Array:
             bored = dynamics.boredom(user, ids, params.factors)
-            return dynamics.preference_logits(user, ids, params.factors) - params.declared.boredom_weight * bored
+            return dynamics.preference_logits(user, ids, params.factors) - params.response_model.boredom_weight * bored
 
         def score_block(users: dynamics.User, start: Any, size: int) -> jax.Array:
             return jax.vmap(attraction, in_axes=(0, None))(users, start + jnp.arange(size))
@@ -176,9 +176,9 @@ def main(config: Config) -> None:
     runs = {name: sessions(env, policy, config.users) for name, policy in policies(env).items()}
     rows = []
     with console.status("") as status:
-        for name, change, declared in settings():
+        for name, change, response_model in settings():
             status.update(f"{name} {change}")
-            params = env.params.replace(declared=envs.as_arrays(declared))
+            params = env.params.replace(response_model=envs.as_arrays(response_model))
             for policy, run in runs.items():
                 results = summarise(run(jax.random.key(config.seed), params), config.groups)
                 rows.append({"parameter": name, "change": change, "policy": policy, **results})

@@ -9,25 +9,25 @@ from typing import Any
 import tyro
 
 from recjax.cli.loop import CONFIG, Run, RunOptions, Study
-from recjax.envs import Declared
+from recjax.envs import ResponseModel
 from recjax.study import StudyConfig
 
 registry = tyro.constructors.ConstructorRegistry()
 
 
 @registry.struct_rule
-def _declared_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+def _response_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
     """One option a declared parameter, with its own documentation as help."""
-    if info.type is not Declared:
+    if info.type is not ResponseModel:
         return None
-    default = info.default if isinstance(info.default, Declared) else Declared()
+    default = info.default if isinstance(info.default, ResponseModel) else ResponseModel()
     return tyro.constructors.StructConstructorSpec(
-        instantiate=Declared,
+        instantiate=ResponseModel,
         fields=tuple(
             tyro.constructors.StructFieldSpec(
                 name=field.name, type=float, default=getattr(default, field.name), helptext=field.metadata["doc"]
             )
-            for field in dataclasses.fields(Declared)
+            for field in dataclasses.fields(ResponseModel)
         ),
     )
 

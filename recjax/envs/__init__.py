@@ -3,7 +3,7 @@
 An :class:`Environment` is a pair of pure functions of one user over a catalogue that all users
 share; the loop maps them over users and seeds. What a user *likes* is fitted to a log
 (:func:`fit_preference`) or drawn at random; how they *respond* to slates is declared
-(:class:`Declared`), because no log of ratings can tell it.
+(:class:`ResponseModel`), because no log of ratings can tell it.
 
 >>> import jax
 >>> env = environments.make("synthetic", num_items=50, slate_size=3)
@@ -14,18 +14,18 @@ share; the loop maps them over users and seeds. What a user *likes* is fitted to
 """
 
 from recjax.envs.base import Environment, Transition, environments, register
-from recjax.envs.choice.declared import Declared, Description, as_arrays, describe
+from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
 from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
 from recjax.envs.sims.logged import logged
 from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
-    "Declared",
     "Description",
     "Environment",
     "Preference",
     "PreferenceReport",
     "ReliabilityBin",
+    "ResponseModel",
     "Transition",
     "as_arrays",
     "describe",

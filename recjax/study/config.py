@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from recjax.envs import Declared
+from recjax.envs import ResponseModel
 from recjax.loop.config import LoopConfig
 from recjax.models.sequence import TwoTowerConfig
 
@@ -91,7 +91,7 @@ class StudyConfig(LoopConfig):
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TwoTowerConfig = dataclasses.field(default_factory=TwoTowerConfig)
     learn: LearnConfig = dataclasses.field(default_factory=LearnConfig)
-    declared: Declared = dataclasses.field(default_factory=Declared)
+    response_model: ResponseModel = dataclasses.field(default_factory=ResponseModel)
 
     @property
     def history_length(self) -> int:

@@ -191,7 +191,7 @@ def test_data_list_names_every_set(capsys):
         ([*SMALL, "--reward", "clicks"], "no reward named 'clicks'"),
         ([*SMALL, "--reward", "click=many"], "'many' is not a number"),
         ([*SMALL, "--network.encoder", "lstm"], "'lstm'"),
-        ([*SMALL, "--declared.memory-decay", "2"], "memory_decay is 2"),
+        ([*SMALL, "--response-model.memory-decay", "2"], "memory_decay is 2"),
         (["loop", "--quiet", "--env", "moon"], "no environment named 'moon'"),
         (["loop", "--quiet", "--data", "ml-100"], "Did you mean 'ml-100k'"),
         (["loop", "--quiet", "--config", "nowhere.json"], "Cannot read the configuration nowhere.json"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.envs import Declared, Preference, fit_preference, logged
+from recjax.envs import Preference, ResponseModel, fit_preference, logged
 from recjax.envs.choice import dynamics
 from recjax.types import PAD_ID, Behaviour
 
@@ -88,10 +88,10 @@ def test_the_hidden_state_is_not_observed(arrivals):
 
 
 def test_declared_values_reach_the_params(dataset, preference):
-    env = logged(dataset, preference=preference, declared=Declared(boredom_weight=1.5))
-    assert float(env.params.declared.boredom_weight) == 1.5
+    env = logged(dataset, preference=preference, response_model=ResponseModel(boredom_weight=1.5))
+    assert float(env.params.response_model.boredom_weight) == 1.5
     with pytest.raises(ValueError, match="conversion_rate is 2"):
-        logged(dataset, preference=preference, declared=Declared(conversion_rate=2.0))
+        logged(dataset, preference=preference, response_model=ResponseModel(conversion_rate=2.0))
 
 
 def test_a_preference_of_other_items_is_refused(dataset, preference):

@@ -1,5 +1,5 @@
 """Response models: how a user chooses within a slate, buys, tires and leaves."""
 
-from recjax.envs.choice.declared import Declared, Description, as_arrays, describe
+from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
 
-__all__ = ["Declared", "Description", "as_arrays", "describe"]
+__all__ = ["Description", "ResponseModel", "as_arrays", "describe"]

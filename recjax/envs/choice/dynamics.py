@@ -1,7 +1,7 @@
 """How one simulated user answers a slate: choice, conversion, satisfaction, boredom, leaving.
 
 Let ``l_j`` be the preference logit of the item in slot ``j``, ``z_j`` its unit topic vector and
-``m`` the user's memory of consumed topics. With the names of :class:`~recjax.envs.Declared`:
+``m`` the user's memory of consumed topics. With the names of :class:`~recjax.envs.ResponseModel`:
 
 * boredom ``b_j = max(0, <m, z_j>)``, in [0, 1];
 * attraction ``a_j = l_j - boredom_weight * b_j``;
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from recjax.envs.base import Transition
-from recjax.envs.choice.declared import Declared
+from recjax.envs.choice.response_model import ResponseModel
 from recjax.response import CLICK, CONVERSION, SATISFACTION
 from recjax.types import PAD_ID, Array, Behaviour, Observation, Response
 
@@ -85,7 +85,7 @@ def topics(vectors: Array) -> Array:
     return centred / jnp.where(norm > 0, norm, 1.0)
 
 
-def arrive(user: Array, vector: Array, bias: Array, observation: Observation, declared: Declared) -> User:
+def arrive(user: Array, vector: Array, bias: Array, observation: Observation, response_model: ResponseModel) -> User:
     """A user at the start of a session: rested (nothing in memory) and as satisfied as declared."""
     return User(
         user=user,
@@ -93,7 +93,7 @@ def arrive(user: Array, vector: Array, bias: Array, observation: Observation, de
         bias=bias,
         observation=observation,
         memory=jnp.zeros_like(vector),
-        satisfaction=jnp.asarray(declared.initial_satisfaction, jnp.float32),
+        satisfaction=jnp.asarray(response_model.initial_satisfaction, jnp.float32),
         steps=jnp.zeros((), jnp.int32),
     )
 
@@ -108,17 +108,17 @@ def boredom(user: User, slate: Array, factors: ItemFactors) -> Array:
     return jnp.maximum(factors.topics[slate] @ user.memory, 0.0)
 
 
-def choice_logits(attraction: Array, shown: Array, declared: Declared) -> Array:
+def choice_logits(attraction: Array, shown: Array, response_model: ResponseModel) -> Array:
     """Logits ``f32[K + 1]`` of the user's choice: one a slot, and last the one of no click.
 
     Args:
       attraction: ``f32[K]``.
       shown: ``bool[K]``, False for slots that hold no item and so cannot be clicked.
-      declared: the declared parameters.
+      response_model: the declared parameters.
     """
-    position = jnp.arange(attraction.shape[-1]) * jnp.log(declared.position_discount)
-    slots = jnp.where(shown, declared.choice_scale * attraction + position, -jnp.inf)
-    return jnp.append(slots, declared.no_click_logit)
+    position = jnp.arange(attraction.shape[-1]) * jnp.log(response_model.position_discount)
+    slots = jnp.where(shown, response_model.choice_scale * attraction + position, -jnp.inf)
+    return jnp.append(slots, response_model.no_click_logit)
 
 
 def pick(logits: Array, uniform: Array) -> Array:
@@ -146,14 +146,14 @@ def append(observation: Observation, item: Array, behaviour: Array, happened: Ar
     )
 
 
-def step(key: Array, user: User, slate: Array, declared: Declared, factors: ItemFactors) -> Transition:
+def step(key: Array, user: User, slate: Array, response_model: ResponseModel, factors: ItemFactors) -> Transition:
     """One user answers one slate.
 
     Args:
       key: PRNG key.
       user: state before the slate.
       slate: ``i32[K]`` item ids. A slot with an id outside the catalogue (``PAD_ID``) shows nothing.
-      declared: declared parameters.
+      response_model: declared parameters.
       factors: what the dynamics know of the items.
 
     Returns:
@@ -163,13 +163,13 @@ def step(key: Array, user: User, slate: Array, declared: Declared, factors: Item
     choice_u, conversion_u, leave_u = jax.random.uniform(key, (3,))
     shown = (slate >= 0) & (slate < factors.bias.shape[0])
     bored = boredom(user, slate, factors)
-    attraction = preference_logits(user, slate, factors) - declared.boredom_weight * bored
+    attraction = preference_logits(user, slate, factors) - response_model.boredom_weight * bored
 
-    choice = pick(choice_logits(attraction, shown, declared), choice_u)
+    choice = pick(choice_logits(attraction, shown, response_model), choice_u)
     click = jnp.arange(slate.shape[0]) == choice
     clicked = jnp.any(click)
     pleasure = jnp.where(click, jax.nn.sigmoid(attraction), 0.0)
-    conversion = conversion_u < declared.conversion_rate * pleasure
+    conversion = conversion_u < response_model.conversion_rate * pleasure
     response = Response(
         click=click.astype(jnp.float32), conversion=conversion.astype(jnp.float32), satisfaction=pleasure
     )
@@ -178,23 +178,23 @@ def step(key: Array, user: User, slate: Array, declared: Declared, factors: Item
     consumed = jnp.where(clicked, factors.topics[item], 0.0)
     satisfaction = jnp.where(
         clicked,
-        user.satisfaction + declared.satisfaction_rate * (jnp.sum(pleasure) - user.satisfaction),
-        user.satisfaction * (1.0 - declared.no_click_decay),
+        user.satisfaction + response_model.satisfaction_rate * (jnp.sum(pleasure) - user.satisfaction),
+        user.satisfaction * (1.0 - response_model.no_click_decay),
     )
     behaviour = jnp.where(jnp.any(conversion), int(Behaviour.PURCHASE), int(Behaviour.CLICK))
     after = dataclasses.replace(
         user,
         observation=append(user.observation, item, behaviour, clicked),
-        memory=declared.memory_decay * user.memory + (1.0 - declared.memory_decay) * consumed,
+        memory=response_model.memory_decay * user.memory + (1.0 - response_model.memory_decay) * consumed,
         satisfaction=satisfaction,
         steps=user.steps + 1,
     )
-    terminated = leave_u < leave_probability(satisfaction, declared)
-    truncated = (after.steps >= declared.max_steps) & ~terminated
+    terminated = leave_u < leave_probability(satisfaction, response_model)
+    truncated = (after.steps >= response_model.max_steps) & ~terminated
     info = {"user_satisfaction": satisfaction, "boredom": jnp.mean(jnp.where(shown, bored, 0.0))}
     return Transition(after.observation, after, response, terminated, truncated, info)
 
 
-def leave_probability(satisfaction: Array, declared: Declared) -> Array:
+def leave_probability(satisfaction: Array, response_model: ResponseModel) -> Array:
     """Probability of leaving after a step with slow satisfaction ``satisfaction``."""
-    return jnp.minimum(declared.leave_base + declared.leave_slope * (1.0 - satisfaction), 1.0)
+    return jnp.minimum(response_model.leave_base + response_model.leave_slope * (1.0 - satisfaction), 1.0)

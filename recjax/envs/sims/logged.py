@@ -9,7 +9,7 @@ from flax import struct
 from recjax.data import Dataset, Interactions, item_features, last_histories, sequences
 from recjax.envs.base import Environment, register
 from recjax.envs.choice import dynamics
-from recjax.envs.choice.declared import Declared
+from recjax.envs.choice.response_model import ResponseModel
 from recjax.envs.preference import Preference, fit_preference
 from recjax.envs.sims.population import Params, environment
 from recjax.types import Array, Observation, Spec
@@ -35,7 +35,7 @@ def logged(
     dataset: Dataset,
     *,
     preference: Preference | None = None,
-    declared: Declared | None = None,
+    response_model: ResponseModel | None = None,
     train: Interactions | None = None,
     slate_size: int = 5,
     history_length: int = 20,
@@ -54,7 +54,7 @@ def logged(
     Args:
       dataset: the log.
       preference: who likes what; fitted to the log by :func:`recjax.envs.fit_preference` if None.
-      declared: declared parameters of the response; the defaults of ``Declared`` if None.
+      response_model: declared parameters of the response; the defaults of ``ResponseModel`` if None.
       train: the part of the log that policies may know. Histories, popularity and which items are
         known come from it alone; the whole log if None.
       slate_size: slots of a slate.
@@ -87,7 +87,7 @@ def logged(
             signals=dynamics.SIGNALS,
         ),
         item_features(dataset, train),
-        Declared() if declared is None else declared,
+        ResponseModel() if response_model is None else response_model,
         preference.item_vectors,
         preference.item_bias,
         Population(

@@ -8,7 +8,7 @@ from flax import struct
 
 from recjax.envs.base import Environment, Transition
 from recjax.envs.choice import dynamics
-from recjax.envs.choice.declared import Declared, as_arrays
+from recjax.envs.choice.response_model import ResponseModel, as_arrays
 from recjax.types import Array, Items, Observation, PyTree, Spec
 
 
@@ -17,12 +17,12 @@ class Params:
     """What all users of a simulator share.
 
     Attributes:
-      declared: the declared parameters.
+      response_model: the declared parameters.
       factors: what the dynamics know of the items.
       population: whatever ``reset`` draws users from.
     """
 
-    declared: Declared
+    response_model: ResponseModel
     factors: dynamics.ItemFactors
     population: PyTree
 
@@ -30,7 +30,7 @@ class Params:
 def environment(
     spec: Spec,
     items: Items,
-    declared: Declared,
+    response_model: ResponseModel,
     item_vectors: Array,
     item_bias: Array,
     population: PyTree,
@@ -41,7 +41,7 @@ def environment(
     Args:
       spec: static shapes.
       items: what the platform knows of the items.
-      declared: declared parameters, checked here.
+      response_model: declared parameters, checked here.
       item_vectors: ``f32[N, T]`` preference factors of the items.
       item_bias: ``f32[N]`` logits.
       population: pytree that ``draw`` reads.
@@ -50,13 +50,13 @@ def environment(
         touch the whole catalogue.
     """
     factors = dynamics.ItemFactors(vectors=item_vectors, bias=item_bias, topics=dynamics.topics(item_vectors))
-    params = Params(declared=as_arrays(declared), factors=factors, population=population)
+    params = Params(response_model=as_arrays(response_model), factors=factors, population=population)
 
     def reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, dynamics.User]:
-        user = dynamics.arrive(*draw(key, params), params.declared)
+        user = dynamics.arrive(*draw(key, params), params.response_model)
         return user.observation, user
 
     def step(key: Array, state: dynamics.User, slate: Array, params: Params, world: PyTree) -> Transition:
-        return dynamics.step(key, state, slate, params.declared, params.factors)
+        return dynamics.step(key, state, slate, params.response_model, params.factors)
 
     return Environment(spec=spec, params=params, items=items, reset=reset, step=step)

@@ -11,7 +11,7 @@ from flax import struct
 
 from recjax.envs.base import Environment, register
 from recjax.envs.choice import dynamics
-from recjax.envs.choice.declared import Declared
+from recjax.envs.choice.response_model import ResponseModel
 from recjax.envs.sims.population import Params, environment
 from recjax.types import PAD_ID, Array, Behaviour, Feature, Items, Observation, Spec
 
@@ -40,7 +40,7 @@ def synthetic(
     genres: int = 16,
     popularity_exponent: float = 1.0,
     new_share: float = 0.1,
-    declared: Declared | None = None,
+    response_model: ResponseModel | None = None,
     key: Array | None = None,
 ) -> Environment:
     """Users with random tastes over a random catalogue of genres.
@@ -60,7 +60,7 @@ def synthetic(
       genres: columns of the feature "genres".
       popularity_exponent: exponent of Zipf's law; 0 is uniform.
       new_share: share of items that are new, in [0, 1).
-      declared: declared parameters of the response; the defaults of ``Declared`` if None.
+      response_model: declared parameters of the response; the defaults of ``ResponseModel`` if None.
       key: PRNG key of the catalogue; ``jax.random.key(0)`` by default.
 
     Returns:
@@ -99,7 +99,7 @@ def synthetic(
     return environment(
         spec,
         items,
-        Declared() if declared is None else declared,
+        ResponseModel() if response_model is None else response_model,
         vectors,
         bias,
         Population(jnp.asarray(cumulative / cumulative[-1], jnp.float32)),

@@ -27,13 +27,13 @@ def _declare(default: float, low: float, high: float, doc: str) -> Any:
 
 
 @struct.dataclass
-class Declared:
+class ResponseModel:
     """The declared parameters of the response dynamics; every one is a scalar leaf.
 
     A log of ratings has no slates, no impressions and no departures, so none of these can be
     fitted to it. Each default was chosen once, for plausibility, before any policy was trained;
     ``docs/simulator.md`` shows what halving and doubling each of them does. A value may be
-    traced, so ``jax.vmap`` over a ``Declared`` sweeps a parameter without recompiling.
+    traced, so ``jax.vmap`` over a ``ResponseModel`` sweeps a parameter without recompiling.
 
     A step is one slate. Attractions are logits: 0 stands for an item that is liked as often as not.
     """
@@ -122,29 +122,29 @@ class Declared:
     )
 
 
-def describe(declared: Declared) -> list[Description]:
+def describe(response_model: ResponseModel) -> list[Description]:
     """Every declared parameter with its value and its meaning, in order of declaration.
 
-    >>> describe(Declared(boredom_weight=2.0))[4][:2]
+    >>> describe(ResponseModel(boredom_weight=2.0))[4][:2]
     ('boredom_weight', 2.0)
     """
     return [
-        Description(field.name, float(getattr(declared, field.name)), field.metadata["doc"])
-        for field in dataclasses.fields(declared)
+        Description(field.name, float(getattr(response_model, field.name)), field.metadata["doc"])
+        for field in dataclasses.fields(response_model)
     ]
 
 
-def as_arrays(declared: Declared) -> Declared:
+def as_arrays(response_model: ResponseModel) -> ResponseModel:
     """``declared`` as ``f32[]`` leaves, checked, ready to be an environment's params.
 
     Raises:
       ValueError: a value lies outside the range of its parameter or is not a number.
     """
-    for field in dataclasses.fields(declared):
-        value = float(getattr(declared, field.name))
+    for field in dataclasses.fields(response_model):
+        value = float(getattr(response_model, field.name))
         low, high = field.metadata["low"], field.metadata["high"]
         if not low <= value <= high:
             raise ValueError(
-                f"Declared.{field.name} is {value}; it must lie in [{low:g}, {high:g}]. {field.metadata['doc']}"
+                f"ResponseModel.{field.name} is {value}; it must lie in [{low:g}, {high:g}]. {field.metadata['doc']}"
             )
-    return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), declared)
+    return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), response_model)
