@@ -150,24 +150,24 @@ def _logged(
         "within a slate, buy, tire of repetition, recover and leave is declared. Policies see what a platform would "
         "log, never a user's state."
     )
-    return env, {"text": text, "fit": fitted, "declared": _response_model(config)}
+    return env, {"text": text, "fit": fitted, "declared": _declared(config)}
 
 
 def _environment(config: StudyConfig, key: Array) -> tuple[Environment, dict[str, Any]]:
     options: dict[str, Any] = {"slate_size": config.slate_size, "history_length": config.history_length}
     if config.env == "synthetic":
-        options |= {"num_items": config.items, "declared": config.response_model, "key": key}
+        options |= {"num_items": config.items, "response_model": config.response_model, "key": key}
         env = envs.environments.make("synthetic", **options)
         text = (
             f"{config.items:,} items and users without end, drawn at random; no data. The log that models are trained "
             f"on was collected by showing random slates to {COLLECT_USERS:,} users."
         )
-        return env, {"text": text, "fit": None, "declared": _response_model(config)}
+        return env, {"text": text, "fit": None, "declared": _declared(config)}
     env = envs.environments.make(config.env)
     return env, {"text": f"The environment {config.env!r}, as it was registered.", "fit": None, "declared": []}
 
 
-def _response_model(config: StudyConfig) -> list[dict[str, Any]]:
+def _declared(config: StudyConfig) -> list[dict[str, Any]]:
     return [row._asdict() for row in envs.describe(config.response_model)]
 
 
