@@ -16,6 +16,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from recjax.types import PAD_ID
+
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 NOTEBOOKS = sorted(EXPERIMENTS.rglob("*.ipynb"))
@@ -248,9 +250,11 @@ def test_new_users_are_in_no_training_and_their_first_events_are_known(made):
     new = np.setdiff1d(log.user, of.train.user)
     assert len(new) == 16
     events = {tuple(log.item[log.user == user][:5]) for user in new}
-    asked = np.concatenate([np.asarray(of.test.seen), np.asarray(of.test.targets)[:, None]], axis=1)
+    shown = np.asarray(of.test.observation.history)
+    asked = np.concatenate([shown, np.asarray(of.test.targets)[:, None]], axis=1)
     assert {tuple(row) for row in asked} == events
-    np.testing.assert_array_equal(of.test.observation.history, of.test.seen)
+    for user, history in enumerate(shown):
+        assert set(of.test.seen.rows(np.array([user]))[0]) - {PAD_ID} == set(history)
     assert of.num_known == of.dataset.num_items
 
 

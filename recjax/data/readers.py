@@ -186,7 +186,10 @@ class _Reading:
         kinds_to_drop(self.on_bad, self.allow)
         words = self.behaviours if isinstance(self.behaviours, Mapping) else {"behaviours=": self.behaviours}
         if self.columns.behaviour is not None and words is not self.behaviours:
-            raise ValueError("Give either a behaviour column or one behaviour for every event, not both.")
+            raise ValueError(
+                f"Give either a behaviour column (here {self.columns.behaviour!r}) or one behaviour for every event"
+                f" (behaviours={self.behaviours!r}), not both."
+            )
         known = {int(b) for b in Behaviour}
         for word, meaning in words.items():
             if meaning not in known:

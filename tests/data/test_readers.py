@@ -219,7 +219,7 @@ def test_iso_times_agree_with_the_standard_library(moment, between):
         (
             "log.csv",
             "user,item\na,x\n",
-            {"columns": Columns(behaviour="item"), "behaviour": Behaviour.VIEW},
+            {"columns": Columns(behaviour="item"), "behaviours": Behaviour.VIEW},
             "not both",
         ),
     ],

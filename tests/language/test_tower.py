@@ -109,7 +109,7 @@ def test_training_moves_the_language_model_and_lowers_the_loss(small, texts, bar
     params = with_weights(module, small, items)
     config = SequenceConfig(
         epochs=8, batch_size=8, history_length=5, learning_rate=1e-2, loss="sampled_softmax", sampler="in_batch",
-        lengths=1, accumulate=1,
+        num_buckets=1, accumulate=1,
     )  # fmt: skip
     fitted = fit_sequences(module, log, items, config, key=jax.random.key(0), start=Start(params))
     own, learned = (tree["params"]["item"]["encoder"]["language"] for tree in (params, fitted.params))
