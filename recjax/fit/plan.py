@@ -74,7 +74,8 @@ class TrainingPlan:
     epochs: int
     batch_size: int
     num_examples: int | None = None
-    gather: Gather = take
+    # A function as a class attribute would be documented as a method.
+    gather: Gather = dataclasses.field(default_factory=lambda: take)
     sort_key: Array | None = None
     accumulate: int = 1
     name: str = "fit"
