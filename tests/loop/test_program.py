@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+import recjax.testing  # noqa: F401 (registers the probe environments)
 from recjax import agents, envs, nn, replay
 from recjax.envs import Environment
 from recjax.loop import LoopConfig, Program
