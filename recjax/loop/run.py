@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from recjax.agents.base import Agent
 from recjax.envs.base import Environment
 from recjax.eval import Accumulator
-from recjax.fit import Checkpoints, Progress, Task, shard_seeds
+from recjax.fit import Checkpoints, Progress, Task, shard_seeds, tree_digest
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
 from recjax.loop.interrupt import Interrupted, deferred_interrupt
@@ -259,22 +258,11 @@ def _identity(program: Program, key: Array, hparams: PyTree, params: PyTree, rec
     return {
         "key": np.ravel(jax.random.key_data(key)).tolist(),
         "config": {f.name: getattr(program.config, f.name) for f in dataclasses.fields(LoopConfig)},
-        "environment": _digest((program.env.params, program.env.items)),
-        "hyper-parameters": _digest(program.agent.hparams if hparams is None else hparams),
-        "parameters": _digest(params),
+        "environment": tree_digest((program.env.params, program.env.items)),
+        "hyper-parameters": tree_digest(program.agent.hparams if hparams is None else hparams),
+        "parameters": tree_digest(params),
         "recipe": recipe,
     }
-
-
-def _digest(tree: PyTree) -> str:
-    """A hash of arrays, their shapes and dtypes."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _to_lists(metrics: dict[str, Array]) -> dict[str, list[float]]:
