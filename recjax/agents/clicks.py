@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from recjax.catalogue import Negatives, accidental_hits, logsumexp, score_at
 from recjax.catalogue.negatives import uniform
 from recjax.losses import sampled_softmax
-from recjax.nn import catalogue_scores
+from recjax.nn import ScoringNetwork, catalogue_scores
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, PyTree, shown_items
 
@@ -24,15 +23,16 @@ class ClickPrediction:
     count as positive; what was shown and not clicked is one of the other classes, no more.
 
     Attributes:
-      network: a Flax module ``(observation, items) -> f32[B, N]`` of logits, such as
-        :class:`recjax.nn.Recommendation`.
+      network: a :class:`recjax.nn.ScoringNetwork` whose scores are logits, such as
+        :class:`recjax.nn.Recommendation`; :class:`recjax.nn.DenseNetwork` makes one of any Flax module
+        ``(observation, items) -> f32[B, N]``.
       weight: of the loss.
       negatives: how many uniform negatives, which a batch shares, estimate the normaliser of the softmax
         without bias; a row-wise optimiser needs them. None for the whole catalogue. The network then needs
         the method ``against`` of :class:`recjax.nn.Recommendation`.
     """
 
-    network: Any
+    network: ScoringNetwork
     weight: float = 1.0
     negatives: int | None = None
 

@@ -24,7 +24,7 @@ from recjax.fit.hooks import Callback, EarlyStopping, Hooks
 from recjax.fit.layers import Rates, layer_wise, path_wise
 from recjax.fit.plan import Batches, Gather, TrainingPlan, bucketed, shuffled, take
 from recjax.fit.progress import Progress, Task
-from recjax.fit.resume import optimizer_digest, tree_digest
+from recjax.fit.resume import optimizer_digest, resumed, tree_digest
 from recjax.fit.row_wise import RowWise
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
 from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update, optimizers
@@ -74,6 +74,7 @@ __all__ = [
     "optimizers",
     "path_wise",
     "pmap_update",
+    "resumed",
     "shard_seeds",
     "shuffled",
     "take",

@@ -149,7 +149,8 @@ def fit_epochs(
     shared: dict[str, Any] = {}
     if checkpoints is not None:
         shared = identity(optimizer, params, data, plan, key, config)
-        state, history = resumed(checkpoints, state, shared)
+        state, metadata = resumed(checkpoints, state, shared)
+        history = metadata.get("history", history)
     data = jax.tree.map(jnp.asarray, data)
     task = (hooks.progress or Progress(enabled=False)).task(plan.name, plan.epochs * num_examples, unit="examples")
     task.update(len(history) * num_examples)
@@ -165,7 +166,7 @@ def fit_epochs(
         if stopping is not None and stopping.best_epoch(history) == len(history):
             state = dataclasses.replace(state, best_params=_copied(train.params))
         if checkpoints is not None:
-            checkpoints.save(len(history), state, {"history": history, "training": shared})
+            checkpoints.save(len(history), state, {"history": history, "identity": shared})
         task.update(num_examples, **history[-1])
     task.finish()
     if stopping is None:

@@ -79,6 +79,9 @@ def identity(
 
 
 _DIGESTS = {
+    "environment": " (the digest of its parameters and items)",
+    "hyper-parameters": " (their digest)",
+    "parameters": " (the digest of those that the agent starts from)",
     "start": " (the digest of the parameters that training starts from)",
     "data": " (the digest of what is learned from)",
     "optimizer": " (the digest of its update: rates, schedules by the number of steps, and the versions of JAX and"
@@ -86,17 +89,25 @@ _DIGESTS = {
 }
 
 
-def resumed(checkpoints: Checkpoints, state: State, shared: dict[str, Any]) -> tuple[State, list[dict[str, float]]]:
-    """The state and the history to go on from: those of the latest checkpoint, if there is one of this training."""
+def resumed(checkpoints: Checkpoints, state: State, shared: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+    """The state and the metadata of the latest checkpoint; ``state`` and no metadata where there is none.
+
+    Args:
+      checkpoints: of a run that saved ``shared`` as "identity" in the metadata.
+      state: gives the structure, and is where a new run starts.
+      shared: the properties that the run has in common with the one it continues, as JSON.
+
+    Raises:
+      ValueError: the checkpoint is that of another run; its arrays were not read.
+    """
     if checkpoints.latest_step() is None:
-        return state, []
-    saved = checkpoints.metadata().get("training", {})
+        return state, {}
+    saved = checkpoints.metadata().get("identity", {})
     for name, value in shared.items():
         if saved.get(name) != value:
             raise ValueError(
-                f"{checkpoints.directory} holds a training with {name} {saved.get(name)}, but now {name} is {value}"
+                f"{checkpoints.directory} holds a run with {name} {saved.get(name)}, but now {name} is {value}"
                 f"{_DIGESTS.get(name, '')}; go on with what it was begun with, clear() the directory, or choose"
                 " another one."
             )
-    state, metadata = checkpoints.restore(state)
-    return state, metadata["history"]
+    return checkpoints.restore(state)

@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
+from typing import Any
+
+
+def check_counts(config: Any, of: type, may_be_zero: Container[str] = ()) -> None:
+    """Raises ValueError where a field of the class ``of`` is no integer of at least 1, or 0 for the fields named."""
+    for field in dataclasses.fields(of):
+        floor = 0 if field.name in may_be_zero else 1
+        value = getattr(config, field.name)
+        if not isinstance(value, int) or value < floor:
+            raise ValueError(f"{of.__name__}.{field.name} is {value!r}; it must be an integer >= {floor}.")
+
+
+def check_multiple(config: Any, name: str) -> None:
+    """Raises ValueError where the field ``name`` is not a multiple of ``config.chunk``."""
+    value, chunk = getattr(config, name), config.chunk
+    if value % chunk:
+        nearest = max(1, round(value / chunk)) * chunk
+        raise ValueError(
+            f"{type(config).__name__}.{name} is {value}, which is not a multiple of chunk={chunk};"
+            f" use {name}={nearest}, or a chunk that divides {value}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +57,9 @@ class LoopConfig:
     """Users of an evaluation; they are new ones each time, and never learned from."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(LoopConfig):
-            floor = 0 if field.name in ("steps", "learn_start") else 1
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or value < floor:
-                raise ValueError(f"LoopConfig.{field.name} is {value!r}; it must be an integer >= {floor}.")
-        for name in ("steps", "eval_every"):
-            value = getattr(self, name)
-            if value % self.chunk:
-                nearest = max(1, round(value / self.chunk)) * self.chunk
-                raise ValueError(
-                    f"LoopConfig.{name} is {value}, which is not a multiple of chunk={self.chunk};"
-                    f" use {name}={nearest}, or a chunk that divides {value}."
-                )
+        check_counts(self, LoopConfig, may_be_zero=("steps", "learn_start"))
+        check_multiple(self, "steps")
+        check_multiple(self, "eval_every")
         if self.replay_capacity < self.users:
             raise ValueError(
                 f"LoopConfig.replay_capacity is {self.replay_capacity}, less than one step of users={self.users}."

@@ -12,6 +12,7 @@ import numpy as np
 
 from recjax.agents.base import Agent
 from recjax.fit import Diverged, Progress
+from recjax.loop.config import check_counts, check_multiple
 from recjax.replay import from_dataset
 from recjax.types import Array, Items, PyTree, Spec, Step
 
@@ -28,11 +29,8 @@ class OfflineConfig:
     """Windows drawn from the log for one update."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"OfflineConfig.{field.name} is {getattr(self, field.name)}; it must be at least 1.")
-        if self.updates % self.chunk:
-            raise ValueError(f"OfflineConfig.updates is {self.updates}, which is not a multiple of chunk={self.chunk}.")
+        check_counts(self, OfflineConfig)
+        check_multiple(self, "updates")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from recjax.agents.base import Agent
 from recjax.envs.base import Environment
 from recjax.eval import Accumulator
-from recjax.fit import Checkpoints, Progress, Task, shard_seeds, tree_digest
+from recjax.fit import Checkpoints, Progress, Task, resumed, shard_seeds, tree_digest
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
 from recjax.loop.interrupt import Interrupted, deferred_interrupt
@@ -140,7 +140,9 @@ def run_program(
     checkpoints = None if saving is None else Checkpoints(saving.directory)
     identity = {} if saving is None else _identity(program, key, hparams, params, saving.recipe)
     if checkpoints is not None:
-        state = _restored(checkpoints, state, record, identity) if saving and saving.resume else state
+        if saving and saving.resume:
+            state, metadata = resumed(checkpoints, state, identity)
+            record.go_on_from(metadata.get("record", {}))
         if not record.rows["evaluation"]:
             checkpoints.clear()
     state = shard_seeds(state, seed_axes(state), devices)
@@ -163,6 +165,11 @@ class _Record:
         self.rows[kind].append(row)
         if self.on_record:
             self.on_record(kind, row)
+
+    def go_on_from(self, saved: dict[str, Any]) -> None:
+        """Takes up what :meth:`to_json` gave; nothing where that is empty."""
+        self.seconds = saved.get("seconds", self.seconds)
+        self.rows |= {kind: saved[kind] for kind in self.rows if kind in saved}
 
     def report_again(self) -> None:
         for kind, rows in self.rows.items():
@@ -231,26 +238,6 @@ class _Drive:
     def _save(self, state: LoopState, step: int) -> None:
         if self.checkpoints is not None:
             self.checkpoints.save(step, state, {"record": self.record.to_json(), "identity": self.identity})
-
-
-def _restored(checkpoints: Checkpoints, state: LoopState, record: _Record, identity: dict[str, Any]) -> LoopState:
-    """The state and the rows of the last checkpoint, where there is one.
-
-    Raises:
-      ValueError: it is that of another run.
-    """
-    if checkpoints.latest_step() is None:
-        return state
-    restored, metadata = checkpoints.restore(state)
-    for name, value in identity.items():
-        if metadata["identity"].get(name) != value:
-            raise ValueError(
-                f"The checkpoint in {checkpoints.directory} is of a run with another {name}:"
-                f" {metadata['identity'].get(name)} there, {value} here. Resume it as it was begun, or start anew."
-            )
-    record.seconds = metadata["record"].pop("seconds")
-    record.rows.update(metadata["record"])
-    return restored
 
 
 def _identity(program: Program, key: Array, hparams: PyTree, params: PyTree, recipe: Any) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def towers_of(params: PyTree) -> PyTree:
     return {"params": {name: params["params"][name] for name in TOWERS}}
 
 
-def check_towers(network: Towers, other: Towers) -> None:
+def check_towers(network: ScoringNetwork, other: ScoringNetwork) -> None:
     """Checks that a network can read the towers of another (:func:`towers_of`) and needs nothing else.
 
     Raises:

@@ -56,7 +56,7 @@ def moved(tree, name):
 )
 def test_other_trainings_are_refused_by_name(changes, named, tmp_path):
     train(tmp_path)
-    with pytest.raises(ValueError, match=rf"holds a training with {named} .*, but now {named} is .*; go on with what"):
+    with pytest.raises(ValueError, match=rf"holds a run with {named} .*, but now {named} is .*; go on with what"):
         train(tmp_path, 3, **changes)
     assert Checkpoints(tmp_path).latest_step() == 2
 
@@ -79,9 +79,9 @@ def test_more_epochs_of_a_schedule_that_counts_them_are_another_training(tmp_pat
 def test_a_checkpoint_that_says_nothing_of_its_data_is_refused(tmp_path):
     train(tmp_path / "now")
     state, metadata = Checkpoints(tmp_path / "now").restore(_state())
-    del metadata["training"]["data"]
+    del metadata["identity"]["data"]
     Checkpoints(tmp_path / "before").save(2, state, metadata)
-    with pytest.raises(ValueError, match="a training with data None, but now data is"):
+    with pytest.raises(ValueError, match="a run with data None, but now data is"):
         train(tmp_path / "before", 3)
 
 

@@ -246,12 +246,3 @@ def test_looking_ahead_pays_where_it_must(key):
     myopic, _ = program.chunk(program.init(key, hparams=agent.hparams.replace(discount=0.0)))
     np.testing.assert_allclose(program.evaluate(patient, key)["session_reward"], 2.0)
     np.testing.assert_allclose(program.evaluate(myopic, key)["session_reward"], 1.0)
-
-
-def test_config_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="steps is 10, which is not a multiple of chunk=4; use steps="):
-        dataclasses.replace(CONFIG, steps=10)
-    with pytest.raises(ValueError, match="users is 0"):
-        dataclasses.replace(CONFIG, users=0)
-    with pytest.raises(ValueError, match="less than one step of users=6"):
-        dataclasses.replace(CONFIG, replay_capacity=5)

@@ -243,7 +243,7 @@ def test_checkpoints_of_another_training_are_refused(log, items, tmp_path):
 
     train(epochs=1)
     for seed, changes, message in (
-        (1, {}, r"holds a training with key \[\d+, \d+\], but now key is"),
+        (1, {}, r"holds a run with key \[\d+, \d+\], but now key is"),
         (0, {"learning_rate": 0.5}, "config SequenceConfig.*but now config is SequenceConfig.*learning_rate=0.5"),
     ):
         with pytest.raises(ValueError, match=message):
