@@ -62,6 +62,7 @@ def render(results: dict[str, Any], title: str | None = None) -> str:
         "tables": _tables(results),
         "tables_caption": f"{_cohort(config)}; {interval}.",
         "differences": _differences(results) if seeds > 1 else None,
+        "same_users": bool(config),
         "curves": _curves(results),
         "interval": interval,
         "examples": _examples(results),
@@ -137,7 +138,8 @@ def _tables(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _differences(results: dict[str, Any]) -> dict[str, Any] | None:
     metrics = measured(results, RESPONSE_METRICS) or measured(results, list(_first(results)["evaluations"]))
-    if not 2 <= len(results["policies"]) <= MATRICES or not metrics:
+    seeds = {len(next(iter(run["evaluations"].values()))[-1]) for run in results["policies"].values()}
+    if not 2 <= len(results["policies"]) <= MATRICES or not metrics or len(seeds) > 1:
         return None
     main = "session_reward" if "session_reward" in metrics else metrics[0]
     better = results.get("definitions", {}).get(main, {}).get("better", "higher")

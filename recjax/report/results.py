@@ -98,7 +98,10 @@ def results_of(runs: Result | Mapping[str, Result]) -> dict[str, Any]:
 
 
 def final_values(results: dict[str, Any], policy: str, metric: str) -> np.ndarray:
-    """The last evaluation of ``policy``: ``float[seeds]``, NaN where a metric is undefined."""
+    """The last evaluation of ``policy``: ``float[seeds]``, NaN where a metric is undefined or was not measured."""
+    measured = results["policies"][policy]["evaluations"]
+    if metric not in measured:
+        return np.full(len(next(iter(measured.values()))[-1]), np.nan)
     return curve(results, policy, metric)[-1]
 
 

@@ -18,6 +18,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recjax.display import printable
+
 COLOURS = 10
 """Colours of the page, ``--series-0`` and on; more series begin again."""
 
@@ -82,7 +84,7 @@ def inline(figure: Figure, axes: Axes, title: str, description: str, spots: Sequ
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
     drawn = drawn[drawn.index("<svg") :]
     drawn = drawn[drawn.index(">") + 1 : drawn.rindex("</svg>")]
     prefix = "f" + hashlib.sha256(f"{title}{description}{drawn}".encode()).hexdigest()[:8]
@@ -94,7 +96,8 @@ def inline(figure: Figure, axes: Axes, title: str, description: str, spots: Sequ
         ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
         '<title id="{2}-title">{3}</title><desc id="{2}-desc">{4}</desc>'
     ).format(*size, prefix, title, description)
-    return head + Markup(drawn) + Markup("").join(_spot(figure, axes, spot) for spot in spots) + Markup("</svg>")
+    parts = [head, drawn, *(_spot(figure, axes, spot) for spot in spots), "</svg>"]
+    return Markup(printable("".join(parts)))  # Every part is escaped.
 
 
 def _tag(tag: str, prefix: str) -> str:

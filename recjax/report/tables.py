@@ -62,14 +62,8 @@ def is_clear(interval: Interval) -> bool:
 
 def measured(results: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     """Those of the metrics that some policy has a value of."""
-    return [
-        metric
-        for metric in metrics
-        if any(
-            metric in run["evaluations"] and np.isfinite(final_values(results, policy, metric)).any()
-            for policy, run in results["policies"].items()
-        )
-    ]
+    policies = results["policies"]
+    return [m for m in metrics if any(np.isfinite(final_values(results, policy, m)).any() for policy in policies)]
 
 
 def policy_rows(results: dict[str, Any], metrics: Sequence[str]) -> Rows:
