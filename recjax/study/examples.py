@@ -140,7 +140,8 @@ def summarise(followed: Mapping[str, Followed], dataset: Dataset) -> dict[str, A
     for shown in policies.values():
         named |= {item for slate in [*shown["slates"], *shown["journey"]["slates"]] for item in slate}
         named |= {item for item, _ in shown["exposure"]["most_shown"]}
-    titles = {str(item): dataset.title(item) for item in sorted(named)}
+    untitled = "item " if dataset.titles is None else ""
+    titles = {str(item): untitled + dataset.title(item) for item in sorted(named)}
     return {"users": USERS, "steps": STEPS, "histories": histories, "policies": policies, "titles": titles}
 
 
