@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
+from rich.text import Text
 
 from recjax.display import printable
 
@@ -72,7 +73,7 @@ class Progress:
                 BarColumn(bar_width=self._bar_width),
                 TextColumn("{task.percentage:>3.0f} %"),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
+                _Numbers(self._room),
                 console=self._console,
                 refresh_per_second=1 / REDRAW_SECONDS,
             )
@@ -121,7 +122,7 @@ class Task:
         self._begun = self._shown = progress._clock()
         self._trail: deque[tuple[float, float]] = deque(maxlen=RATE_WINDOW)
         if progress._bars is not None:
-            self._bar = progress._bars.add_task(self.name, total=total, detail="")
+            self._bar = progress._bars.add_task(self.name, total=total, numbers=("", "", ()))
 
     def update(self, advance: float, **numbers: Any) -> None:
         """Counts progress; shows it if the last redraw is long enough ago.
@@ -161,11 +162,11 @@ class Task:
         speed = "" if rate is None else f"{_number(rate)} {self.unit}/s"
         left = f"{_duration((self.total - self.completed) / rate)} left" if rate and not finished else ""
         numbers = [f"{name} {_number(float(value))}" for name, value in self._numbers.items()]
-        detail = ", ".join(filter(None, [speed, left, *numbers]))
         if self._progress._bars is not None:
-            detail = _fitting(speed, left, numbers, self._progress._room())
-            self._progress._bars.update(self._bar, completed=self.completed, detail=detail, refresh=finished)
+            shown = speed, left, numbers
+            self._progress._bars.update(self._bar, completed=self.completed, numbers=shown, refresh=finished)
         else:
+            detail = ", ".join(filter(None, [speed, left, *numbers]))
             share = f"{self.completed / self.total:4.0%}" if self.total else "100%"
             taken = f" in {_duration(now - self._begun)}" if finished else ""
             self._progress._console.print(
@@ -173,7 +174,20 @@ class Task:
             )
 
 
-def _fitting(speed: str, left: str, numbers: list[str], room: int) -> str:
+class _Numbers(ProgressColumn):
+    """The numbers of a task, as many as there is room for when they are drawn."""
+
+    def __init__(self, room: Callable[[], int]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._room = room
+
+    def render(self, task: Any) -> Text:
+        """What rich calls to draw the column."""
+        speed, left, numbers = task.fields["numbers"]
+        return Text(_fitting(speed, left, numbers, self._room()))
+
+
+def _fitting(speed: str, left: str, numbers: Sequence[str], room: int) -> str:
     """As much as there is room for; the last numbers go first, then the speed, and the time left stays longest.
 
     >>> _fitting("9 steps/s", "0:30 left", ["loss 0.5"], 30), _fitting("9 steps/s", "0:30 left", ["loss 0.5"], 12)

@@ -92,6 +92,10 @@ def bars_of(width, name="similarity_prior"):
     clock, stream = Clock(), io.StringIO()
     console = Console(file=stream, force_terminal=True, width=width, color_system=None)
     with Progress(console=console, clock=clock) as progress:
+        other = progress.task("dqn", total=100, unit="user-steps")
+        for _ in range(4):
+            clock.now += 1.0
+            other.update(10, reward=0.5, loss=0.25, **{"updates/s": 1234.0})
         task = progress.task(name, total=1_000_000, unit="user-steps")
         for _ in range(40):
             clock.now += 1.0
@@ -103,8 +107,10 @@ def bars_of(width, name="similarity_prior"):
 
 @pytest.mark.parametrize(("width", "bar"), [(60, 16), (80, 16), (100, 24), (160, 24)])
 def test_bars_keep_their_width_and_lose_numbers(width, bar):
-    line = bars_of(width)[-1]
+    other, line = bars_of(width)[-2:]
     assert len(line) <= width
+    assert len(other) <= width
+    assert other[len("similarity_prior ") + bar :].startswith("  40 %")
     assert line[len("similarity_prior ") + bar :].startswith("  80 %")
     assert "0:10 left" in line
     assert ("20,000 user-steps/s" in line) == (width >= 80)
