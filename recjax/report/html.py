@@ -93,8 +93,7 @@ def write(runs: Result | Mapping[str, Result] | Study, path: str | Path, title: 
     Raises:
       ValueError: there is no run.
     """
-    results = results_of(runs.results if isinstance(runs, Study) else runs)
-    write_text(Path(path), render(results, title))
+    write_text(Path(path), render(results_of(runs), title))
 
 
 def _facts(results: dict[str, Any], seeds: int) -> list[tuple[str, str]]:

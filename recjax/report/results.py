@@ -19,6 +19,7 @@ import numpy as np
 import recjax
 from recjax.eval import metrics
 from recjax.loop import Result
+from recjax.study import Study
 
 METRICS_FILE = "metrics.json"
 
@@ -64,15 +65,17 @@ def read_results(run: str | Path) -> dict[str, Any]:
     return results
 
 
-def results_of(runs: Result | Mapping[str, Result]) -> dict[str, Any]:
+def results_of(runs: Result | Mapping[str, Result] | Study) -> dict[str, Any]:
     """Results in the form of ``metrics.json``, as far as runs that were made in Python tell them.
 
     Args:
-      runs: one run, which is called "policy", or several by name.
+      runs: one run, which is called "policy", several by name, or a study, which tells all of it.
 
     Raises:
       ValueError: there is no run.
     """
+    if isinstance(runs, Study):
+        return _plain(runs.results)
     named = {"policy": runs} if isinstance(runs, Result) else dict(runs)
     if not named:
         raise ValueError("There is nothing to report on: no runs were given.")

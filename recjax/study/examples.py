@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax import agents
-from recjax.agents import Action, Agent
+from recjax.agents import Agent
 from recjax.data import Dataset
 from recjax.envs import Environment
-from recjax.loop import Interaction, LoopState, Users
+from recjax.loop import LoopState, Users
 from recjax.loop.interact import absent, with_items
 from recjax.rewards import Reward
-from recjax.types import PAD_ID, Array, PyTree, seed_axes
+from recjax.types import PAD_ID, Array, PyTree, Step, seed_axes
 
 USERS, STEPS = 128, 50
 """The cohort, and the slates after which it is no longer followed."""
@@ -60,12 +59,10 @@ class Onlooker:
     """
 
     def __init__(self, env: Environment, reward: Reward, key: Array) -> None:
-        # An agent whose state is the slate that it shows.
-        shown = agents.random()._replace(act=lambda key, slate, observation, explore: Action(slate, jnp.zeros(USERS)))
-        self._env, self._interaction = env, Interaction(env, shown, reward)
+        self._env, self._reward = env, reward
         self._arrive_key, self._act_key, self._respond_key = jax.random.split(key, 3)
-        self._arrive = jax.jit(self._interaction.arrive, static_argnums=3)
-        self._act = jax.jit(lambda act, *arguments: act(*arguments, explore=False), static_argnums=0)
+        self._arrive = jax.jit(self._arrived)
+        self._act = jax.jit(lambda act, *arguments: act(*arguments, explore=False).slate, static_argnums=0)
         self._respond = jax.jit(self._responded)
 
     def __call__(self, agent: Agent, state: LoopState) -> Followed:
@@ -77,27 +74,46 @@ class Onlooker:
         """
         first = first_seed({"agent": state.agent, "world": state.world})
         world, params = first["world"], self._env.params
-        users = self._arrive(self._arrive_key, params, world, USERS)
+        users = self._arrive(self._arrive_key, params, world)
         history, staying, seen = users.observation.history, jnp.ones(USERS, bool), []
         for number in range(STEPS):
             act_key, key = (jax.random.fold_in(key, number) for key in (self._act_key, self._respond_key))
-            slate = self._act(agent.act, act_key, first["agent"], users.observation).slate
+            slate = self._act(agent.act, act_key, first["agent"], users.observation)
             users, world, staying, step = self._respond(key, users, slate, staying, params, world)
             seen.append(step)
         slates, rewards, clicks, satisfactions = zip(*jax.device_get(seen), strict=True)
         return Followed(np.asarray(history), np.stack(slates), np.stack(rewards), _stack(clicks), _stack(satisfactions))
 
+    def _arrived(self, key: Array, params: PyTree, world: PyTree) -> Users:
+        return Users(*jax.vmap(self._env.reset, in_axes=(0, None, None))(jax.random.split(key, USERS), params, world))
+
     def _responded(
         self, key: Array, users: Users, slate: Array, staying: Array, params: PyTree, world: PyTree
     ) -> tuple[Users, PyTree, Array, tuple]:
+        """One step of those who are still there; nobody comes for those who have left, so no arrivals are compiled."""
         step_key, tick_key = jax.random.split(key)
-        users, step = self._interaction.step(step_key, users, slate, params, world, explore=False)
+        respond = jax.vmap(self._env.step, in_axes=(0, 0, 0, None, None))
+        observation, state, response, terminated, truncated, _ = respond(
+            jax.random.split(step_key, USERS), users.state, slate, params, world
+        )
+        step = Step(
+            observation=users.observation,
+            slate=slate,
+            log_prob=jnp.zeros(USERS),
+            extras=None,
+            response=response,
+            reward=self._reward(response),
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=observation,
+        )
         step = absent(with_items(step), staying)
+        if self._env.tick is not None:
+            world = self._env.tick(tick_key, world, step, params)
         answers = (step.response.get(name) for name in ("click", "satisfaction"))
         per_slot = (answer if answer is not None and answer.ndim == 2 else None for answer in answers)
-        world = self._interaction.tick(tick_key, world, step, params)
-        staying = staying & ~(step.terminated | step.truncated)
-        return users, world, staying, (step.slate, jnp.sum(step.reward, axis=-1), *per_slot)
+        seen = step.slate, jnp.sum(step.reward, axis=-1), *per_slot
+        return Users(observation, state), world, staying & ~(terminated | truncated), seen
 
 
 def _stack(steps: tuple) -> np.ndarray | None:

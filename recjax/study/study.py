@@ -48,6 +48,10 @@ class Study:
     prepared: Prepared
     runs: dict[str, Result]
 
+    def __repr__(self) -> str:
+        name = self.results["data"]["name"]
+        return f"Study({', '.join(self.results['policies'])} on {name}: {self.results['seconds']['total']:.0f} s)"
+
     def policy(self, name: str) -> tuple[Agent, PyTree]:
         """A policy's agent, and its state of the first seed.
 

@@ -11,6 +11,7 @@ import pytest
 
 from recjax import agents, envs, loop, report
 from recjax.display import printable
+from recjax.study import Study
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -173,7 +174,7 @@ def result():
     return loop.run(env, agents.random(), config, key=jax.random.key(0))
 
 
-def test_runs_made_in_python_have_a_page(result, tmp_path):
+def test_runs_made_in_python_have_a_page(result, make_study, tmp_path):
     report.write(result, tmp_path / "one.html")
     report.write({"mine": result, "again": result}, tmp_path / "several.html", title="Two of a kind")
     one, several = ((tmp_path / name).read_text(encoding="utf-8") for name in ("one.html", "several.html"))
@@ -181,5 +182,9 @@ def test_runs_made_in_python_have_a_page(result, tmp_path):
     assert "<h1>Two of a kind</h1>" in several
     assert re.search(r'<th scope="row">mine</th>', several)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "several.html"]
+    study = Study(make_study(), prepared=None, runs={})
+    report.write(study, tmp_path / "one.html")
+    assert (tmp_path / "one.html").read_text(encoding="utf-8") == report.render(make_study())
+    assert repr(study) == "Study(random, dqn on made: 3 s)"
     with pytest.raises(ValueError, match="no runs were given"):
         report.write({}, tmp_path / "none.html")
