@@ -13,6 +13,7 @@ from recjax.report import plots
 from recjax.report.pages import page
 from recjax.report.results import (
     CATALOGUE_METRICS,
+    FURTHER_METRICS,
     RESPONSE_METRICS,
     TABLE_METRICS,
     Kind,
@@ -120,13 +121,10 @@ def _cohort(config: dict[str, Any]) -> str:
 
 
 def _tables(results: dict[str, Any]) -> list[dict[str, Any]]:
-    known = {*RESPONSE_METRICS, *CATALOGUE_METRICS}
-    every = dict.fromkeys(name for run in results["policies"].values() for name in run["evaluations"])
-    own = [name for name in every if name not in known and name not in results.get("definitions", {})]
     parts = (
         ("How users responded", measured(results, RESPONSE_METRICS)),
         ("What was shown", measured(results, CATALOGUE_METRICS)),
-        ("Other metrics", measured(results, own)),
+        ("Further metrics", measured(results, [*_own(results), *FURTHER_METRICS])),
     )
     return [
         {"title": title, "table": policy_rows(results, metrics), "units": ["", *(unit_of(results, m) for m in metrics)]}
@@ -161,7 +159,7 @@ def _differences(results: dict[str, Any]) -> dict[str, Any] | None:
 def _curves(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Groups of plots: evaluations, traffic of the loop itself, and what learning reports."""
     evaluated = [name for name in TABLE_METRICS if name in _metrics(results, "evaluations")]
-    evaluated += [n for n in _metrics(results, "evaluations") if n not in results.get("definitions", {})]
+    evaluated += _own(results)
     traffic = [name for name in ("reward", *TABLE_METRICS) if name in _metrics(results, "online")]
     learning = [name for name in _metrics(results, "online") if name.startswith("learn/")]
     groups: tuple[tuple[str, Kind, list[str], str], ...] = (
@@ -177,16 +175,23 @@ def _curves(results: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _own(results: dict[str, Any]) -> list[str]:
+    """Metrics that a loop does not measure unless told to."""
+    usual = {*TABLE_METRICS, *FURTHER_METRICS}
+    return [name for name in _metrics(results, "evaluations") if name not in usual]
+
+
 def _metrics(results: dict[str, Any], kind: Kind) -> list[str]:
     return list(dict.fromkeys(name for run in results["policies"].values() for name in run[kind]))
 
 
 def _plot(results: dict[str, Any], kind: Kind, metric: str) -> dict[str, Any]:
     name = label(metric.removeprefix("learn/"))
+    when = "in evaluations" if kind == "evaluations" else "in the loop's own traffic"
     return {
         "name": name,
         "unit": unit_of(results, metric),
-        "svg": plots.curves(_lines(results, kind, metric), f"{name} over loop time"),
+        "svg": plots.curves(_lines(results, kind, metric), f"{name} over loop time, {when}"),
     }
 
 

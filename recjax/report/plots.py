@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -46,7 +45,7 @@ class Line:
     dash: int = 0
 
 
-def curves(lines: Sequence[Line], title: str) -> Markup:
+def curves(lines: Sequence[Line], title: str) -> str:
     """A metric over loop time: mean over seeds and 95 % interval of each line."""
     with drawing(4.0, 2.4) as figure:
         axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
@@ -94,7 +93,7 @@ def dash_array(run: int) -> str:
     return "" if isinstance(dash, str) else " ".join(f"{1.5 * length:g}" for length in dash[1])
 
 
-def differences(rows: Sequence[tuple[str, Interval]], unit: str, title: str) -> Markup:
+def differences(rows: Sequence[tuple[str, Interval]], unit: str, title: str) -> str:
     """Differences with their intervals against zero, one below the other."""
     with drawing(4.8, 0.55 + 0.26 * len(rows)) as figure:
         axes = figure.add_subplot()
@@ -116,7 +115,7 @@ def differences(rows: Sequence[tuple[str, Interval]], unit: str, title: str) -> 
         return inline(figure, axes, title, f"Mean differences with 95 % intervals, {unit}: {told}.", spots)
 
 
-def lorenz(policies: dict[str, dict[str, Any]]) -> Markup:
+def lorenz(policies: dict[str, dict[str, Any]]) -> str:
     """The Lorenz curve of exposure of each policy: share of slots over share of items, least shown first.
 
     Args:
@@ -141,7 +140,7 @@ def lorenz(policies: dict[str, dict[str, Any]]) -> Markup:
         return inline(figure, axes, "Lorenz curves of exposure", "; ".join(told) + ".", spots)
 
 
-def journey(policies: dict[str, dict[str, Any]]) -> Markup:
+def journey(policies: dict[str, dict[str, Any]]) -> str:
     """One user's way through each policy: a dot a slate, a filled one where it was clicked.
 
     Args:

@@ -34,6 +34,11 @@ RESPONSE_METRICS = ("ctr", "conversion_rate", "satisfaction", "session_reward", 
 CATALOGUE_METRICS = ("coverage", "novelty_information", "novelty_new", "diversity", "gini")
 """The metrics of the closing table that tell what of the catalogue was shown."""
 
+FURTHER_METRICS = (
+    "reward", "click_rate", "satisfaction_per_slate", "tail_coverage", "new_coverage", "popularity_lift",
+)  # fmt: skip
+"""The other metrics of every loop over a catalogue, which a page lists and does not draw."""
+
 TABLE_METRICS = RESPONSE_METRICS + CATALOGUE_METRICS
 """The metrics of the closing table, in its order."""
 

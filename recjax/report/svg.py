@@ -11,10 +11,10 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -72,8 +72,8 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height))
 
 
-def inline(figure: Figure, axes: Axes, title: str, description: str, spots: Sequence[Spot] = ()) -> Markup:
-    """The figure as an ``<svg>`` element; to be called within :func:`drawing`.
+def inline(figure: Figure, axes: Axes, title: str, description: str, spots: Sequence[Spot] = ()) -> str:
+    """The figure as an ``<svg>`` element, with every text escaped; to be called within :func:`drawing`.
 
     Args:
       figure: what was drawn.
@@ -90,14 +90,13 @@ def inline(figure: Figure, axes: Axes, title: str, description: str, spots: Sequ
     prefix = "f" + hashlib.sha256(f"{title}{description}{drawn}".encode()).hexdigest()[:8]
     # Only tags are rewritten: what stands between them may be the name of a policy.
     drawn = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0], prefix), drawn)
-    size = figure.get_size_inches() * 72
-    head = Markup(
-        '<svg viewBox="0 0 {0:g} {1:g}" role="img" aria-labelledby="{2}-title {2}-desc"'
+    width, height = figure.get_size_inches() * 72
+    head = (
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
         ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        '<title id="{2}-title">{3}</title><desc id="{2}-desc">{4}</desc>'
-    ).format(*size, prefix, title, description)
-    parts = [head, drawn, *(_spot(figure, axes, spot) for spot in spots), "</svg>"]
-    return Markup(printable("".join(parts)))  # Every part is escaped.
+        f'<title id="{prefix}-title">{escape(title)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
+    )
+    return printable("".join([head, drawn, *(_spot(axes, height, spot) for spot in spots), "</svg>"]))
 
 
 def _tag(tag: str, prefix: str) -> str:
@@ -109,10 +108,11 @@ def _tag(tag: str, prefix: str) -> str:
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", tag)
 
 
-def _spot(figure: Figure, axes: Axes, spot: Spot) -> Markup:
+def _spot(axes: Axes, height: float, spot: Spot) -> str:
     """A transparent rectangle whose title a browser shows without a script, too."""
     (left, bottom), (right, top) = axes.transData.transform([(spot.left, spot.bottom), (spot.right, spot.top)])
-    series = "" if spot.series is None else Markup(' data-series="{}"').format(spot.series)
-    return Markup(
-        '<rect class="spot"{} x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
-    ).format(series, left, figure.get_figheight() * 72 - top, right - left, top - bottom, spot.text)
+    series = "" if spot.series is None else f' data-series="{spot.series}"'
+    return (
+        f'<rect class="spot"{series} x="{left:.1f}" y="{height - top:.1f}" width="{right - left:.1f}"'
+        f' height="{top - bottom:.1f}"><title>{escape(spot.text)}</title></rect>'
+    )
