@@ -30,6 +30,7 @@ from recjax.report.tables import (
     policy_rows,
     ranking_rows,
     unit_of,
+    with_minus,
 )
 from recjax.study import Study
 
@@ -268,7 +269,7 @@ def _simulator(results: dict[str, Any]) -> dict[str, Any] | None:
         and {
             "table": (
                 ["model of preference", "held-out log-likelihood"],
-                [[name, f"{value:.4f}"] for name, value in fit["log_likelihood"].items()],
+                [[name, with_minus(f"{value:.4f}")] for name, value in fit["log_likelihood"].items()],
             ),
             "units": ["", "nats per interaction"],
             "caption": fit["caption"],

@@ -23,7 +23,12 @@ def number(value: float | None) -> str:
     """A number with three significant digits, or a dash where it is undefined."""
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return with_minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
+
+
+def with_minus(text: str) -> str:
+    """The text of a number, with a minus sign in place of a hyphen before it."""
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def interval_text(values: np.ndarray) -> str:
@@ -33,7 +38,7 @@ def interval_text(values: np.ndarray) -> str:
 
 def mean_text(interval: Interval, digits: int | None = None) -> str:
     """``mean±half-width``, the mean alone where there is no interval, a dash where there is no mean."""
-    return interval.plus_minus(digits) if np.isfinite(interval.half_width) else number(interval.mean)
+    return with_minus(interval.plus_minus(digits)) if np.isfinite(interval.half_width) else number(interval.mean)
 
 
 def column_texts(intervals: Sequence[Interval], write: Callable[[Interval, int | None], str] = mean_text) -> list[str]:

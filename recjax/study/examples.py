@@ -72,7 +72,8 @@ class Onlooker:
           agent: the policy.
           state: as its run has left it.
         """
-        first = first_seed({"agent": state.agent, "world": state.world})
+        # Seeds may lie on several devices; the cohort is served by one.
+        first = jax.device_put(first_seed({"agent": state.agent, "world": state.world}), jax.devices()[0])
         world, params = first["world"], self._env.params
         users = self._arrive(self._arrive_key, params, world)
         history, staying, seen = users.observation.history, jnp.ones(USERS, bool), []

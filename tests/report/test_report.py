@@ -31,6 +31,7 @@ def results(ctr, **options):
         ([0.25], "0.25"),
         ([np.nan, np.nan], "–"),
         ([1200.0, 1300.0, 1100.0], "1200±248"),
+        ([-1.0, -2.0, -3.0], "−2.0±2.5"),
     ],
 )
 def test_interval_text(values, text):

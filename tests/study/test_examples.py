@@ -49,6 +49,13 @@ def test_the_same_key_shows_the_same(env, states, followed):
     assert not np.array_equal(other.slate, again.slate)
 
 
+def test_seeds_may_lie_on_several_devices(env, states, followed):
+    agent, _ = states["popularity"]
+    state = run_program(loop.Program(env, agent, CONFIG, click), jax.random.key(1), devices=2).state
+    spread = examples.Onlooker(env, click, jax.random.key(5))(agent, state)
+    np.testing.assert_array_equal(spread.slate, followed["popularity"].slate)
+
+
 def test_users_who_left_see_and_do_nothing(followed):
     for each in followed.values():
         shown = np.any(each.slate != PAD_ID, axis=-1)
