@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _results import Row, machine, write_rows
 
 from recjax import agents, data, envs, loop, nn, rewards, study
-from recjax.eval import paired_difference
+from recjax.eval import label, paired_difference
 from recjax.fit import Hooks, Progress
 from recjax.models import TwoTowerConfig, fit_recommendation
-from recjax.report import HEADINGS, interval_text, rich_table
+from recjax.report import interval_text, rich_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def main(config: Config) -> dict[str, loop.Result]:
     metrics = ("session_reward", "click_rate", "conversion_rate", "satisfaction", "session_length", "coverage")
     rows = [[name, *(interval_text(result.final()[metric]) for metric in metrics)] for name, result in results.items()]
     caption = f"mean ± 95 % interval over {schedule.seeds} seeds"
-    Console().print(rich_table("Policies", ["policy", *(HEADINGS[m] for m in metrics)], rows, caption=caption))
+    Console().print(rich_table("Policies", ["policy", *map(label, metrics)], rows, caption=caption))
     gain = paired_difference(*(results[name].final()["session_reward"] for name in ("dqn", "myopic")))
     print(f"Long-term value (dqn - myopic, reward per session): {gain}")
     finals = {name: result.final() for name, result in results.items()}

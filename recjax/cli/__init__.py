@@ -69,9 +69,9 @@ def _function(name: str) -> Any:
 
 
 def _say(text: str) -> None:
-    from rich.console import Console
+    from recjax.cli.terminal import Terminal
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+    Terminal(stderr=True, soft_wrap=True).print(text)
 
 
 __all__ = ["main"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from recjax import report
+from recjax.cli.terminal import Terminal
 from recjax.data import NamedSet, datasets, fetch, load
+from recjax.display import words
 
 
 def data(
@@ -23,7 +24,7 @@ def data(
       names: Data sets; `fetch` and `describe` need at least one.
       data_dir: Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA).
     """
-    console = Console()
+    console = Terminal()
     if action == "list":
         caption = "`recjax data fetch NAME` fetches a set, or says which files of a set to bring, and where to."
         headings = ["name", "what", "how to get it", "terms"]
@@ -37,7 +38,7 @@ def data(
                 console.print(f"{name}: {path}", soft_wrap=True)
         else:
             facts = load(name, data_dir=data_dir).describe()
-            rows = [[key.replace("_", " "), _text(value)] for key, value in facts.items() if value not in (None, [])]
+            rows = [[key.replace("_", " "), words(value)] for key, value in facts.items() if value not in (None, [])]
             console.print(report.rich_table(name, ["", ""], rows, text=True))
 
 
@@ -51,15 +52,3 @@ def _listing() -> list[list[str]]:
         else:
             rows.append([name, "registered as a function", "–", "–"])
     return rows
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {number:,}" for key, number in value.items())
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

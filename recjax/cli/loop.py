@@ -16,6 +16,7 @@ from rich.console import Console
 
 from recjax import agents, report
 from recjax.cli.recommend import ARTIFACT
+from recjax.cli.terminal import Terminal
 from recjax.fit import Progress
 from recjax.loop import Interrupted
 from recjax.serve import export
@@ -53,7 +54,7 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
     """Close the loop over a catalogue and compare policies in it: fetch, represent, simulate, learn, report."""
     for module in run.plugins:
         importlib.import_module(module)
-    console = Console()
+    console = Terminal()
     _claim(study, run)
     trace = _trace(run.out / PROFILE) if run.profile else contextlib.nullcontext()
     boards: list[report.TensorBoard] = []

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from recjax.cli.terminal import Terminal
 from recjax.serve import Recommendations, load
 
 ARTIFACT = "artifact"
@@ -54,22 +53,20 @@ def recommend(
 
 
 def _print(found: Recommendations, policy: str) -> None:
-    console = Console()
+    console = Terminal()
     for place, user in enumerate(found.users):
         shown = "; ".join(found.history(place)) or "no items"
-        console.print(f"{user} had, newest first: {shown}", markup=False, highlight=False)
+        console.print(f"{user} had, newest first: {shown}")
         table = Table("", "item", "score", "follows from", box=box.SIMPLE_HEAD, show_edge=False)
-        console.print(f"For user {user}, by {policy}", style="bold", markup=False, highlight=False)
+        console.print(f"For user {user}, by {policy}", style="bold")
         for rank, (item, score) in enumerate(zip(found.ids[place], found.scores[place], strict=True), start=1):
             if item >= 0:
                 near = ", ".join(f"{title} ({cosine:.2f})" for title, cosine in found.follows_from(place, int(item)))
-                table.add_row(str(rank), escape(found.titles[item]), f"{score:.3f}", escape(near) or "–")
+                table.add_row(str(rank), found.titles[item], f"{score:.3f}", near or "–")
         console.print(table)
     console.print(
         f"Scores are what {policy} ranks items by. An item follows from the items of the history that are most like"
         " it (cosine of the supervised model's item vectors).",
-        markup=False,
-        highlight=False,
     )
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from recjax.data.exact import INT32_MAX, real_numbers, seconds, whole_numbers
 from recjax.data.ids import IdMap
+from recjax.display import html_table, words
 from recjax.types import Behaviour
 
 BEHAVIOUR_WEIGHTS: Mapping[Behaviour, float] = {
@@ -86,6 +87,10 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def __repr__(self) -> str:
+        columns = ", ".join(name for name in _COLUMNS if getattr(self, name) is not None)
+        return f"Interactions({len(self):,} events: {columns})"
 
     def take(self, rows: np.ndarray) -> Interactions:
         """The rows of an index or a boolean mask, in that order."""
@@ -191,6 +196,16 @@ class Dataset:
     def num_items(self) -> int:
         """``N``."""
         return len(self.items)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.num_users:,} users, {self.num_items:,} items, {len(self.interactions):,} events"
+        held = {"titles": self.titles, "genres": self.multi_hot, "numeric": self.numeric, "context": self.context}
+        known = [name for name, value in held.items() if value is not None] + [*self.item_extras, *self.extras]
+        return f"Dataset({self.name!r}: {sizes}{'; ' + ', '.join(known) if known else ''})"
+
+    def _repr_html_(self) -> str:
+        rows = [[name.replace("_", " "), value] for name, value in self.describe().items() if value not in (None, [])]
+        return html_table(f"Dataset {self.name}", [[name, words(value)] for name, value in rows if name != "name"])
 
     def title(self, item: int) -> str:
         """What to call an item in print: its title, else its name; ``?`` for unseen items and padding."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from recjax.display import html_table
 from recjax.registry import Registry
 from recjax.types import Array, Items, Observation, PyTree, Response, Spec, Step
 
@@ -104,6 +105,29 @@ class Environment(NamedTuple):
     step: Respond
     init_world: InitWorld | None = None
     tick: Tick | None = None
+
+    def __repr__(self) -> str:
+        return f"Environment({'; '.join(f'{name}: {value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("Environment", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        spec = self.spec
+        shown = {
+            "catalogue": f"slates of {spec.slate_size}",
+            "candidates": f"slates of {spec.slate_size} out of {spec.num_candidates} candidates a step",
+            "vector": f"vectors of {spec.action_size} numbers",
+        }
+        facts = [
+            ("items", f"{spec.num_items:,}"),
+            ("actions", shown[spec.action_space]),
+            ("histories", f"the last {spec.history_length} events"),
+            ("signals", ", ".join(signal.name for signal in spec.signals)),
+        ]
+        features = ", ".join(f"{name} ({feature.kind})" for name, feature in self.items.features.items())
+        facts += [("item features", features)] if features else []
+        return facts + ([("shared world", "changes with time")] if self.init_world is not None else [])
 
     def world(self, key: Array) -> PyTree:
         """The world at step 0, None where nothing changes for all users."""

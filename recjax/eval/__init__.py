@@ -37,11 +37,18 @@ from recjax.eval.catalogue_metrics import (
     self_information,
     tail_coverage,
 )
-from recjax.eval.definitions import Metric, describe, metrics, register_metric
+from recjax.eval.definitions import Metric, describe, label, metrics, register_metric
 from recjax.eval.evaluation import Evaluation, evaluate, table
 from recjax.eval.exposure import Exposure, Total
 from recjax.eval.full_ranking import target_ranks
-from recjax.eval.intervals import Interval, bootstrap_interval, mean_interval, paired_difference, t_quantile
+from recjax.eval.intervals import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    t_quantile,
+    unpaired_difference,
+)
 from recjax.eval.list_metrics import (
     calibration,
     genre_distribution,
@@ -85,6 +92,7 @@ __all__ = [
     "hit_rate",
     "intra_list_diversity",
     "is_tail",
+    "label",
     "mean_interval",
     "metrics",
     "ndcg",
@@ -107,4 +115,5 @@ __all__ = [
     "table",
     "tail_coverage",
     "target_ranks",
+    "unpaired_difference",
 ]

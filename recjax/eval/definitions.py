@@ -177,3 +177,19 @@ def describe(name: str) -> Metric:
             " register_metric."
         )
     return metrics[base]
+
+
+_LABELS = {
+    "hit_rate": "HR", "recall": "Recall", "precision": "Precision", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR",
+    "ctr": "CTR", "gini": "Gini", "td_error": "TD error", "q_value": "Q-value",
+}  # fmt: skip
+
+
+def label(name: str) -> str:
+    """What tables, plots and pages call a metric: its name in words; a cutoff as in ``ndcg@10`` stays.
+
+    >>> label("hit_rate@10"), label("session_reward")
+    ('HR@10', 'session reward')
+    """
+    base, at, cutoff = name.partition("@")
+    return _LABELS.get(base, base.replace("_", " ")) + at + cutoff

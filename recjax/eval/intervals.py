@@ -34,19 +34,23 @@ class Interval:
         """What follows the ± sign of a symmetric interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def digits(self) -> int:
+        """Decimals that show two digits of the half-width, and at most three."""
+        half = self.half_width
+        return min(max(1 - math.floor(math.log10(half)), 0), 3) if math.isfinite(half) and half > 0 else 3
+
     def plus_minus(self, digits: int | None = None) -> str:
         """The mean and the half-width, ``mean±half``; the mean alone where the interval is not known.
 
         Args:
-          digits: decimals of both numbers; by default as many as show two digits of the
-            half-width, and at most three.
+          digits: decimals of both numbers; those of :attr:`digits` by default.
 
         >>> mean_interval([1.0, 2.0, 3.0]).plus_minus(), mean_interval([1.0]).plus_minus()
         ('2.0±2.5', '1.000')
         """
         half = self.half_width
-        if digits is None:
-            digits = min(max(1 - math.floor(math.log10(half)), 0), 3) if math.isfinite(half) and half > 0 else 3
+        digits = self.digits if digits is None else digits
         return f"{self.mean:.{digits}f}" + (f"±{half:.{digits}f}" if math.isfinite(half) else "")
 
     def __format__(self, spec: str) -> str:
@@ -97,6 +101,35 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     if a.shape != b.shape:
         raise ValueError(f"Paired values need one partner each; got shapes {a.shape} and {b.shape}.")
     return mean_interval(a - b, level=level)
+
+
+def unpaired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+    """The mean of ``a`` minus that of ``b`` and Welch's t interval, for runs that share nothing.
+
+    Args:
+      a: ``[S]`` one number a seed; NaN is left out.
+      b: ``[T]`` likewise, of other seeds.
+      level: confidence level in (0, 1).
+
+    Returns:
+      The interval; its ``count`` is the smaller of the two. The degrees of freedom are rounded down, which makes it
+      a little wider.
+
+    Raises:
+      ValueError: as :func:`mean_interval`.
+
+    References:
+      Welch, "The generalization of 'Student's' problem when several different population variances are involved",
+      Biometrika 34, 1947.
+    """
+    (x, mean_x), (y, mean_y) = _numbers(a, level), _numbers(b, level)
+    mean, count = mean_x - mean_y, min(len(x), len(y))
+    if count < 2:
+        return Interval(mean, math.nan, math.nan, level, count)
+    of_x, of_y = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
+    freedom = (of_x + of_y) ** 2 / (of_x**2 / (len(x) - 1) + of_y**2 / (len(y) - 1)) if of_x + of_y else count - 1
+    half = t_quantile(max(int(freedom), 1), level) * math.sqrt(of_x + of_y)
+    return Interval(mean, mean - half, mean + half, level, count)
 
 
 def bootstrap_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:

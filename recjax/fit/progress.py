@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
+
+from recjax.display import printable
 
 REDRAW_SECONDS = 0.5
 RATE_WINDOW = 20
+WIDE, BAR, NARROW_BAR = 100, 24, 16
+"""Characters of a terminal that has room for the longer bar, and of the bars."""
+NAME = 20
+"""Characters of a name on a terminal; longer ones are cut."""
+SHARE_AND_TIME = len("100 %") + len("0:00:00") + 4
+"""Characters of the other columns, with the gaps between them."""
 
 
 class Progress:
@@ -55,14 +65,27 @@ class Progress:
         self._bars: RichProgress | None = None
         if enabled and self._console.is_terminal:
             self._bars = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, overflow="ellipsis", max_width=NAME),
+                ),
+                BarColumn(bar_width=self._bar_width),
                 TextColumn("{task.percentage:>3.0f} %"),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[detail]}"),
+                _Numbers(self._room),
                 console=self._console,
                 refresh_per_second=1 / REDRAW_SECONDS,
             )
+
+    @property
+    def _bar_width(self) -> int:
+        return BAR if self._console.width >= WIDE else NARROW_BAR
+
+    def _room(self) -> int:
+        """Characters of a terminal that are left for numbers."""
+        names = [len(task.description) for task in self._bars.tasks] if self._bars is not None else []
+        return self._console.width - self._bar_width - SHARE_AND_TIME - min(max(names, default=0), NAME)
 
     def __enter__(self) -> Progress:
         if self._bars is not None:
@@ -90,7 +113,7 @@ class Task:
     """One thing that runs; made by :meth:`Progress.task`."""
 
     def __init__(self, progress: Progress, name: str, total: float, unit: str) -> None:
-        self.name = name
+        self.name = printable(name)
         self.total = total
         self.unit = unit
         self.completed = 0.0
@@ -99,7 +122,7 @@ class Task:
         self._begun = self._shown = progress._clock()
         self._trail: deque[tuple[float, float]] = deque(maxlen=RATE_WINDOW)
         if progress._bars is not None:
-            self._bar = progress._bars.add_task(name, total=total, detail="")
+            self._bar = progress._bars.add_task(self.name, total=total, numbers=("", "", ()))
 
     def update(self, advance: float, **numbers: Any) -> None:
         """Counts progress; shows it if the last redraw is long enough ago.
@@ -136,19 +159,45 @@ class Task:
     def _show(self, now: float, finished: bool = False) -> None:
         self._shown = now
         rate = self.rate()
-        parts = [] if rate is None else [f"{_number(rate)} {self.unit}/s"]
-        if rate and not finished:
-            parts.append(f"{_duration((self.total - self.completed) / rate)} left")
-        parts += [f"{name} {_number(float(value))}" for name, value in self._numbers.items()]
-        detail = ", ".join(parts)
+        speed = "" if rate is None else f"{_number(rate)} {self.unit}/s"
+        left = f"{_duration((self.total - self.completed) / rate)} left" if rate and not finished else ""
+        numbers = [f"{name} {_number(float(value))}" for name, value in self._numbers.items()]
         if self._progress._bars is not None:
-            self._progress._bars.update(self._bar, completed=self.completed, detail=detail, refresh=finished)
+            shown = speed, left, numbers
+            self._progress._bars.update(self._bar, completed=self.completed, numbers=shown, refresh=finished)
         else:
+            detail = ", ".join(filter(None, [speed, left, *numbers]))
             share = f"{self.completed / self.total:4.0%}" if self.total else "100%"
             taken = f" in {_duration(now - self._begun)}" if finished else ""
             self._progress._console.print(
                 f"{self.name} {share}{taken}: {detail}", highlight=False, markup=False, soft_wrap=True
             )
+
+
+class _Numbers(ProgressColumn):
+    """The numbers of a task, as many as there is room for when they are drawn."""
+
+    def __init__(self, room: Callable[[], int]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._room = room
+
+    def render(self, task: Any) -> Text:
+        """What rich calls to draw the column."""
+        speed, left, numbers = task.fields["numbers"]
+        return Text(_fitting(speed, left, numbers, self._room()))
+
+
+def _fitting(speed: str, left: str, numbers: Sequence[str], room: int) -> str:
+    """As much as there is room for; the last numbers go first, then the speed, and the time left stays longest.
+
+    >>> _fitting("9 steps/s", "0:30 left", ["loss 0.5"], 30), _fitting("9 steps/s", "0:30 left", ["loss 0.5"], 12)
+    ('9 steps/s, 0:30 left, loss 0.5', '0:30 left')
+    """
+    for count in range(len(numbers), -1, -1):
+        text = ", ".join(filter(None, [speed, left, *numbers[:count]]))
+        if len(text) <= room:
+            return text
+    return left if len(left) <= room else ""
 
 
 def _number(value: float) -> str:

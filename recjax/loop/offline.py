@@ -47,6 +47,10 @@ class OfflineResult:
     updates: np.ndarray
     metrics: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.metrics.items() if len(values))
+        return f"OfflineResult({int(self.updates[-1]) if len(self.updates) else 0:,} updates; last chunk: {last})"
+
 
 def learn_offline(
     agent: Agent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import jax
 import numpy as np
 
 from recjax.agents.base import Agent
+from recjax.display import html_table
 from recjax.envs.base import Environment
-from recjax.eval import Accumulator
+from recjax.eval import Accumulator, label, mean_interval
 from recjax.fit import Checkpoints, Progress, Task, resumed, shard_seeds, tree_digest
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
@@ -53,6 +55,22 @@ class Result:
     def final(self) -> dict[str, np.ndarray]:
         """The last evaluation: metric name to ``float[seeds]``."""
         return {name: values[-1] for name, values in self.evaluations.items()}
+
+    def __repr__(self) -> str:
+        """The last evaluation in a few lines; :attr:`state` alone would fill pages."""
+        shown = ", ".join(f"{name} {mean_interval(values).plus_minus()}" for name, values in self.final().items())
+        return "\n".join(
+            [f"Result({self._facts()})", *textwrap.wrap(shown, 112, initial_indent="  ", subsequent_indent="  ")]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [[label(name), mean_interval(values).plus_minus()] for name, values in self.final().items()]
+        return html_table(f"Result: {self._facts()}", rows, ["last evaluation", "mean ± 95 % interval over seeds"])
+
+    def _facts(self) -> str:
+        seeds = self.state.key.shape[0]
+        steps = int(self.state.step)
+        return f"{steps:,} steps, {seeds} seeds, {len(self.evaluated_at)} evaluations, {self.seconds:.1f} s"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What a person sees of a study: tables, plots, the one-file page, TensorBoard files.
 
-Everything is drawn from the plain results that ``metrics.json`` holds.
+Everything is drawn from the plain results that ``metrics.json`` holds; :func:`write` makes them of runs in Python.
 """
 
-from recjax.report.comparison import comparison_rows, option_rows
-from recjax.report.html import PAGE_FILE, render, write_page
+from recjax.report.comparison import comparison_rows, option_rows, pairing_text, run_names
+from recjax.report.comparison_page import render_comparison, write_comparison
+from recjax.report.html import PAGE_FILE, render, write, write_page
 from recjax.report.results import (
     CATALOGUE_METRICS,
     METRICS_FILE,
@@ -12,14 +13,15 @@ from recjax.report.results import (
     TABLE_METRICS,
     final_values,
     read_results,
+    results_of,
     write_json,
 )
-from recjax.report.tables import HEADINGS, interval_text, number, policy_rows, ranking_rows, rich_table
+from recjax.report.tables import interval_text, number, policy_rows, ranking_rows
 from recjax.report.tensorboard import TensorBoard
+from recjax.report.terminal import rich_table
 
 __all__ = [
     "CATALOGUE_METRICS",
-    "HEADINGS",
     "METRICS_FILE",
     "PAGE_FILE",
     "RESPONSE_METRICS",
@@ -30,11 +32,17 @@ __all__ = [
     "interval_text",
     "number",
     "option_rows",
+    "pairing_text",
     "policy_rows",
     "ranking_rows",
     "read_results",
     "render",
+    "render_comparison",
+    "results_of",
     "rich_table",
+    "run_names",
+    "write",
+    "write_comparison",
     "write_json",
     "write_page",
 ]

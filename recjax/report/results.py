@@ -6,14 +6,27 @@ anew, and runs compared, from ``metrics.json``.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+import recjax
+from recjax.eval import metrics
+from recjax.loop import Result
+from recjax.study import Study
+
 METRICS_FILE = "metrics.json"
+
+Kind = Literal["evaluations", "online"]
+
+PARTS = ("config", "policies", "date", "recjax", "hardware", "seconds")
+"""What a run of `recjax loop` always holds."""
 
 RESPONSE_METRICS = ("ctr", "conversion_rate", "satisfaction", "session_reward", "session_length")
 """The metrics of the closing table that tell how users responded."""
@@ -21,22 +34,25 @@ RESPONSE_METRICS = ("ctr", "conversion_rate", "satisfaction", "session_reward", 
 CATALOGUE_METRICS = ("coverage", "novelty_information", "novelty_new", "diversity", "gini")
 """The metrics of the closing table that tell what of the catalogue was shown."""
 
+FURTHER_METRICS = (
+    "reward", "click_rate", "satisfaction_per_slate", "tail_coverage", "new_coverage", "popularity_lift",
+)  # fmt: skip
+"""The other metrics of every loop over a catalogue, which a page lists and does not draw."""
+
 TABLE_METRICS = RESPONSE_METRICS + CATALOGUE_METRICS
 """The metrics of the closing table, in its order."""
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
     """Writes ``results`` in one piece; numbers that are not finite become null."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
 
 
 def read_results(run: str | Path) -> dict[str, Any]:
     """Reads the results of a run from its directory.
 
     Raises:
-      ValueError: the directory holds no finished run.
+      ValueError: the directory holds no finished run, or its results are damaged.
     """
     path = Path(run) / METRICS_FILE
     if not path.is_file():
@@ -44,17 +60,69 @@ def read_results(run: str | Path) -> dict[str, Any]:
             f"{run} has no {METRICS_FILE}, so it is not the directory of a finished run;"
             f" give the --out of `recjax loop`, or finish that run with --resume."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); run it again, or restore the file.") from None
+    missing = [part for part in PARTS if part not in results] if isinstance(results, dict) else PARTS
+    if missing:
+        raise ValueError(f"{path} does not hold the results of a run: it lacks {', '.join(missing)}.")
+    return results
+
+
+def results_of(runs: Result | Mapping[str, Result] | Study) -> dict[str, Any]:
+    """Results in the form of ``metrics.json``, as far as runs that were made in Python tell them.
+
+    Args:
+      runs: one run, which is called "policy", several by name, or a study, which tells all of it.
+
+    Raises:
+      ValueError: there is no run.
+    """
+    if isinstance(runs, Study):
+        return _plain(runs.results)
+    named = {"policy": runs} if isinstance(runs, Result) else dict(runs)
+    if not named:
+        raise ValueError("There is nothing to report on: no runs were given.")
+    measured = dict.fromkeys(name for run in named.values() for name in [*run.evaluations, *run.online])
+    policies = {
+        name: {
+            "evaluated_at": run.evaluated_at,
+            "evaluations": run.evaluations,
+            "online_at": run.online_at,
+            "online": run.online,
+            "seconds": run.seconds,
+        }
+        for name, run in named.items()
+    }
+    return _plain(
+        {
+            "recjax": recjax.__version__,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "policies": policies,
+            "definitions": {name: dataclasses.asdict(metrics[name]) for name in measured if name in metrics},
+        }
+    )
 
 
 def final_values(results: dict[str, Any], policy: str, metric: str) -> np.ndarray:
-    """The last evaluation of ``policy``: ``float[seeds]``, NaN where a metric is undefined."""
+    """The last evaluation of ``policy``: ``float[seeds]``, NaN where a metric is undefined or was not measured."""
+    measured = results["policies"][policy]["evaluations"]
+    if metric not in measured:
+        return np.full(len(next(iter(measured.values()))[-1]), np.nan)
     return curve(results, policy, metric)[-1]
 
 
-def curve(results: dict[str, Any], policy: str, metric: str) -> np.ndarray:
-    """A metric over loop time: ``float[evaluations, seeds]``."""
-    return np.array(results["policies"][policy]["evaluations"][metric], float)
+def curve(results: dict[str, Any], policy: str, metric: str, kind: Kind = "evaluations") -> np.ndarray:
+    """A metric over loop time, of the evaluations or of the loop's own traffic: ``float[rows, seeds]``."""
+    return np.array(results["policies"][policy][kind][metric], float)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one piece: a reader finds the old one or the new one whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _plain(value: Any) -> Any:

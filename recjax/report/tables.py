@@ -1,74 +1,123 @@
-"""Tables for the terminal and the page."""
+"""Tables of results, as headings and rows of text that a terminal and a page both draw."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
-from recjax.eval import mean_interval
+from recjax.eval import Interval, label, mean_interval, paired_difference
 from recjax.report.results import final_values
 
-HEADINGS = {
-    "ctr": "CTR",
-    "click_rate": "slates clicked",
-    "conversion_rate": "conversion",
-    "satisfaction": "satisfaction",
-    "session_reward": "reward/sess.",
-    "session_length": "slates/sess.",
-    "coverage": "coverage",
-    "tail_coverage": "tail coverage",
-    "novelty_information": "novelty, bits",
-    "novelty_new": "share new",
-    "diversity": "diversity",
-    "gini": "Gini",
-    "popularity_lift": "popularity lift",
-    "reward": "reward/slate",
-}
+MINUS = "−"
 
 
-def number(value: float) -> str:
+Rows = tuple[list[str], list[list[str]]]
+"""Headings and rows of a table."""
+
+
+def number(value: float | None) -> str:
     """A number with three significant digits, or a dash where it is undefined."""
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return with_minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
+
+
+def with_minus(text: str) -> str:
+    """The text of a number, with a minus sign in place of a hyphen before it."""
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def interval_text(values: np.ndarray) -> str:
     """``mean±half-width`` of the 95 % interval over seeds; a dash where there is no mean."""
-    interval = mean_interval(values)
-    return interval.plus_minus() if np.isfinite(interval.half_width) else number(interval.mean)
+    return mean_text(mean_interval(values))
 
 
-def policy_rows(results: dict[str, Any], metrics: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the closing table: one policy a row, mean ± 95 % interval over seeds."""
-    rows = [
-        [policy] + [interval_text(final_values(results, policy, metric)) for metric in metrics]
-        for policy in results["policies"]
+def mean_text(interval: Interval, digits: int | None = None) -> str:
+    """``mean±half-width``, the mean alone where there is no interval, a dash where there is no mean."""
+    return with_minus(interval.plus_minus(digits)) if np.isfinite(interval.half_width) else number(interval.mean)
+
+
+def column_texts(intervals: Sequence[Interval], write: Callable[[Interval, int | None], str] = mean_text) -> list[str]:
+    """The intervals of a column, with as many decimals as the one that needs most.
+
+    >>> column_texts([mean_interval([1.0, 2.0]), mean_interval([0.1, 0.2])])
+    ['1.50±6.35', '0.15±0.64']
+    """
+    digits = max((each.digits for each in intervals if np.isfinite(each.half_width)), default=None)
+    return [write(each, digits) for each in intervals]
+
+
+def difference_text(interval: Interval, digits: int | None = None) -> str:
+    """A difference as ``+mean±half-width``; an asterisk where the interval does not hold zero."""
+    if not np.isfinite(interval.mean):
+        return "–"
+    sign = MINUS if interval.mean < 0 else "+"
+    size = dataclasses.replace(interval, mean=abs(interval.mean))
+    return sign + size.plus_minus(digits) + ("*" if is_clear(interval) else "\N{NO-BREAK SPACE}")
+
+
+def is_clear(interval: Interval) -> bool:
+    """Whether a difference is told from zero by its interval."""
+    return interval.low > 0 or interval.high < 0
+
+
+def measured(results: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that some policy has a value of."""
+    policies = results["policies"]
+    return [m for m in metrics if any(np.isfinite(final_values(results, policy, m)).any() for policy in policies)]
+
+
+def policy_rows(results: dict[str, Any], metrics: Sequence[str]) -> Rows:
+    """The closing table: one policy a row, mean ± 95 % interval over seeds."""
+    policies = list(results["policies"])
+    columns = [
+        column_texts([mean_interval(final_values(results, policy, metric)) for policy in policies])
+        for metric in metrics
     ]
-    return ["policy"] + [HEADINGS.get(name, name) for name in metrics], rows
+    rows = [[policy, *cells] for policy, *cells in zip(policies, *columns, strict=True)]
+    return ["policy", *map(label, metrics)], rows
 
 
-def ranking_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the ranking table: one model a row."""
+def unit_of(results: dict[str, Any], metric: str) -> str:
+    """The unit of a metric, as its definition says; nothing where it has none."""
+    unit = results.get("definitions", {}).get(metric, {}).get("unit", "")
+    return "" if unit == "1" else unit
+
+
+def ranking_rows(results: dict[str, Any]) -> Rows:
+    """The ranking of held-out items: one model a row."""
     models = results["ranking"]["models"]
     metrics = list(next(iter(models.values())))
     return ["model", *metrics], [[name, *(f"{values[m]:.4f}" for m in metrics)] for name, values in models.items()]
 
 
-def rich_table(
-    title: str, headings: list[str], rows: list[list[str]], caption: str | None = None, *, text: bool = False
-) -> Table:
-    """A table for the terminal: numbers to the right of a first column of names, or text throughout."""
-    table = Table(
-        title=title, caption=caption, title_justify="left", caption_justify="left",
-        show_header=any(headings), box=box.SIMPLE_HEAD, padding=(0, 1 if text else 0), show_edge=False,
-    )  # fmt: skip
-    for i, heading in enumerate(headings):
-        justify: Literal["left", "right"] = "left" if text or i == 0 else "right"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=not text)
-    for row in rows:
-        table.add_row(*row)
-    return table
+def difference_rows(results: dict[str, Any], metric: str) -> Rows:
+    """Every policy minus every other, paired by seed: row minus column."""
+    policies = list(results["policies"])
+    found = {
+        (a, b): paired_difference(final_values(results, a, metric), final_values(results, b, metric))
+        for a, b in combinations(policies, 2)
+    }
+    texts = dict(zip(found, column_texts(list(found.values()), difference_text), strict=True))
+    texts |= {(b, a): _negated(text) for (a, b), text in texts.items()}
+    rows = [[row, *(texts.get((row, column), "") for column in policies)] for row in policies]
+    return ["row − column", *policies], rows
+
+
+def _negated(text: str) -> str:
+    return {"+": MINUS, MINUS: "+"}.get(text[0], text[0]) + text[1:]
+
+
+def differences_from_best(results: dict[str, Any], metric: str, better: str) -> tuple[str, list[tuple[str, Interval]]]:
+    """The policy with the best mean, and every other one minus it, paired by seed."""
+    final = {policy: final_values(results, policy, metric) for policy in results["policies"]}
+    sign = -1 if better == "lower" else 1
+    means = {policy: sign * mean_interval(values).mean for policy, values in final.items()}
+    known = [policy for policy in means if np.isfinite(means[policy])]
+    best = max(known, key=means.__getitem__)
+    others = sorted((policy for policy in known if policy != best), key=means.__getitem__, reverse=True)
+    return best, [(policy, paired_difference(final[policy], final[best])) for policy in others]

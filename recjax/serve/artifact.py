@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.catalogue import ItemIndex, dense_scorer, top_k
+from recjax.display import html_table
 from recjax.serve import files
 from recjax.serve.recommendations import Recommendations
 from recjax.types import PAD_ID, Array, Behaviour
@@ -83,6 +84,16 @@ class Artifact:
 
     def __repr__(self) -> str:
         return f"Artifact({self.policy!r}, {len(self.names):,} items, {len(self.users.names):,} users)"
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("items", f"{len(self.names):,}"),
+            ("known users", f"{len(self.users.names):,}"),
+            ("sees", f"the last {self.history_length} events"),
+            *((name, self.manifest[name]) for name in ("recjax", "jax") if name in self.manifest),
+            ("SHA-256", self.hash),
+        ]
+        return html_table(f"Policy {self.policy}", facts)
 
     def recommend(
         self,

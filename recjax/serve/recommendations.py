@@ -7,11 +7,17 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from recjax.display import html_table
+
 COLUMNS = ("user", "rank", "item", "title", "score")
+
+SHOWN_ROWS = 50
+"""Rows of a table in a notebook."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Recommendations:
 
     def __repr__(self) -> str:
         return f"Recommendations({len(self):,} users, {self.ids.shape[1]} items each)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [row["user"], row["rank"], row["title"], f"{row['score']:.4g}"] for row in islice(self.rows(), SHOWN_ROWS)
+        ]
+        return html_table(repr(self), rows, ["user", "rank", "item", "score"])
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One dictionary a recommended item: user, rank, item, title, score."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import jax.numpy as jnp
@@ -123,28 +124,41 @@ def make_policy(name: str, context: PolicyContext) -> Policy:
     return policies.make(name, context)
 
 
+def explain(name: str) -> str:
+    """The first sentence that the documentation of a policy, or of an agent, says of it; nothing where it has none."""
+    source: Any = policies[name] if name in policies else agents.agents[name]
+    paragraph = " ".join((inspect.getdoc(source) or "").partition("\n\n")[0].split())
+    sentence, stop, _ = paragraph.partition(". ")
+    return sentence + stop.strip()
+
+
 @policies.register("random")
 def _random(context: PolicyContext) -> Policy:
+    """Slates drawn uniformly from all items."""
     return Policy(agents.random())
 
 
 @policies.register("popularity")
 def _popularity(context: PolicyContext) -> Policy:
+    """The items that the log has most often, the same for everybody but for what they had."""
     return Policy(agents.popularity())
 
 
 @policies.register("neighbours")
 def _neighbours(context: PolicyContext) -> Policy:
+    """The items that appear in the log beside those of the history, counted, not trained."""
     return Policy(agents.neighbours(context.neighbours), params=context.neighbours)
 
 
 @policies.register("greedy")
 def _greedy(context: PolicyContext) -> Policy:
+    """The best items of the supervised model as it was trained on the log; it never changes."""
     return Policy(agents.supervised_greedy(context.recommendation), params=context.params)
 
 
 @policies.register("supervised")
 def _supervised(context: PolicyContext) -> Policy:
+    """The supervised model, retrained in the loop on the clicks that its own slates earn."""
     agent = agents.supervised(
         agents.ClickPrediction(context.recommendation, negatives=context.negatives),
         context.optimizer(),
@@ -156,7 +170,7 @@ def _supervised(context: PolicyContext) -> Policy:
 
 @policies.register("similarity_prior")
 def _similarity_prior(context: PolicyContext) -> Policy:
-    """Similarity of the two towers times the policy of the item neighbours."""
+    """Similarity of user and item in the supervised model, times how often the log has the item beside the history."""
 
     def neighbours_policy(observation: Observation, items: Items) -> Array:
         scores = context.neighbours.scores(observation.history) + 1e-6
@@ -167,18 +181,19 @@ def _similarity_prior(context: PolicyContext) -> Policy:
 
 @policies.register("dqn")
 def _dqn(context: PolicyContext) -> Policy:
+    """Deep Q-learning from the loop: shows the items with the highest value of reward now and later."""
     return Policy(context.dqn, params=context.params)
 
 
 @policies.register("myopic")
 def _myopic(context: PolicyContext) -> Policy:
-    """The same DQN with a discount of 0: it learns what a slate earns, and nothing beyond."""
+    """The same as dqn with a discount of 0: it learns what a slate earns, and nothing beyond."""
     return Policy(context.dqn, params=context.params, hparams=context.dqn.hparams.replace(discount=0.0))
 
 
 @policies.register("joint")
 def _joint(context: PolicyContext) -> Policy:
-    """The same DQN whose towers also learn to predict clicks."""
+    """The same as dqn, with towers that also learn to predict clicks."""
     weight = context.config.learn.supervised_weight
     predicted = agents.ClickPrediction(context.recommendation, weight, context.negatives)
     return Policy(context.make_dqn(clicks=predicted), params=context.params)

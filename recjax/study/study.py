@@ -23,9 +23,10 @@ from recjax.loop.program import Program
 from recjax.loop.run import OnRecord, Result, Saving, run_program
 from recjax.rewards import parse as parse_reward
 from recjax.study.config import StudyConfig
-from recjax.study.policies import Policy, make_policy
+from recjax.study.examples import Followed, Onlooker, first_seed, summarise
+from recjax.study.policies import Policy, explain, make_policy
 from recjax.study.prepare import Prepared, prepare
-from recjax.types import PyTree, seed_axes
+from recjax.types import PyTree
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
 
@@ -47,6 +48,10 @@ class Study:
     prepared: Prepared
     runs: dict[str, Result]
 
+    def __repr__(self) -> str:
+        name = self.results["data"]["name"]
+        return f"Study({', '.join(self.results['policies'])} on {name}: {self.results['seconds']['total']:.0f} s)"
+
     def policy(self, name: str) -> tuple[Agent, PyTree]:
         """A policy's agent, and its state of the first seed.
 
@@ -55,12 +60,7 @@ class Study:
         """
         if name not in self.runs:
             raise ValueError(f"The study has no policy {name!r}; it has {', '.join(self.runs)}.")
-        state = self.runs[name].state.agent
-        first = jax.tree.map(
-            lambda axis, leaf: leaf if axis is None else jax.tree.map(lambda x: x[0], leaf),
-            seed_axes(state), state, is_leaf=lambda axis: axis is None,
-        )  # fmt: skip
-        return make_policy(name, self.prepared.policies).agent, first
+        return make_policy(name, self.prepared.policies).agent, first_seed(self.runs[name].state.agent)
 
 
 def run_study(
@@ -105,7 +105,9 @@ def run_study(
         on_prepared(prepared)
     programs: list[Program] = []
     runs: dict[str, Result] = {}
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    followed: dict[str, Followed] = {}
+    key, examples_key = (jax.random.fold_in(jax.random.key(config.seed), part) for part in (1, 2))
+    onlooker = None if prepared.env.spec.action_space == "vector" else Onlooker(prepared.env, reward, examples_key)
     for name, policy in policies.items():
         with clock(f"loop/{name}"):
             runs[name] = run_program(
@@ -119,7 +121,12 @@ def run_study(
                 name=name,
                 on_record=recorder(name) if recorder else None,
             )
-    return Study(_results(config, prepared, runs, clock.seconds), prepared, runs)
+        if onlooker is not None:
+            with clock(f"examples/{name}"):
+                followed[name] = onlooker(policy.agent, runs[name].state)
+    results = _results(config, prepared, runs, clock.seconds)
+    results["examples"] = summarise(followed, prepared.dataset) if followed else None
+    return Study(results, prepared, runs)
 
 
 def _clear(directory: Path) -> None:
@@ -145,6 +152,7 @@ def _results(
 ) -> dict[str, Any]:
     policies = {
         name: {
+            "description": explain(name),
             "evaluated_at": run.evaluated_at,
             "evaluations": run.evaluations,
             "online_at": run.online_at,

@@ -61,6 +61,7 @@ def test_metrics_are_per_seed_and_defined(run):
             assert results["definitions"][metric]["definition"]
     assert results["policies"]["dqn"]["evaluated_at"] == [0, 4, 8]
     assert set(results["ranking"]["models"]) > {"popularity", "item kNN", "user kNN", "two towers"}
+    assert set(results["examples"]["policies"]) == {"random", "greedy", "myopic", "dqn"}
     value = results["long_term_value"]
     final = {p: report.final_values(results, p, "session_reward") for p in ("dqn", "myopic")}
     np.testing.assert_allclose(value["per_seed"], final["dqn"] - final["myopic"])
@@ -74,7 +75,7 @@ def test_page_needs_no_other_file(run):
     assert "url(http" not in page
     assert page.count("<table") >= 4
     for policy in ("random", "greedy", "myopic", "dqn"):
-        assert f"<td>{policy}</td>" in page
+        assert f'<th scope="row">{policy}</th>' in page
 
 
 def test_configuration_reproduces_the_run(run, tmp_path):
@@ -170,11 +171,14 @@ def test_compare_shows_what_differs(run, tmp_path, capsys):
     other = tmp_path / "d"
     main([*SMALL, "--out", str(other), "--reward", "conversion", "--agent", "random"])
     capsys.readouterr()
-    main(["compare", str(run), str(other)])
+    main(["compare", str(run), str(other), "--html", str(tmp_path / "both.html")])
     shown = capsys.readouterr().out
-    assert "reward" in shown
-    assert "conversion" in shown
+    assert re.search(r"reward +click +conversion", shown)
     assert "CTR" in shown
+    assert "Paired by seed, since the same users were met as in a: d." in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= max(80, len(f"Written to {tmp_path / 'both.html'}"))
+    page = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "d − a" in page.replace("\u00a0", " ")
 
 
 def test_data_list_names_every_set(capsys):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recjax.eval import Interval, bootstrap_interval, mean_interval, paired_difference, t_quantile
+from recjax.eval import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    t_quantile,
+    unpaired_difference,
+)
 
 VALUES = np.random.default_rng(0).gamma(2.0, size=60)
 
@@ -40,6 +47,19 @@ def test_seeds_without_a_value_are_left_out():
 def test_equal_seeds_have_no_width():
     interval = mean_interval([0.5, 0.5, 0.5])
     assert interval.low == interval.high == 0.5
+
+
+@pytest.mark.parametrize(("count", "others"), [(2, 2), (5, 3), (5, 40)])
+def test_unpaired_difference_is_that_of_welch(count, others):
+    a, b = VALUES[:count], 3 * VALUES[-others:] + 1
+    got = unpaired_difference(a, b, level=0.9)
+    test = stats.ttest_ind(a, b, equal_var=False)
+    error = (got.mean - 0.0) / test.statistic
+    half = stats.t.ppf(0.95, int(test.df)) * error
+    np.testing.assert_allclose((got.mean, got.half_width), (a.mean() - b.mean(), half), rtol=1e-7)
+    assert got.count == min(count, others)
+    assert np.isnan(unpaired_difference(a, b[:1]).low)
+    assert unpaired_difference([1.0, 1.0], [0.0, 0.0]).high == 1.0
 
 
 def test_paired_difference_uses_the_pairs():

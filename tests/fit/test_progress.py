@@ -1,6 +1,7 @@
 """Progress: right numbers, few writes, silence when asked."""
 
 import io
+import re
 
 import jax.numpy as jnp
 import pytest
@@ -84,6 +85,40 @@ def test_a_terminal_gets_a_bar_and_few_redraws():
     assert 10 <= Number.conversions <= 22
     assert "loop: dqn" in stream.getvalue()
     assert "100 user-steps/s, reward 0.5, loss 0.25" in stream.getvalue()
+
+
+def bars_of(width, name="similarity_prior"):
+    """The lines that a terminal shows, without its codes."""
+    clock, stream = Clock(), io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, color_system=None)
+    with Progress(console=console, clock=clock) as progress:
+        other = progress.task("dqn", total=100, unit="user-steps")
+        for _ in range(4):
+            clock.now += 1.0
+            other.update(10, reward=0.5, loss=0.25, **{"updates/s": 1234.0})
+        task = progress.task(name, total=1_000_000, unit="user-steps")
+        for _ in range(40):
+            clock.now += 1.0
+            task.update(20_000, reward=0.5, **{"updates/s": 1234.0})
+        progress._bars.refresh()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).replace("\r", "\n").split("\n")
+    return [line.rstrip() for line in lines if "%" in line]
+
+
+@pytest.mark.parametrize(("width", "bar"), [(60, 16), (80, 16), (100, 24), (160, 24)])
+def test_bars_keep_their_width_and_lose_numbers(width, bar):
+    other, line = bars_of(width)[-2:]
+    assert len(line) <= width
+    assert len(other) <= width
+    assert other[len("similarity_prior ") + bar :].startswith("  40 %")
+    assert line[len("similarity_prior ") + bar :].startswith("  80 %")
+    assert "0:10 left" in line
+    assert ("20,000 user-steps/s" in line) == (width >= 80)
+    assert ("updates/s 1,234" in line) == (width >= 160)
+
+
+def test_names_are_shown_as_they_are():
+    assert "[b]a\\x1b[1m" in bars_of(80, name="[b]a\x1b[1m")[-1]
 
 
 def test_an_error_closes_the_bar_and_passes():

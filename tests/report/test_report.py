@@ -31,6 +31,7 @@ def results(ctr, **options):
         ([0.25], "0.25"),
         ([np.nan, np.nan], "–"),
         ([1200.0, 1300.0, 1100.0], "1200±248"),
+        ([-1.0, -2.0, -3.0], "−2.0±2.5"),
     ],
 )
 def test_interval_text(values, text):
@@ -41,7 +42,7 @@ def test_metrics_that_recjax_does_not_know_head_their_columns_by_name():
     found = results([0.1, 0.3])
     found["policies"]["random"]["evaluations"]["dwell_time"] = [[1.0, 2.0], [3.0, 3.0]]
     headings, rows = report.policy_rows(found, ("ctr", "dwell_time"))
-    assert headings == ["policy", "CTR", "dwell_time"]
+    assert headings == ["policy", "CTR", "dwell time"]
     assert rows[0][2] == "3.000±0.000"
 
 
@@ -67,7 +68,7 @@ def test_comparison_shows_only_options_that_differ():
     assert rows[0] == ["reward", "click", "conversion"]
     assert "learn.discount" not in {row[0] for row in rows}
     headings, rows = comparison_rows(runs, "ctr")
-    assert rows == [["random", interval_text(np.array([0.1, 0.2])), interval_text(np.array([0.3, 0.4]))]]
+    assert rows == [["random", "0.15±0.64", "0.35±0.64", "+0.200±0.000*"]]
     assert comparison_rows(runs, "gini")[1] == []
 
 
