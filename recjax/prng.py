@@ -50,6 +50,32 @@ def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Ar
     return x, y
 
 
+def below(bits: Array, n: int) -> tuple[Array, Array]:
+    """Integers in ``0 .. n - 1`` from random bits, without a division.
+
+    >>> number, is_fair = below(jax.random.bits(jax.random.key(0), (1000,)), 6)
+    >>> int(number.min()), int(number.max()), bool(is_fair.all())
+    (0, 5, True)
+
+    Args:
+      bits: ``u32[...]``.
+      n: at most ``2**31``.
+
+    Returns:
+      ``(i32[...], bool[...])``; those that are fair are exactly uniform, all but ``n`` of ``2**32``.
+
+    References:
+      Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019.
+    """
+    low, high = jnp.uint32(n & 0xFFFF), jnp.uint32(n >> 16)
+    bits_low, bits_high = bits & 0xFFFF, bits >> 16
+    # The upper half of the product of 64 bits, from products of 16 bits each.
+    carry = bits_high * low + ((bits_low * low) >> 16)
+    crossed = bits_low * high + (carry & 0xFFFF)
+    number = bits_high * high + (carry >> 16) + (crossed >> 16)
+    return number.astype(jnp.int32), bits * jnp.uint32(n) >= jnp.uint32(2**32 % n)
+
+
 def _seed(seed: Array) -> Array:
     return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from recjax.catalogue import distinct_ids
+from recjax.prng import below
 from recjax.types import PAD_ID, Array
+
+FEW = 64
+"""Items of a list that are compared one after the other."""
 
 
 def fill_uniformly(key: Array, slate: Array, num_items: int, exclude: Array | None = None) -> Array:
@@ -52,22 +58,34 @@ def _by_rejection(key: Array, slate: Array, num_items: int, exclude: Array | Non
     Slots are rows and users columns, so that all comparisons run along users.
     """
     slots = slate.shape[1]
-    earlier = jnp.tril(jnp.ones((slots, slots), bool), -1)[:, :, None]
     exclude = None if exclude is None else exclude.T
 
-    def draw(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        slate, round = carry
-        drawn = jax.random.randint(jax.random.fold_in(key, round), slate.shape, 0, num_items)
-        empty = slate == PAD_ID
-        taken = jnp.any(drawn[:, None] == slate[None], axis=1)
-        # Of slots that draw the same item, the first has it.
-        taken |= jnp.any((drawn[:, None] == drawn[None]) & earlier & empty[None], axis=1)
-        if exclude is not None:
-            taken |= jnp.any(drawn[:, None] == exclude[None], axis=1)
-        return jnp.where(empty & ~taken, drawn, slate), round + 1
+    def bits(round: Array) -> Array:
+        return jax.random.bits(jax.random.fold_in(key, round), (slots, len(slate)))
 
-    filled, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] == PAD_ID), draw, (slate.T, jnp.int32(0)))
-    return filled.T
+    def draw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        filled, random, round = carry
+        drawn, is_fair = below(random, num_items)
+        empty = filled == PAD_ID
+        taken = ~is_fair | _is_any_of(drawn, filled)
+        if exclude is not None:
+            taken |= _is_any_of(drawn, exclude)
+        # Of slots that draw the same item, the first has it.
+        for slot in range(1, slots):
+            taken = taken.at[slot].set(taken[slot] | jnp.any((drawn[:slot] == drawn[slot]) & empty[:slot], axis=0))
+        # Bits for the next round stand ready in memory: XLA would compute them again for every comparison.
+        return jnp.where(empty & ~taken, drawn, filled), bits(round + 1), round + 1
+
+    start = slate.T, bits(jnp.int32(0)), jnp.int32(0)
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0] == PAD_ID), draw, start)[0].T
+
+
+def _is_any_of(ids: Array, lists: Array) -> Array:
+    """Whether ``ids: i32[K, B]`` are in the lists ``i32[E, B]`` of their columns, ``bool[K, B]``."""
+    if len(lists) > FEW:
+        return jnp.any(ids[:, None] == lists[None], axis=1)
+    # Written out, so that XLA compares many columns by one instruction.
+    return functools.reduce(jnp.logical_or, (ids == row for row in lists))
 
 
 def _by_rank(key: Array, slate: Array, num_items: int, exclude: Array | None) -> Array:

@@ -8,12 +8,15 @@ groups; the items of the ``k`` best groups of a query are scored again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from recjax.catalogue.block_scores import batch_of
 from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
+from recjax.catalogue.items import ItemIndex
 from recjax.catalogue.kernels import as_integers, as_scores
 from recjax.catalogue.plan import Columns
 from recjax.catalogue.scorer import Scorer
@@ -38,23 +41,55 @@ def top_k_by_columns(
       exclude: ``i32[B, E]`` or None.
       columns: sizes of blocks; ``items`` is a multiple of ``GROUP``, or all of them.
     """
-    batch, together, size = batch_of(queries), columns.queries, columns.items
-    find = _in_one_block if size >= scorer.num_items else _in_blocks
+    find = _in_one_block if columns.items >= scorer.num_items else _in_blocks
 
-    def of(rows: Rows) -> tuple[Array, Array]:
-        some = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, rows.start, rows.size), (queries, exclude))
-        values, ids = find(some[0], scorer, k, some[1], size)
+    def of_some(queries: PyTree, exclude: Array | None) -> tuple[Array, Array]:
+        values, ids = find(queries, scorer, k, exclude, columns.items)
         return values.T, ids.T
 
-    def put(found: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-        some = of(Rows(start, start, together))
-        return jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, axis=0), found, some), None
+    return _by_queries(of_some, queries, exclude, columns)
 
+
+def argmax_by_columns(queries: PyTree, scorer: Scorer, exclude: Array | None, columns: Columns) -> tuple[Array, Array]:
+    """The best item of each query, ``(f32[B], i32[B])``; the arguments are those of :func:`top_k_by_columns`."""
+
+    def of_some(queries: PyTree, exclude: Array | None) -> tuple[Array, Array]:
+        def evaluate(rows: Rows) -> tuple[Array, Array]:
+            keys, ids = _keys(queries, scorer, rows, exclude), rows.start + jnp.arange(rows.size)[:, None]
+            values, best = _largest(jnp.where(ids < rows.first, _excluded(), keys), ids, 1)
+            return values[0], best[0]
+
+        def merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
+            is_better = later[0] > earlier[0]
+            return jax.tree.map(lambda x, y: jnp.where(is_better, x, y), later, earlier)
+
+        size = min(columns.items, scorer.num_items)
+        values, ids = reduce_rows(evaluate, merge, Blocks(scorer.num_items, size))
+        return as_scores(values), ids
+
+    return _by_queries(of_some, queries, exclude, columns)
+
+
+def _by_queries(
+    of_some: Callable[[PyTree, Array | None], tuple[Array, Array]],
+    queries: PyTree,
+    exclude: Array | None,
+    columns: Columns,
+) -> tuple[Array, Array]:
+    """Answers ``columns.queries`` queries at a time."""
+    batch, together = batch_of(queries), columns.queries
     if together >= batch:
-        return of(Rows(0, 0, batch))
-    nothing = jnp.zeros((batch, k), jnp.float32), jnp.zeros((batch, k), jnp.int32)
+        return of_some(queries, exclude)
+
+    def put(answers: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+        cut = lambda leaf: lax.dynamic_slice_in_dim(leaf, start, together)  # noqa: E731
+        some = of_some(*jax.tree.map(cut, (queries, exclude)))
+        return jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, axis=0), answers, some), None
+
+    shapes = jax.eval_shape(of_some, *jax.tree.map(lambda leaf: leaf[:1], (queries, exclude)))
+    blank = jax.tree.map(lambda leaf: jnp.zeros((batch, *leaf.shape[1:]), leaf.dtype), shapes)
     # Queries of the last block that an earlier one had are answered twice, with the same result.
-    return lax.scan(put, nothing, jnp.minimum(jnp.arange(0, batch, together), batch - together))[0]
+    return lax.scan(put, blank, jnp.minimum(jnp.arange(0, batch, together), batch - together))[0]
 
 
 def _in_one_block(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
@@ -87,7 +122,11 @@ def _in_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, s
 
 def _keys(queries: PyTree, scorer: Scorer, rows: Rows, exclude: Array | None) -> Array:
     """Integers ``i32[size, B]`` in the order of the scores of a block."""
-    keys = as_integers(scorer.score_block(queries, rows.start, rows.size).T)
+    if isinstance(scorer, ItemIndex):
+        scores = scorer.block(rows.start, rows.size).columns(queries)
+    else:
+        scores = scorer.score_block(queries, rows.start, rows.size).T
+    keys = as_integers(scores)
     if exclude is not None:
         here = exclude.T - rows.start
         column = jnp.arange(keys.shape[1])[None]

@@ -23,7 +23,7 @@ from recjax.catalogue.block_scores import (
     without,
 )
 from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
-from recjax.catalogue.columns import GROUP, top_k_by_columns
+from recjax.catalogue.columns import GROUP, argmax_by_columns, top_k_by_columns
 from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.kernels import block_best, group_max
 from recjax.catalogue.plan import Columns, Plan, plan_for
@@ -118,8 +118,13 @@ def argmax(
         is_better = ~jnp.isnan(earlier[0]) & ((later[0] > earlier[0]) | jnp.isnan(later[0]))
         return jnp.where(is_better, later[0], earlier[0]), jnp.where(is_better, later[1], earlier[1])
 
-    size = block_size_of(items, queries, block_size, plan)
-    scores, ids = reduce_scores(summarise, merge, queries, items, exclude, size)
+    scorer = as_scorer(items)
+    columns = (plan or plan_for(scorer.num_items, batch_of(queries))).columns_of(scorer.block_size)
+    if columns is not None and block_size is None and _are_few(exclude):
+        scores, ids = argmax_by_columns(queries, scorer, exclude, columns)
+    else:
+        size = block_size_of(scorer, queries, block_size, plan)
+        scores, ids = reduce_scores(summarise, merge, queries, scorer, exclude, size)
     return jnp.where(scores == -jnp.inf, PAD_ID, ids)
 
 
@@ -198,11 +203,13 @@ def best(scores: Array, k: int) -> tuple[Array, Array]:
 
 def _columns_fit(scorer: Scorer, k: int, exclude: Array | None, columns: Columns) -> bool:
     """Whether a search by columns is the faster one: few are sought and few are excluded."""
-    if k > MOST_BY_COLUMNS or (exclude is not None and exclude.shape[-1] > FEW_EXCLUDED):
-        return False
     num_items = scorer.num_items
     fits = columns.items >= num_items or (scorer.random_access and columns.items % GROUP == 0)
-    return fits and columns.queries * num_items <= MAXIMA * GROUP
+    return k <= MOST_BY_COLUMNS and _are_few(exclude) and fits and columns.queries * num_items <= MAXIMA * GROUP
+
+
+def _are_few(exclude: Array | None) -> bool:
+    return exclude is None or exclude.shape[-1] <= FEW_EXCLUDED
 
 
 def _by_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
