@@ -41,11 +41,11 @@ from recjax.agents.exploration import (
     boltzmann,
     epsilon_greedy,
     explorations,
-    fill_uniformly,
     greedy,
     plackett_luce,
 )
 from recjax.agents.slates import SlatePolicy
+from recjax.agents.uniform import fill_uniformly
 from recjax.agents.value import (
     DQNHyper,
     DQNState,

@@ -16,12 +16,12 @@ from flax import struct
 from jax.scipy.special import xlog1py, xlogy
 
 from recjax.agents.base import Action
+from recjax.agents.uniform import fill_uniformly, num_allowed
 from recjax.catalogue import (
     BlockScorer,
     Catalogue,
     as_scorer,
     block_size_of,
-    distinct_ids,
     logsumexp,
     sample,
     score_at,
@@ -278,12 +278,6 @@ explorations.register("epsilon_greedy", Exploration(epsilon_greedy, epsilon_gree
 explorations.register("boltzmann", Exploration(boltzmann, boltzmann_log_prob))
 
 
-def uniform_log_prob(allowed: Array, slots: int) -> Array:
-    """The log-probability of a uniform slate without repeats, ``f32[B]``, from ``allowed: i32[B]`` items."""
-    left = allowed[:, None] - jnp.arange(slots)[None]
-    return -jnp.sum(jnp.log(left.astype(jnp.float32)), axis=-1)
-
-
 def is_possible(slate: Array, num_items: int, exclude: Array | None) -> Array:
     """Whether slates ``i32[B, K]`` hold distinct items of the catalogue, none of them excluded, ``bool[B]``."""
     known = (slate >= 0) & (slate < num_items)
@@ -292,54 +286,6 @@ def is_possible(slate: Array, num_items: int, exclude: Array | None) -> Array:
     if exclude is None:
         return possible
     return possible & ~jnp.any(slate[:, :, None] == exclude[:, None, :], axis=(-1, -2))
-
-
-def fill_uniformly(key: Array, slate: Array, num_items: int, exclude: Array | None = None) -> Array:
-    """Fills the empty slots of slates, uniformly without replacement.
-
-    Items are drawn from those that are neither excluded nor in the slate. Memory is that
-    of the lists, not of the catalogue: the ``r``-th free item is found by skipping the
-    sorted taken ones.
-
-    Args:
-      key: a key of ``jax.random``.
-      slate: ``i32[B, K]`` distinct items, ``PAD_ID`` where a slot is to be filled.
-      num_items: items in the catalogue.
-      exclude: ``i32[B, E]`` items not to draw, in any order, repeats and ``PAD_ID`` allowed.
-
-    Returns:
-      ``i32[B, K]``.
-    """
-    taken = _sorted_distinct(slate if exclude is None else jnp.concatenate([slate, exclude], axis=1), num_items)
-    width = taken.shape[1]
-
-    def fill(taken: Array, slot: tuple[Array, Array]) -> tuple[Array, Array]:
-        key, item = slot
-        free = num_items - jnp.sum(taken < num_items, axis=1, dtype=jnp.int32)
-        rank = jax.random.randint(key, item.shape, 0, free)
-        # Below its i-th taken item the catalogue has `taken[i] - i` free ones.
-        skipped = jnp.sum(taken - jnp.arange(width)[None] <= rank[:, None], axis=1, dtype=jnp.int32)
-        empty = item == PAD_ID
-        item = jnp.where(empty, rank + skipped, item)
-        # An empty slot left a sentinel at the end, which the drawn item replaces.
-        inserted = jnp.sort(taken.at[:, -1].set(item), axis=1)
-        return jnp.where(empty[:, None], inserted, taken), item
-
-    keys = jax.random.split(key, slate.shape[1])
-    _, filled = jax.lax.scan(fill, taken, (keys, slate.T))
-    return filled.T
-
-
-def num_allowed(num_items: int, batch: int, exclude: Array | None) -> Array:
-    """How many items of the catalogue are not excluded, ``i32[B]``."""
-    if exclude is None:
-        return jnp.full(batch, num_items, jnp.int32)
-    return num_items - jnp.sum(_sorted_distinct(exclude, num_items) < num_items, axis=1, dtype=jnp.int32)
-
-
-def _sorted_distinct(ids: Array, num_items: int) -> Array:
-    """The distinct items of each row, sorted; what remains of the row is a sentinel no rank reaches."""
-    return jnp.sort(distinct_ids(ids, num_items, fill=num_items + ids.shape[1]), axis=1)
 
 
 def _mean_inverse(pool: Array, others: int, epsilon: Array) -> Array:

@@ -35,9 +35,9 @@ def group_max(scores: Array, group: int) -> Array:
     if group % lanes:
         raise ValueError(f"group is {group}; it must be at most {LANES}, or a multiple of it.")
     batch, n = scores.shape
-    runs = _as_integers(scores).reshape(batch, n // lanes, lanes).max(-1)
+    runs = as_integers(scores).reshape(batch, n // lanes, lanes).max(-1)
     each = group // lanes
-    return _as_scores(functools.reduce(jnp.maximum, (runs[:, i::each] for i in range(each))))
+    return as_scores(functools.reduce(jnp.maximum, (runs[:, i::each] for i in range(each))))
 
 
 def block_max(scores: Array) -> Array:
@@ -47,13 +47,16 @@ def block_max(scores: Array) -> Array:
     return jnp.where(jnp.isnan(maxima).any(-1), jnp.nan, maxima.max(-1))
 
 
-def _as_integers(scores: Array) -> Array:
-    """``i32`` in the order of ``f32`` scores, NaN of either sign above ``+inf``."""
-    bits = lax.bitcast_convert_type(jnp.where(jnp.isnan(scores), jnp.nan, scores), jnp.int32)
-    return _flip_negative(bits)
+def as_integers(scores: Array) -> Array:
+    """``i32`` in the order of ``f32`` scores: NaN of either sign is above ``+inf``, zeros of either sign are equal."""
+    one_nan = jnp.where(jnp.isnan(scores), jnp.nan, scores.astype(jnp.float32))
+    integers = _flip_negative(lax.bitcast_convert_type(one_nan, jnp.int32))
+    # Minus zero, by its bits: CPUs take the smallest numbers for zeros when they compare floats.
+    return jnp.where(integers == -1, 0, integers)
 
 
-def _as_scores(integers: Array) -> Array:
+def as_scores(integers: Array) -> Array:
+    """The scores of :func:`as_integers`."""
     return lax.bitcast_convert_type(_flip_negative(integers), jnp.float32)
 
 

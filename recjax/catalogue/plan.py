@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 
@@ -19,6 +20,28 @@ DEVICES = ("cpu", "gpu", "cuda", "rocm", "tpu")
 """Kinds of devices, by the names that JAX has for backends and for platforms of ``jax.export``."""
 
 
+COLUMNS = 128
+"""Queries that are searched for at once on a CPU where each has a column of scores."""
+
+FEWEST_COLUMNS = 32
+"""Queries from which on columns are faster than rows on a CPU: they fill its registers."""
+
+COLUMN_SCORES = 2**18
+"""Scores of a block of columns."""
+
+
+class Columns(NamedTuple):
+    """Sizes of blocks in which each query has a column.
+
+    Attributes:
+      queries: how many are worked on at once.
+      items: how many are scored at once.
+    """
+
+    queries: int
+    items: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Sizes of blocks for a pass over a catalogue, from :func:`plan_for`.
@@ -26,15 +49,23 @@ class Plan:
     Attributes:
       block_size: items that are scored at once.
       scores_at_once: scores that may exist at once, over all queries.
+      columns: sizes where a search is faster with a column for each query, else None.
     """
 
     block_size: int
     scores_at_once: int
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("block_size", self.block_size), ("scores_at_once", self.scores_at_once)):
             if value < 1:
                 raise ValueError(f"Plan.{name} is {value}; it must be at least 1.")
+
+    def columns_of(self, block_size: int | None) -> Columns | None:
+        """``columns`` for a scorer that asks for a number of items, or for none."""
+        if self.columns is None or block_size is None:
+            return self.columns
+        return self.columns._replace(items=block_size)
 
 
 def plan_for(num_items: int, batch: int, *, device: str | None = None) -> Plan:
@@ -59,7 +90,11 @@ def plan_for(num_items: int, batch: int, *, device: str | None = None) -> Plan:
     scores = scores_at_once(device)
     power_of_two = 1 << max(scores // max(batch, 1), 1).bit_length() - 1
     block_size = max(BLOCK_SIZE // 8, min(4 * BLOCK_SIZE, power_of_two))
-    return Plan(max(1, min(block_size, num_items)), scores)
+    columns = None
+    if batch >= FEWEST_COLUMNS and (device or jax.default_backend()) == "cpu":
+        queries = min(batch, COLUMNS)
+        columns = Columns(queries, min(COLUMN_SCORES // queries, num_items))
+    return Plan(max(1, min(block_size, num_items)), scores, columns)
 
 
 def scores_at_once(device: str | None = None) -> int:

@@ -14,16 +14,27 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue.block_scores import arrange_excluded, batch_of, block_size_of, reduce_scores, without
+from recjax.catalogue.block_scores import (
+    FEW_EXCLUDED,
+    arrange_excluded,
+    batch_of,
+    block_size_of,
+    reduce_scores,
+    without,
+)
 from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
+from recjax.catalogue.columns import GROUP, argmax_by_columns, top_k_by_columns
 from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.kernels import block_best, group_max
-from recjax.catalogue.plan import Plan
+from recjax.catalogue.plan import Columns, Plan, plan_for
 from recjax.catalogue.scorer import BlockScorer, Scorer
 from recjax.types import PAD_ID, Array, PyTree
 
 MAXIMA = 2**23
 """Maxima of groups that are held at once, over all queries and whatever the catalogue: 32 MB."""
+
+MOST_BY_COLUMNS = 16
+"""Items that are sought one after the other where queries are columns; more are sorted."""
 
 CANDIDATES = 2**16
 """Items that are scored again at once, over all queries."""
@@ -71,7 +82,11 @@ def top_k(
     if not 1 <= k <= num_items:
         raise ValueError(f"k is {k}, but the catalogue has {num_items} items; choose k in 1 .. {num_items}.")
     size, group = block_size_of(scorer, queries, block_size, plan), _group_size(num_items, k)
-    if scorer.random_access and batch_of(queries) and size >= 2 * group and 4 * k * group <= num_items > size:
+    plan = plan or plan_for(num_items, batch_of(queries))
+    columns = None if block_size is not None else plan.columns_of(scorer.block_size)
+    if columns is not None and _columns_fit(scorer, k, exclude, columns):
+        scores, ids = top_k_by_columns(queries, scorer, k, exclude, columns)
+    elif scorer.random_access and batch_of(queries) and size >= 2 * group and 4 * k * group <= num_items > size:
         scores, ids = _by_groups(queries, scorer, k, exclude, size - size % group, group)
     else:
         # Each block ends in a ranking of 2 k scores, so k sets how many items are worth one.
@@ -103,8 +118,13 @@ def argmax(
         is_better = ~jnp.isnan(earlier[0]) & ((later[0] > earlier[0]) | jnp.isnan(later[0]))
         return jnp.where(is_better, later[0], earlier[0]), jnp.where(is_better, later[1], earlier[1])
 
-    size = block_size_of(items, queries, block_size, plan)
-    scores, ids = reduce_scores(summarise, merge, queries, items, exclude, size)
+    scorer = as_scorer(items)
+    columns = (plan or plan_for(scorer.num_items, batch_of(queries))).columns_of(scorer.block_size)
+    if columns is not None and block_size is None and _are_few(exclude):
+        scores, ids = argmax_by_columns(queries, scorer, exclude, columns)
+    else:
+        size = block_size_of(scorer, queries, block_size, plan)
+        scores, ids = reduce_scores(summarise, merge, queries, scorer, exclude, size)
     return jnp.where(scores == -jnp.inf, PAD_ID, ids)
 
 
@@ -154,7 +174,9 @@ def sample(
         scores = scorer.score_block(queries, start, size).astype(jnp.float32)
         return scores / temperature + jax.random.gumbel(jax.random.fold_in(key, start), scores.shape)
 
-    return top_k(queries, BlockScorer(of_block, scorer.num_items, block_size=size), k, exclude=exclude)[1]
+    noisy = BlockScorer(of_block, scorer.num_items)
+    # The noise is of all queries at once, so they cannot be searched for in parts.
+    return top_k(queries, noisy, k, exclude=exclude, block_size=size)[1]
 
 
 def best(scores: Array, k: int) -> tuple[Array, Array]:
@@ -177,6 +199,17 @@ def best(scores: Array, k: int) -> tuple[Array, Array]:
     candidates = jnp.take_along_axis(groups, chosen[:, :, None], axis=1).reshape(rows, k * group)
     values, positions = lax.top_k(candidates, k)
     return values, jnp.take_along_axis(chosen, positions // group, axis=-1) * group + positions % group
+
+
+def _columns_fit(scorer: Scorer, k: int, exclude: Array | None, columns: Columns) -> bool:
+    """Whether a search by columns is the faster one: few are sought and few are excluded."""
+    num_items = scorer.num_items
+    fits = columns.items >= num_items or (scorer.random_access and columns.items % GROUP == 0)
+    return k <= MOST_BY_COLUMNS and _are_few(exclude) and fits and columns.queries * num_items <= MAXIMA * GROUP
+
+
+def _are_few(exclude: Array | None) -> bool:
+    return exclude is None or exclude.shape[-1] <= FEW_EXCLUDED
 
 
 def _by_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:

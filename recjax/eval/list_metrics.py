@@ -8,10 +8,16 @@ short, no genres) has the value NaN and is left out of means.
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 
+from recjax.catalogue.vectors import inverse_norm
 from recjax.eval.ranking import distinct, only_items
 from recjax.types import Array, check_ids
+
+FEW_SLOTS = 12
+"""Slots whose vectors are added one after the other."""
 
 
 def intra_list_diversity(slates: Array, content: Array) -> Array:
@@ -37,12 +43,12 @@ def intra_list_diversity(slates: Array, content: Array) -> Array:
     >>> intra_list_diversity(jnp.array([[0, 1], [0, 2], [2, -1]]), genres).tolist()
     [0.0, 1.0, nan]
     """
-    shown, content = _rows("slates", slates, "content", content)
-    vectors = jnp.where(shown[..., None], content, 0.0)
-    squares = jnp.sum(vectors**2, axis=-1, keepdims=True)
-    vectors = vectors * jnp.where(squares > 0, squares, 1.0) ** -0.5
+    shown, vectors = _rows("slates", slates, "content", content)
+    # One number an item, which a loop computes once: no content is normalised again for every slate.
+    _, scale = _rows("slates", slates, "content", inverse_norm(jnp.asarray(content))[:, 0], ndim=1)
+    vectors = vectors * jnp.where(shown, scale, 0.0)[..., None]
     # Over ordered pairs a != b, the cosines sum to |sum x|^2 - sum |x|^2: no [K, K] matrix is needed.
-    cosines = jnp.sum(jnp.sum(vectors, axis=-2) ** 2, axis=-1) - jnp.sum(vectors**2, axis=(-2, -1))
+    cosines = jnp.sum(_over_slots(vectors) ** 2, axis=-1) - jnp.sum(shown & (scale > 0), axis=-1)
     count = jnp.sum(shown, axis=-1, dtype=jnp.float32)
     return jnp.where(count > 1, 1 - cosines / jnp.maximum(count * (count - 1), 1), jnp.nan)
 
@@ -160,6 +166,13 @@ def popularity_lift(slates: Array, profiles: Array, popularity: Array) -> Array:
 def _mean_popularity(ids: Array, popularity: Array) -> Array:
     listed, popularity = _rows("ids", ids, "popularity", popularity, ndim=1)
     return jnp.sum(jnp.where(listed, popularity, 0.0), axis=-1) / jnp.sum(listed, axis=-1)
+
+
+def _over_slots(vectors: Array) -> Array:
+    """The sum of ``[..., K, F]`` over slots, written out for few: XLA then adds what it gathers, and stores it once."""
+    if vectors.shape[-2] > FEW_SLOTS:
+        return jnp.sum(vectors, axis=-2)
+    return functools.reduce(jnp.add, (vectors[..., slot, :] for slot in range(vectors.shape[-2])))
 
 
 def _rows(name: str, ids: Array, table_name: str, table: Array, *, ndim: int = 2) -> tuple[Array, Array]:

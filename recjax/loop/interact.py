@@ -15,6 +15,9 @@ from recjax.envs.base import Environment
 from recjax.rewards import Reward
 from recjax.types import PAD_ID, Array, Observation, PyTree, Step, shown_items
 
+ARRIVALS = 16
+"""One in so many users is drawn at a time in the place of users who leave; more leavers take several draws."""
+
 
 @struct.dataclass
 class Users:
@@ -64,13 +67,36 @@ class Interaction(NamedTuple):
             truncated=truncated,
             next_observation=observation,
         )
-        done = terminated | truncated
-        users = jax.tree.map(
-            lambda fresh, going: jnp.where(done.reshape(done.shape + (1,) * (fresh.ndim - 1)), fresh, going),
-            self.arrive(arrive_key, params, world, count),
-            Users(observation=observation, state=state),
-        )
-        return users, step
+        going = Users(observation=observation, state=state)
+        return self.replace(arrive_key, going, terminated | truncated, params, world), step
+
+    def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
+        """New users in the rows of those who are done, drawn a few at a time: arrivals cost what arrives.
+
+        Args:
+          key: a key of ``jax.random``.
+          users: leaves ``[U, ...]``.
+          done: ``bool[U]``.
+          params: of the environment.
+          world: what changes for all users.
+        """
+        count = done.shape[0]
+        few = -(-count // ARRIVALS)
+        number = jnp.cumsum(done, dtype=jnp.int32) - 1
+
+        def arrivals(drawn: Array, users: Users) -> Users:
+            """Those of number ``drawn .. drawn + few - 1``."""
+            new = self.arrive(jax.random.fold_in(key, drawn), params, world, few)
+            place = jnp.where(done & (number >= drawn), number - drawn, few)
+            rows = jnp.full(few, count).at[place].set(jnp.arange(count), mode="drop", unique_indices=True)
+            return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop", unique_indices=True), users, new)
+
+        # A loop rather than a branch, which under vmap over seeds would always be taken.
+        return jax.lax.while_loop(
+            lambda carry: carry[0] <= number[-1],
+            lambda carry: (carry[0] + few, arrivals(*carry)),
+            (jnp.int32(0), users),
+        )[1]
 
     def tick(self, key: Array, world: PyTree, step: Step, params: PyTree) -> PyTree:
         """The world after a step whose slates hold items."""

@@ -22,6 +22,7 @@ from recjax.loop.config import LoopConfig
 from recjax.loop.faults import Faults
 from recjax.loop.interact import Interaction, Users, follow, with_items
 from recjax.loop.validate import Checked, check
+from recjax.prng import inlined
 from recjax.rewards import Reward
 from recjax.types import Array, Items, PyTree, Step, seed_axes, shared
 
@@ -190,7 +191,7 @@ class Program:
     def _chunk(self, state: LoopState, params: PyTree, items: Items) -> tuple[LoopState, dict[str, Array]]:
         def body(carry: tuple[LoopState, list], _: None) -> tuple[tuple[LoopState, list], dict[str, Array]]:
             state, sums = carry
-            interact_key, tick_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+            interact_key, tick_key, learn_key = jax.random.split(jax.random.fold_in(inlined(state.key), state.step), 3)
             users, step = self._interaction.step(
                 interact_key, state.users, state.agent, params, state.world, explore=True
             )
@@ -261,7 +262,7 @@ class Program:
         return learning | {"faults": faults}, jax.tree.map(jnp.mean, metrics)
 
     def _evaluate(self, state: LoopState, params: PyTree, items: Items, key: Array) -> dict[str, Array]:
-        arrive_key, run_key = jax.random.split(key)
+        arrive_key, run_key = jax.random.split(inlined(key))
         count = self.config.eval_users
         interaction = self._interaction._replace(env=self.env._replace(params=params))
         users = interaction.arrive(arrive_key, params, state.world, count)

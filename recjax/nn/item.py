@@ -108,11 +108,11 @@ class ItemTower(nn.Module):
         if ids.size > self.num_items and not self._any_once_per_item(items) and not is_followed(self.embedding):
             known = self.all(items)
             unknown = self._project(self._id_vectors(jnp.full((1,), self.num_items)))
-            vectors = jnp.concatenate([known, unknown])[ids]
-        else:
-            is_item = (ids != PAD_ID) & (ids < self.num_items)
-            described = self._description(items, jnp.where(is_item, ids, 0))
-            vectors = self._project(self._joined(self._id_vectors(ids), described, is_item[..., None]))
+            # The row of padding is the last, which is where -1 points.
+            return jnp.concatenate([known, unknown, jnp.zeros_like(unknown)])[ids]
+        is_item = (ids != PAD_ID) & (ids < self.num_items)
+        described = self._description(items, jnp.where(is_item, ids, 0))
+        vectors = self._project(self._joined(self._id_vectors(ids), described, is_item[..., None]))
         return jnp.where((ids != PAD_ID)[..., None], vectors, 0)
 
     def together(self, ids: Sequence[Array], items: Items) -> list[Array]:

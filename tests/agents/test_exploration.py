@@ -15,9 +15,8 @@ from recjax.agents.exploration import (
     boltzmann,
     epsilon_greedy,
     explorations,
-    fill_uniformly,
-    num_allowed,
 )
+from recjax.agents.uniform import fill_uniformly, num_allowed
 
 BATCH = 60_000
 
@@ -127,16 +126,17 @@ def test_plackett_luce_is_a_product_of_softmaxes():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_fill_is_uniform_over_the_free_items(key):
+@pytest.mark.parametrize(("num_items", "limit"), [(7, 31.3), (18, 225.0)], ids=["few are free", "many are free"])
+def test_fill_is_uniform_over_the_free_items(num_items, limit, key):
     slate = jnp.broadcast_to(jnp.array([-1, 2, -1], jnp.int32), (BATCH, 3))
     exclude = jnp.broadcast_to(jnp.array([5, 0, 5, -1, 9], jnp.int32), (BATCH, 5))
-    filled = np.asarray(jax.jit(fill_uniformly, static_argnums=2)(key, slate, 7, exclude))
+    filled = np.asarray(jax.jit(fill_uniformly, static_argnums=2)(key, slate, num_items, exclude))
     assert (filled[:, 1] == 2).all()
     pairs, counts = np.unique(filled[:, [0, 2]], axis=0, return_counts=True)
-    free = [1, 3, 4, 6]
+    free = sorted({*range(num_items)} - {0, 2, 5, 9})
     assert sorted(map(tuple, pairs)) == [(a, b) for a in free for b in free if a != b]
-    expected = BATCH / 12
-    assert ((counts - expected) ** 2 / expected).sum() < 31.3, "99.9 % quantile of chi-squared, 11 degrees"
+    expected = BATCH / len(pairs)
+    assert ((counts - expected) ** 2 / expected).sum() < limit, "99.9 % quantile of chi-squared, 11 or 181 degrees"
 
 
 def test_fill_can_use_the_last_free_item(key):

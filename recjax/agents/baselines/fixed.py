@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from recjax.agents.base import Action, Agent, register
-from recjax.agents.exploration import fill_uniformly, greedy, is_possible, num_allowed, uniform_log_prob
+from recjax.agents.exploration import greedy, is_possible
 from recjax.agents.slates import SlatePolicy, greedy_log_prob, history_items, unwanted_candidates
 from recjax.agents.state import check_problem, owned
+from recjax.agents.uniform import fill_uniformly, num_allowed, uniform_log_prob
 from recjax.catalogue import Catalogue, ItemIndex, dense_scorer
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, shared
 

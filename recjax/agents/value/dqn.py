@@ -243,7 +243,12 @@ class _DQN:
         if not self.double:
             return max_score(queries, items, exclude=exclude)
         own, own_items, _ = choose(state.spec, observation, *self.scores(state, observation))
-        return score_at(queries, items, argmax(own, own_items, exclude=exclude)[:, None])[:, 0]
+        best = argmax(own, own_items, exclude=exclude)[:, None]
+        if observation.candidates is not None or state.target_index is not None:
+            return score_at(queries, items, best)[:, 0]
+        # The vectors of the target network are made for the chosen items alone.
+        values = self._values_at(state.target_params, observation, jnp.maximum(best, 0), state.items)
+        return jnp.where(best == PAD_ID, -jnp.inf, values)[:, 0]
 
     def _values_at(self, params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
         return self.network.apply(params, observation, actions, items, method="at")
