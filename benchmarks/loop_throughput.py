@@ -2,9 +2,10 @@
 
 Run:    python benchmarks/loop_throughput.py            (about ten minutes on two CPU cores)
 Smoke:  python benchmarks/loop_throughput.py --smoke
-Prints: one table. The peer does the same work, in the same run, as such loops are usually
-        written: a Python loop over NumPy batches for acting and responding (top-k of a score
-        matrix, multinomial choice), and PyTorch for the TD update, if it is installed.
+Prints: one table. The peers do the same work in the same run: for acting and responding a Python loop
+        over NumPy batches with the same users, network, exploration, arrivals and metrics
+        (``_numpy_loop.py``, whose metrics a test holds against the compiled ones), and PyTorch for
+        the TD update, if it is installed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import time
 from collections.abc import Callable
 
 import jax
-import numpy as np
 import optax
 import tyro
 from _measure import Options, clock, megabytes, number, ratio, show
+from _numpy_loop import NumpyLoop
 from rich.console import Console
 
 from recjax import agents, envs, nn
@@ -26,7 +27,7 @@ from recjax.fit import Progress
 from recjax.loop import LoopConfig, Program, run_program
 from recjax.rewards import click
 
-SLATE, HISTORY, DIM, BATCH = 5, 20, 32, 128
+SLATE, HISTORY, DIM, BATCH, EPSILON = 5, 20, 32, 128, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Loop:
     def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
         env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
         agent = agents.dqn(
-            nn.DotProductQ.of(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=0.1)
+            nn.DotProductQ.of(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=EPSILON)
         )
         config = LoopConfig(
             steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
@@ -71,6 +72,11 @@ class Loop:
 
         return lambda: jax.block_until_ready(run(agent, replay))
 
+    def peer(self) -> NumpyLoop:
+        """The same loop in NumPy, with the same network."""
+        params = jax.tree.map(lambda leaf: leaf[0], self.state.agent.params)
+        return NumpyLoop(self.program.env, params, self.program.config.users, EPSILON)
+
     def memory(self) -> tuple[float, float]:
         """MB of temporary memory of the compiled chunk, and of the replay buffer."""
         analysis = self.program.lower(self.state).compile().memory_analysis()
@@ -95,33 +101,6 @@ def progress_cost(steps: int, chunk: int, repeats: int) -> float:
             seconds[shown].append(time.perf_counter() - start)
     # The first pair compiles.
     return min(seconds[True][1:]) / min(seconds[False][1:]) - 1
-
-
-def numpy_loop(users: int, items: int, steps: int) -> Callable[[], None]:
-    """The peer: act and respond on the host with NumPy, the same sizes and the same dynamics in outline."""
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(items, DIM)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    tastes, factors = rng.normal(size=(users, 8)).astype(np.float32), rng.normal(size=(items, 8)).astype(np.float32)
-    history = rng.integers(items, size=(users, HISTORY))
-    rows = np.arange(users)[:, None]
-
-    def run() -> None:
-        nonlocal history
-        for _ in range(steps):
-            query = vectors[history].mean(axis=1)
-            scores = query @ vectors.T
-            scores[rows, history] = -np.inf
-            slate = np.argpartition(-scores, SLATE, axis=1)[:, :SLATE]
-            slate = np.take_along_axis(slate, np.argsort(-scores[rows, slate], axis=1), axis=1)
-            slate = np.where(rng.random(slate.shape) < 0.1, rng.integers(items, size=slate.shape), slate)
-            logits = np.concatenate([(factors[slate] * tastes[:, None]).sum(-1), np.full((users, 1), 3.0)], axis=1)
-            choice = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-            clicked = np.flatnonzero(choice < SLATE)
-            history[clicked] = np.roll(history[clicked], -1, axis=1)
-            history[clicked, -1] = slate[clicked, choice[clicked]]
-
-    return run
 
 
 def torch_update(items: int) -> Callable[[], None] | None:
@@ -168,8 +147,10 @@ def main(config: Config) -> None:
         for users in config.users:
             # Chunks long enough that calling one costs nothing, short enough to be timed.
             chunk = 2 if config.smoke else max(4, min(256, int(2e6 / (users * items / 50 + 1e4))))
-            acting = chunk * users / clock(Loop(users, items, False, chunk), config.seconds)
-            peer = 2 * users / clock(numpy_loop(users, items, 2), config.seconds)
+            loop = Loop(users, items, False, chunk)
+            acting = chunk * users / clock(loop, config.seconds)
+            numpy_loop = loop.peer()
+            peer = chunk * users / clock(lambda run=numpy_loop.run, steps=chunk: run(steps), config.seconds)
             learning_loop = Loop(users, items, True, chunk)
             learning_seconds = clock(learning_loop, config.seconds)
             count = 2 if config.smoke else max(4, min(200, 2_000_000 // items))

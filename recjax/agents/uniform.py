@@ -72,7 +72,7 @@ def _by_rejection(key: Array, slate: Array, num_items: int, exclude: Array | Non
             taken |= _is_any_of(drawn, exclude)
         # Of slots that draw the same item, the first has it.
         for slot in range(1, slots):
-            taken = taken.at[slot].set(taken[slot] | jnp.any((drawn[:slot] == drawn[slot]) & empty[:slot], axis=0))
+            taken = taken.at[slot].set(taken[slot] | jnp.any((drawn[:slot] == drawn[slot][None]) & empty[:slot], axis=0))
         # Bits for the next round stand ready in memory: XLA would compute them again for every comparison.
         return jnp.where(empty & ~taken, drawn, filled), bits(round + 1), round + 1
 
@@ -85,7 +85,7 @@ def _is_any_of(ids: Array, lists: Array) -> Array:
     if len(lists) > FEW:
         return jnp.any(ids[:, None] == lists[None], axis=1)
     # Written out, so that XLA compares many columns by one instruction.
-    return functools.reduce(jnp.logical_or, (ids == row for row in lists))
+    return functools.reduce(jnp.logical_or, (ids == row[None] for row in lists))
 
 
 def _by_rank(key: Array, slate: Array, num_items: int, exclude: Array | None) -> Array:
