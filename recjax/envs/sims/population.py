@@ -46,8 +46,8 @@ def environment(
       item_bias: ``f32[N]`` logits.
       population: pytree that ``draw`` reads.
       draw: ``(key, params) -> (user id, vector, bias, observation)`` of a user who arrives. It
-        runs at every step for every user, since a compiled loop cannot skip it, so it must not
-        touch the whole catalogue.
+        runs for a share of the users in most steps, more than those who leave, so it must not touch the whole
+        catalogue.
     """
     factors = dynamics.ItemFactors(vectors=item_vectors, bias=item_bias, topics=dynamics.topics(item_vectors))
     params = Params(response_model=as_arrays(response_model), factors=factors, population=population)
