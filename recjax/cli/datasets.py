@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from recjax import report
-from recjax.data import NamedSet, datasets, fetch, load
+import recjax.data.sets  # noqa: F401 (registers them)
+from recjax.data.named import NamedSet, datasets, fetch, load
+from recjax.report.terminal import rich_table
 
 
 def data(
@@ -27,7 +28,7 @@ def data(
     if action == "list":
         caption = "`recjax data fetch NAME` fetches a set, or says which files of a set to bring, and where to."
         headings = ["name", "what", "how to get it", "terms"]
-        console.print(report.rich_table("Data sets", headings, _listing(), caption=caption, text=True))
+        console.print(rich_table("Data sets", headings, _listing(), caption=caption, text=True))
         return
     if not names:
         raise ValueError(f"`recjax data {action}` needs a data set: {', '.join(datasets)}.")
@@ -38,7 +39,7 @@ def data(
         else:
             facts = load(name, data_dir=data_dir).describe()
             rows = [[key.replace("_", " "), _text(value)] for key, value in facts.items() if value not in (None, [])]
-            console.print(report.rich_table(name, ["", ""], rows, text=True))
+            console.print(rich_table(name, ["", ""], rows, text=True))
 
 
 def _listing() -> list[list[str]]:

@@ -12,25 +12,29 @@ Your own file: ``dataset, report = data.read("log.csv", data.Columns(time="times
 A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
 """
 
-from recjax.data import sets
-from recjax.data.columns import BEHAVIOURS, Columns
-from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
-from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
-from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
-from recjax.data.filters import strongest, with_enough_events, with_items
-from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
-from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets, fetch, load
-from recjax.data.next_items import NextItems, SeenItems, next_items, observations
-from recjax.data.offline import bandit_steps, transitions
-from recjax.data.readers import from_frame, read
-from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
-from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
-from recjax.data.splits import Split, by_user, global_time, leave_one_out
-from recjax.data.validate import KINDS, BadRowsError, Report
-from recjax.types import Behaviour
+from typing import TYPE_CHECKING
 
-register = datasets.register
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.cache import cache_directory
+    from recjax.data import sets
+    from recjax.data.columns import BEHAVIOURS, Columns
+    from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
+    from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
+    from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
+    from recjax.data.filters import strongest, with_enough_events, with_items
+    from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
+    from recjax.data.ids import IdMap
+    from recjax.data.named import NamedSet, datasets, fetch, load, register
+    from recjax.data.next_items import NextItems, SeenItems, next_items, observations
+    from recjax.data.offline import bandit_steps, transitions
+    from recjax.data.readers import from_frame, read
+    from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
+    from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, data_directory
+    from recjax.data.splits import Split, by_user, global_time, leave_one_out
+    from recjax.data.validate import KINDS, BadRowsError, Report
+    from recjax.types import Behaviour
 
 __all__ = [
     "BEHAVIOURS",
@@ -91,3 +95,5 @@ __all__ = [
     "with_user_file",
     "words",
 ]
+
+lazy(__name__)

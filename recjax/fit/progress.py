@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -121,6 +122,20 @@ class Task:
         if now - self._shown >= self._progress._every:
             self._show(now)
 
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Shows at once what else goes on before units are counted, such as compiling; rates do not know of it."""
+        if not self._progress._enabled:
+            yield
+            return
+        begun = self._progress._clock()
+        self._print(f"{name} …", refresh=True)
+        yield
+        now = self._progress._clock()
+        self._print(f"{name} took {_duration(now - begun)}", refresh=True)
+        self._trail.clear()
+        self._shown = now
+
     def finish(self) -> None:
         """Shows the last numbers and the time that the task took."""
         if self._progress._enabled:
@@ -140,12 +155,14 @@ class Task:
         if rate and not finished:
             parts.append(f"{_duration((self.total - self.completed) / rate)} left")
         parts += [f"{name} {_number(float(value))}" for name, value in self._numbers.items()]
-        detail = ", ".join(parts)
+        taken = f" in {_duration(now - self._begun)}" if finished else ""
+        self._print(", ".join(parts), taken, refresh=finished)
+
+    def _print(self, detail: str, taken: str = "", *, refresh: bool = False) -> None:
         if self._progress._bars is not None:
-            self._progress._bars.update(self._bar, completed=self.completed, detail=detail, refresh=finished)
+            self._progress._bars.update(self._bar, completed=self.completed, detail=detail, refresh=refresh)
         else:
             share = f"{self.completed / self.total:4.0%}" if self.total else "100%"
-            taken = f" in {_duration(now - self._begun)}" if finished else ""
             self._progress._console.print(
                 f"{self.name} {share}{taken}: {detail}", highlight=False, markup=False, soft_wrap=True
             )

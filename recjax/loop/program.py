@@ -101,7 +101,7 @@ class Program:
         Raises:
           ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
         """
-        keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
+        keys = self._keys(key)
         hparams = self.agent.hparams if hparams is None else hparams
         of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
         if self._checked is None:
@@ -142,8 +142,26 @@ class Program:
           ``session_reward``, the reward of a user from arrival to leaving, cut at
           ``eval_steps`` slates; and ``session_length`` in slates, cut likewise.
         """
-        keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
-        return self._function("evaluate", state)(state, self.env.params, self.env.items, keys)
+        return self._function("evaluate", state)(state, self.env.params, self.env.items, self._keys(key))
+
+    def compile(self, state: LoopState, key: Array) -> None:
+        """Compiles :meth:`chunk` and :meth:`evaluate` for such a state, so that no call of them waits for it.
+
+        Args:
+          state: as after :meth:`init`; it is not changed.
+          key: as for :meth:`evaluate`.
+        """
+        shared_parts = self.env.params, self.env.items
+        for function, keys in (
+            (self._function("chunk", state), ()),
+            (self._function("evaluate", state), (self._keys(key),)),
+        ):
+            function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a state has been evaluated, or compiled for, already."""
+        return "evaluate" in self._compiled
 
     def lower(self, state: LoopState) -> Any:
         """The lowered chunk, for reading its memory and cost: ``.compile().memory_analysis()``."""
@@ -160,6 +178,10 @@ class Program:
     def _learn_every(self) -> int:
         period = self.agent.memory.period if self.agent.memory else None
         return self.config.learn_every if period is None else period
+
+    def _keys(self, key: Array) -> Array:
+        """One key a seed."""
+        return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
 
     def _function(self, name: str, state: LoopState) -> Callable:
         if name not in self._compiled:

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from recjax.report import plots
-from recjax.report.results import TABLE_METRICS
+from recjax.report.results import TABLE_METRICS, write_text
 from recjax.report.tables import number, policy_rows, ranking_rows
 
 PAGE_FILE = "report.html"
@@ -59,9 +59,7 @@ def render(results: dict[str, Any]) -> str:
 
 def write_page(path: Path, results: dict[str, Any]) -> None:
     """Writes the page of a study in one piece."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(render(results), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, render(results))
 
 
 def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:

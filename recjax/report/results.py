@@ -25,11 +25,20 @@ TABLE_METRICS = RESPONSE_METRICS + CATALOGUE_METRICS
 """The metrics of the closing table, in its order."""
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one piece: it is there as a whole, or as it was before."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, results: dict[str, Any]) -> None:
     """Writes ``results`` in one piece; numbers that are not finite become null."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
 
 
 def read_results(run: str | Path) -> dict[str, Any]:

@@ -6,11 +6,17 @@
 ('random', 'popularity')
 """
 
-from recjax.study.collect import collect_log
-from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
-from recjax.study.policies import Policy, PolicyContext, policies
-from recjax.study.prepare import Prepared, prepare
-from recjax.study.study import Study, run_study
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.study.check import check_study, import_plugins
+    from recjax.study.collect import collect_log
+    from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
+    from recjax.study.policies import Policy, PolicyContext, policies
+    from recjax.study.prepare import Prepared, prepare
+    from recjax.study.study import Study, run_study
 
 __all__ = [
     "POLICIES",
@@ -21,8 +27,12 @@ __all__ = [
     "Prepared",
     "Study",
     "StudyConfig",
+    "check_study",
     "collect_log",
+    "import_plugins",
     "policies",
     "prepare",
     "run_study",
 ]
+
+lazy(__name__)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from recjax.envs import ResponseModel
+from recjax.envs.choice.parameters import ResponseModel
 from recjax.loop.config import LoopConfig
-from recjax.models.sequence import TwoTowerConfig
+from recjax.models.sequence.config import TwoTowerConfig
 
 POLICIES = ("random", "popularity", "greedy", "supervised", "similarity_prior", "myopic", "dqn")
 """The policies of a study unless told otherwise."""
@@ -28,6 +29,12 @@ class NetworkConfig:
     """Divides the cosine of user and item in the softmax of the supervised model."""
     q_network: str = "dot_product"
     """Q-network: dot_product (scaled cosine plus state value), dueling_dot_product, mlp or dueling_mlp."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"NetworkConfig.dim is {self.dim}; it must be at least 1.")
+        if not self.temperature > 0:
+            raise ValueError(f"NetworkConfig.temperature is {self.temperature}; it must be above 0.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +95,8 @@ class StudyConfig(LoopConfig):
     """All randomness of the study follows from it."""
     devices: int = 1
     """Devices among which the seeds are divided; must divide seeds."""
+    plugins: tuple[str, ...] = ()
+    """Python modules to import first, which register your own environments, policies and rewards."""
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TwoTowerConfig = dataclasses.field(default_factory=TwoTowerConfig)
     learn: LearnConfig = dataclasses.field(default_factory=LearnConfig)
@@ -104,22 +113,25 @@ class StudyConfig(LoopConfig):
         return {name: value for name, value in values.items() if name not in ("agent", "devices")}
 
     def to_json(self) -> str:
-        """The configuration as JSON, as ``--config`` reads it."""
+        """The configuration as JSON, as :meth:`read` takes it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, path: str | Path) -> StudyConfig:
-        """Reads a configuration; options that the file leaves out keep their defaults.
+    def read(cls, path: str | Path) -> StudyConfig:
+        """Reads a configuration: TOML where the name of the file ends in ``.toml``, else JSON.
+
+        Options that the file leaves out keep their defaults.
 
         Raises:
-          ValueError: the file is missing, is not JSON, or has an option that does not exist.
+          ValueError: the file is missing, is no TOML or JSON, or has an option that does not exist.
         """
+        kind, parse = ("TOML", tomllib.loads) if Path(path).suffix == ".toml" else ("JSON", json.loads)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = parse(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"Cannot read the configuration {path}: {error.strerror}.") from None
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The configuration {path} is not JSON: {error}.") from None
+        except ValueError as error:  # Those of both parsers, and of text that is not UTF-8.
+            raise ValueError(f"The configuration {path} is not {kind}: {error}.") from None
         return _build(cls, values, str(path))
 
 
@@ -137,6 +149,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{where} is {value!r}; it must be a list of names.")
         return tuple(value)
     allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if float in allowed and type(value) is int:

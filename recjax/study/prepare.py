@@ -19,7 +19,7 @@ from recjax.models.sequence import fit_recommendation
 from recjax.nn import Recommendation, scorer
 from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
-from recjax.study.policies import PolicyContext
+from recjax.study.policies import PolicyContext, build_recommendation
 from recjax.types import Array, Items, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
@@ -79,12 +79,6 @@ def prepare(
     neighbours = item_knn(split.train, env.spec.num_items)
     context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
     return Prepared(dataset, env, context, ranking, simulator)
-
-
-def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
-    """The supervised model of a study, untrained."""
-    network = config.network
-    return Recommendation.of(num_items, network.dim, encoder=network.encoder, temperature=network.temperature)
 
 
 class _Stages:

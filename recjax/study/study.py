@@ -20,8 +20,9 @@ from recjax.agents import Agent
 from recjax.eval import default_metrics, describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
-from recjax.loop.run import OnRecord, Result, Saving, run_program
+from recjax.loop.run import Logger, Result, Saving, run_program
 from recjax.rewards import parse as parse_reward
+from recjax.study.check import check_study, import_plugins
 from recjax.study.config import StudyConfig
 from recjax.study.policies import Policy, make_policy
 from recjax.study.prepare import Prepared, prepare
@@ -29,7 +30,7 @@ from recjax.types import PyTree, seed_axes
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
 
-Recorder = Callable[[str], OnRecord]
+Recorder = Callable[[str], Logger]
 """``policy name -> on_record`` of :func:`recjax.loop.run_program`."""
 
 
@@ -69,6 +70,7 @@ def run_study(
     directory: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    on_checked: Callable[[], None] | None = None,
     on_prepared: Callable[[Prepared], None] | None = None,
     recorder: Recorder | None = None,
 ) -> Study:
@@ -83,16 +85,19 @@ def run_study(
       resume: continues what is in ``directory``; finished stages and policies are not run again. Without it,
         all checkpoints that are there are removed first.
       progress: where to show progress.
+      on_checked: called once it is known that the study can run, before anything is written.
       on_prepared: called once the log is represented and the simulator fitted.
       recorder: gives, for a policy's name, a function that is called with each row of metrics.
 
     Raises:
-      ValueError: the configuration names something that does not exist, or what is in ``directory`` was made
-        with another one.
+      ValueError: the study cannot run (see :func:`check_study`), or what is in ``directory`` was made with another
+        configuration.
       Interrupted: on Ctrl-C, after the current chunk was finished and saved.
     """
-    if not config.agent:
-        raise ValueError("A study needs at least one policy; agent is empty.")
+    import_plugins(config.plugins)
+    check_study(config)
+    if on_checked:
+        on_checked()
     reward = parse_reward(config.reward)
     root = None if directory is None else Path(directory)
     if root is not None and not resume:
@@ -119,6 +124,7 @@ def run_study(
                 name=name,
                 on_record=recorder(name) if recorder else None,
             )
+        clock.move(runs[name].compile_seconds, f"loop/{name}", "compile")
     return Study(_results(config, prepared, runs, clock.seconds), prepared, runs)
 
 
@@ -150,6 +156,7 @@ def _results(
             "online_at": run.online_at,
             "online": run.online,
             "seconds": run.seconds,
+            "compile_seconds": run.compile_seconds,
             "user_steps_per_second": config.steps * config.users * config.seeds / run.seconds if run.seconds else 0.0,
         }
         for name, run in runs.items()
@@ -230,3 +237,8 @@ class _Clock:
         begun = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - begun
+
+    def move(self, seconds: float, stage: str, other: str) -> None:
+        """Counts seconds of a stage to another one."""
+        self.seconds[stage] -= seconds
+        self.seconds[other] = self.seconds.get(other, 0.0) + seconds

@@ -42,6 +42,7 @@ def without_times(results):
     results.pop("seconds")
     for policy in results["policies"].values():
         policy.pop("seconds")
+        policy.pop("compile_seconds")
         policy.pop("user_steps_per_second")
     return results
 
