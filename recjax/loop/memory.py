@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 
 from recjax.loop.config import LoopConfig
-from recjax.loop.program import LoopState, Program
-from recjax.types import Array, PyTree
+from recjax.types import PyTree
+
+if TYPE_CHECKING:
+    from recjax.loop.program import LoopState
 
 GIB = 2**30
 
@@ -60,24 +63,14 @@ def memory_of(state: LoopState, config: LoopConfig) -> dict[str, int]:
     """Bytes of the state of a loop and of its evaluations, as :func:`check_memory` takes them.
 
     Args:
-      state: of all seeds, or its shapes.
+      state: of one seed, or its shapes.
       config: the schedule.
     """
     users = tree_bytes(state.users)
-    return {
+    of_seed = {
         "replay (replay-capacity × seeds)": tree_bytes(state.replay),
         "users (users × seeds)": users,
         "users of evaluations (eval-users × seeds)": users * config.eval_users // config.users,
         "policies (items × width × seeds)": tree_bytes(state.agent),
     }
-
-
-def abstract_state(
-    program: Program, *, hparams: PyTree = None, params: PyTree = None, per_seed_hparams: bool = False
-) -> LoopState:
-    """Shapes of what ``program.init`` makes of the same arguments, or of their shapes."""
-
-    def init(key: Array, hparams: PyTree, params: PyTree) -> LoopState:
-        return program.init(key, hparams=hparams, params=params, per_seed_hparams=per_seed_hparams)
-
-    return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), hparams, params)
+    return {name: size * config.seeds for name, size in of_seed.items()}

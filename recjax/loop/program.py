@@ -21,6 +21,7 @@ from recjax.eval import Accumulator, default_metrics
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import Faults
 from recjax.loop.interact import Interaction, Users, follow, with_items
+from recjax.loop.memory import check_memory, memory_of
 from recjax.loop.validate import Checked, check
 from recjax.rewards import Reward
 from recjax.types import Array, Items, PyTree, Step, seed_axes, shared
@@ -99,23 +100,35 @@ class Program:
             every seed runs with hyper-parameters of its own.
 
         Raises:
-          ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
+          ValueError: as :meth:`shapes`; the state does not fit into memory.
         """
         keys = self._keys(key)
         hparams = self.agent.hparams if hparams is None else hparams
         of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
-        if self._checked is None:
-            start = (of_seed, params)
-            self._checked = check(self.env, self.agent, self.reward, self.metrics, self.buffer, self.config, start)
-        one = jax.eval_shape(
-            lambda key, hparams: self._init(key, hparams, params), jax.eval_shape(lambda: keys[0]), of_seed
-        )
+        one = self.shapes(hparams=of_seed, params=params)
+        check_memory(memory_of(one, self.config))
         self._axes = seed_axes(one)
         name = "init, hparams per seed" if per_seed_hparams else "init"
         if name not in self._compiled:
             in_axes = (0, 0 if per_seed_hparams else None, None)
             self._compiled[name] = jax.jit(jax.vmap(self._init, in_axes=in_axes, out_axes=self._axes))
         return self._compiled[name](keys, hparams, params)
+
+    def shapes(self, *, hparams: PyTree = None, params: PyTree = None) -> LoopState:
+        """Shapes of the state of one seed; nothing is computed, and the arguments may be shapes, too.
+
+        Raises:
+          ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
+        """
+        hparams = self.agent.hparams if hparams is None else hparams
+
+        def init(key: Array, hparams: PyTree, params: PyTree) -> LoopState:
+            if self._checked is None:
+                start = (hparams, params)
+                self._checked = check(self.env, self.agent, self.reward, self.metrics, self.buffer, self.config, start)
+            return self._init(key, hparams, params)
+
+        return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), hparams, params)
 
     def chunk(self, state: LoopState) -> tuple[LoopState, dict[str, Array]]:
         """Runs ``config.chunk`` steps. ``state`` is donated: use the returned one.

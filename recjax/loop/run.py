@@ -19,7 +19,6 @@ from recjax.fit import Checkpoints, Progress, Task, resumed, shard_seeds, tree_d
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
 from recjax.loop.interrupt import Interrupted, answered_interrupts, deferred_interrupt
-from recjax.loop.memory import abstract_state, check_memory, memory_of
 from recjax.loop.program import LoopState, Program
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
@@ -141,7 +140,6 @@ def run_program(
       Diverged: a reward or a metric of learning became infinite or NaN.
     """
     run_key, evaluation_key = jax.random.split(key)
-    start: Any = {"hparams": hparams, "params": params, "per_seed_hparams": per_seed_hparams}
     record = _Record(on_record)
     checkpoints = None if saving is None else Checkpoints(saving.directory)
     identity = {} if saving is None else _identity(program, key, hparams, params, saving.recipe)
@@ -149,8 +147,7 @@ def run_program(
     task = display.task(name, total=config.steps * config.users * config.seeds, unit="user-steps")
     begun = time.perf_counter()
     with contextlib.nullcontext() if program.is_compiled else task.stage("compiling"):
-        check_memory(memory_of(abstract_state(program, **start), config), devices)
-        state = program.init(run_key, **start)
+        state = program.init(run_key, hparams=hparams, params=params, per_seed_hparams=per_seed_hparams)
         if checkpoints is not None:
             if saving and saving.resume:
                 state, metadata = resumed(checkpoints, state, identity)

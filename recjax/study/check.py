@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from recjax import agents, data, envs
 from recjax.envs import Environment
-from recjax.loop.memory import abstract_state, check_memory, memory_of, memory_of_machine, tree_bytes
+from recjax.loop.memory import check_memory, memory_of, memory_of_machine, tree_bytes
 from recjax.loop.program import Program
 from recjax.models.collaborative import ItemKNN
 from recjax.models.sequence import FULL_SOFTMAX_LIMIT
@@ -130,7 +130,7 @@ def _needed(config: StudyConfig, reward: Reward, items: int) -> list[dict[str, i
     needed = []
     for policy in _policies(config, context):
         program = Program(env, policy.agent, config, reward)
-        state = abstract_state(program, hparams=policy.hparams, params=policy.params)
+        state = program.shapes(hparams=policy.hparams, params=policy.params)
         needed.append(shared | memory_of(state, config))
     return needed
 
