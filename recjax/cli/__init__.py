@@ -1,4 +1,4 @@
-"""The command line: ``recjax loop | recommend | compare | data``."""
+"""The command line: ``recjax loop | recommend | compare | sweep | data``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ COMMANDS = {
         "recjax.cli.compare",
         "compare",
         "Put finished runs side by side: their policies, and the options in which they differ.",
+    ),
+    "sweep": Command(
+        "recjax.cli.sweep",
+        "sweep",
+        "Run one policy under many values of options, and rank them: a grid, at random, or with Optuna.",
     ),
     "data": Command(
         "recjax.cli.datasets",
@@ -83,7 +88,7 @@ def _dispatch(arguments: list[str]) -> None:
             )
         return
     command = _function(name)
-    if name == "loop":
+    if name in ("loop", "sweep"):
         from recjax.cli.options import with_config_file
 
         command = with_config_file(arguments, command)

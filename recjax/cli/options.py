@@ -6,6 +6,8 @@ Nothing here imports JAX, so that the options can be shown at once.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,20 +75,25 @@ def _response_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructo
 
 
 def with_config_file(arguments: list[str], command: Any) -> Any:
-    """The ``loop`` command with its options as defaults that come from ``--config``, or from the run to resume."""
+    """A command with options of a study as defaults that come from ``--config``, or from the run to resume."""
     path = _value(arguments, "--config")
     if path is None and "--resume" in arguments:
         saved = Path(_value(arguments, "--out") or RunOptions().out) / CONFIG
         path = str(saved) if saved.is_file() else None
     if path is None:
         return command
-    default = StudyConfig.read(path)
+    parameters = inspect.signature(command, eval_str=True).parameters
+    study = parameters["study"].replace(default=StudyConfig.read(path), kind=inspect.Parameter.KEYWORD_ONLY)
 
-    def loop_from_file(run: Run, study: Study = default) -> None:
-        command(study, run)
+    @functools.wraps(command)
+    def with_defaults(**options: Any) -> None:
+        command(**options)
 
-    loop_from_file.__doc__ = command.__doc__
-    return loop_from_file
+    others = (parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values())
+    with_defaults.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [study if parameter.name == "study" else parameter for parameter in others]
+    )
+    return with_defaults
 
 
 def _value(arguments: list[str], option: str) -> str | None:

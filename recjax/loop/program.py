@@ -64,6 +64,8 @@ class Program:
       config: the schedule.
       reward: function of the response, ``f32[..., K]``.
       metrics: what is accumulated; :func:`recjax.eval.default_metrics` unless given.
+      groups: into how many groups the seeds are divided; each has the keys that it would have alone, so that
+        groups with other hyper-parameters meet the same users and the same chance.
     """
 
     def __init__(
@@ -73,8 +75,11 @@ class Program:
         config: LoopConfig,
         reward: Reward,
         metrics: Sequence[Accumulator] | None = None,
+        groups: int = 1,
     ) -> None:
-        self.env, self.agent, self.config, self.reward = env, agent, config, reward
+        if config.seeds % groups:
+            raise ValueError(f"{config.seeds} seeds cannot be divided into {groups} groups.")
+        self.env, self.agent, self.config, self.reward, self.groups = env, agent, config, reward, groups
         self.metrics = tuple(default_metrics(env.spec) if metrics is None else metrics)
         self.buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
         self._checked: Checked | None = None
@@ -193,8 +198,9 @@ class Program:
         return self.config.learn_every if period is None else period
 
     def _keys(self, key: Array) -> Array:
-        """One key a seed."""
-        return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
+        """One key a seed, the same ones in each group."""
+        seeds = jnp.tile(jnp.arange(self.config.seeds // self.groups), self.groups)
+        return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(seeds)
 
     def _function(self, name: str, state: LoopState) -> Callable:
         if name not in self._compiled:

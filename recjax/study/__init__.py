@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from recjax.study.policies import Policy, PolicyContext, policies
     from recjax.study.prepare import Prepared, prepare
     from recjax.study.study import Study, run_study
+    from recjax.study.sweep import Choice, Trial, grid, optuna_search, random_search, ranked, read_trials, run_sweep
 
 __all__ = [
     "POLICIES",
+    "Choice",
     "LearnConfig",
     "NetworkConfig",
     "Policy",
@@ -27,12 +29,19 @@ __all__ = [
     "Prepared",
     "Study",
     "StudyConfig",
+    "Trial",
     "check_study",
     "collect_log",
+    "grid",
     "import_plugins",
+    "optuna_search",
     "policies",
     "prepare",
+    "random_search",
+    "ranked",
+    "read_trials",
     "run_study",
+    "run_sweep",
 ]
 
 lazy(__name__)

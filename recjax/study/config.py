@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -111,6 +112,25 @@ class StudyConfig(LoopConfig):
         """The options that results follow from, ready for JSON: all but which policies are compared and where."""
         values = json.loads(self.to_json())
         return {name: value for name, value in values.items() if name not in ("agent", "devices")}
+
+    def with_options(self, options: Mapping[str, Any]) -> StudyConfig:
+        """The study with other values of some options, those of its parts named as in ``learn.discount``.
+
+        Raises:
+          ValueError: an option does not exist, or cannot have the value.
+        """
+        values = json.loads(self.to_json())
+        if "steps" in options:
+            values |= {"chunk": 0, "eval_every": 0}
+        for name, value in options.items():
+            *parts, last = name.split(".")
+            inner = values
+            for part in parts:
+                inner = inner.get(part)
+                if not isinstance(inner, dict):
+                    raise ValueError(f"{name} is no option of a study; {part!r} has no options of its own.")
+            inner[last] = value
+        return _build(StudyConfig, values, "option")
 
     def to_json(self) -> str:
         """The configuration as JSON, as :meth:`read` takes it."""
