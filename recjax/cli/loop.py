@@ -39,14 +39,7 @@ def run_loop(study: StudyConfig, run: RunOptions) -> None:
     import_plugins(study.plugins)
     report.check_loggers(run.log)
     _check_place(study, run)
-    try:
-        done = _run(study, run, console)
-    except KeyboardInterrupt as stopped:
-        if not (run.out / CONFIG).exists():
-            raise
-        said = str(stopped) or "Stopped."
-        command = f"recjax loop --resume --out {shlex.quote(str(run.out))}"
-        raise Interrupted(f"{said} What was saved is kept; continue with: {command}") from None
+    done = _run(study, run, console)
     _save_artifact(run.out / ARTIFACT, study, done)
     report.write_json(run.out / report.METRICS_FILE, done.results)
     report.write_page(run.out / report.PAGE_FILE, report.read_results(run.out))
@@ -57,25 +50,34 @@ def run_loop(study: StudyConfig, run: RunOptions) -> None:
 def _run(study: StudyConfig, run: RunOptions, console: Console) -> Done:
     # Tables printed above a live bar must come from the bar's own console.
     bars = console if console.is_terminal else None
-    config = json.loads(study.to_json())
+    claimed = run.resume
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(enabled=not run.quiet, console=bars))
-        recorder = stack.enter_context(report.logged(run.log, run.out, config))
+        recorder = stack.enter_context(report.logged(run.log, run.out, json.loads(study.to_json())))
 
         def begin() -> None:
+            nonlocal claimed
             _claim(study, run)
+            claimed = True
             if run.profile:
                 stack.enter_context(_trace(run.out / PROFILE))
 
-        return run_study(
-            study,
-            directory=run.out / CHECKPOINTS,
-            resume=run.resume,
-            progress=progress,
-            on_checked=begin,
-            on_prepared=lambda prepared: show_prepared(console, prepared),
-            recorder=recorder,
-        )
+        try:
+            return run_study(
+                study,
+                directory=run.out / CHECKPOINTS,
+                resume=run.resume,
+                progress=progress,
+                on_checked=begin,
+                on_prepared=lambda prepared: show_prepared(console, prepared),
+                recorder=recorder,
+            )
+        except KeyboardInterrupt as stopped:
+            if not claimed:
+                raise
+            command = f"recjax loop --resume --out {shlex.quote(str(run.out))}"
+            said = str(stopped) or "Stopped."
+            raise Interrupted(f"{said} What was saved is kept; continue with: {command}") from None
 
 
 def show_prepared(console: Console, prepared: Prepared) -> None:
@@ -159,6 +161,7 @@ def _claim(study: StudyConfig, run: RunOptions) -> None:
     Raises:
       ValueError: the folder cannot be written.
     """
+    _check_place(study, run)  # Again: another run may have begun here since.
     if run.resume:
         return
     new = run.out / f"{CONFIG}.new"

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,15 +53,29 @@ def sweep(study: Study, sweep: Sweep) -> None:
     from recjax import report
     from recjax.cache import enable_compilation_cache
     from recjax.fit import Progress
+    from recjax.loop import Interrupted
     from recjax.study.sweep import ranked, run_sweep
 
     if sweep.compilation_cache:
         enable_compilation_cache()
     propose = _search(study, sweep)
-    _claim(study, sweep)
+    given = {name: getattr(sweep, name) for name in ("vary", "search", "metric")}
+    asked = json.dumps({"study": json.loads(study.to_json()), **given}, indent=2) + "\n"
+    _check_place(sweep, asked)
     console = Console()
     with Progress(enabled=not sweep.quiet, console=console if console.is_terminal else None) as progress:
-        done = run_sweep(study, propose, directory=sweep.out / TRIALS, parallel=sweep.parallel, progress=progress)
+        try:
+            done = run_sweep(
+                study,
+                propose,
+                directory=sweep.out / TRIALS,
+                parallel=sweep.parallel,
+                resume=not sweep.overwrite,
+                on_checked=lambda: _claim(sweep, asked),
+                progress=progress,
+            )
+        except Interrupted as stopped:
+            raise Interrupted(f"{stopped} Finished trials are kept; the same command goes on.") from None
     best = ranked(done, sweep.metric)
     report.write_text(sweep.out / TABLE, _csv(best))
     report.write_text(sweep.out / BEST, study.with_options(best[0].options).to_json())
@@ -98,27 +111,26 @@ def _search(study: StudyConfig, sweep: SweepOptions) -> Any:
     return optuna_search(choices, sweep.trials, study.seed, sweep.parallel, sweep.metric)
 
 
-def _claim(study: StudyConfig, sweep: SweepOptions) -> None:
-    """Writes what the sweep is, or finds that it is the one that is there already.
+def _check_place(sweep: SweepOptions, asked: str) -> None:
+    """Raises ValueError where --out holds a run, or another sweep that is not to be replaced."""
+    if (sweep.out / CONFIG).exists():
+        raise ValueError(f"{sweep.out} holds a run of `recjax loop`. Give another --out.")
+    path = sweep.out / SWEEP
+    if path.exists() and not sweep.overwrite and path.read_text(encoding="utf-8") != asked:
+        raise ValueError(f"{sweep.out} holds another sweep. Give another --out, or replace it with --overwrite.")
+
+
+def _claim(sweep: SweepOptions, asked: str) -> None:
+    """Writes what the sweep is.
 
     Raises:
-      ValueError: the place is taken by something else.
+      ValueError: the folder cannot be written.
     """
     from recjax import report
 
-    path = sweep.out / SWEEP
-    asked = {"vary": list(sweep.vary), "search": sweep.search, "metric": sweep.metric}
-    given = {"config": json.loads(study.to_json()), **asked}
-    if (sweep.out / CONFIG).exists():
-        raise ValueError(f"{sweep.out} holds a run of `recjax loop`. Give another --out.")
-    if path.exists() and not sweep.overwrite:
-        if json.loads(path.read_text(encoding="utf-8")) == given:
-            return
-        raise ValueError(f"{sweep.out} holds another sweep. Give another --out, or replace it with --overwrite.")
     try:
         sweep.out.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(sweep.out / TRIALS, ignore_errors=True)
-        report.write_text(path, json.dumps(given, indent=2) + "\n")
+        report.write_text(sweep.out / SWEEP, asked)
     except OSError as error:
         raise ValueError(f"--out {sweep.out} cannot be written: {error.strerror}. Give another --out.") from None
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,6 +158,8 @@ def run_sweep(
     *,
     directory: str | Path,
     parallel: int = 4,
+    resume: bool = True,
+    on_checked: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> list[Trial]:
     """Runs the trials that are proposed; finished ones are kept in ``directory`` and never run again.
@@ -170,6 +173,8 @@ def run_sweep(
       propose: :func:`grid`, :func:`random_search`, :func:`optuna_search`, or a function of your own.
       directory: where finished trials are.
       parallel: how many trials run side by side, at most.
+      resume: whether finished trials that are there already count; without it, they are removed.
+      on_checked: called once it is known that the first trials can run, before anything is written.
       progress: where to show progress.
 
     Returns:
@@ -182,12 +187,21 @@ def run_sweep(
     if len(config.agent) != 1:
         raise ValueError(f"A sweep is of one policy; got {', '.join(config.agent) or 'none'}. Choose it with --agent.")
     import_plugins(config.plugins)
-    folder = Path(directory)
-    done = read_trials(folder)
+    folder, begun = Path(directory), False
+    done = read_trials(folder) if resume else []
     while proposed := propose(done):
-        for trial in _run(config, proposed, parallel, progress):
-            _write(folder / f"{len(done):04d}.json", trial)
-            done.append(trial)
+        configs = [config.with_options(options) for options in proposed]
+        for one in configs:
+            check_study(dataclasses.replace(one, seeds=one.seeds * min(parallel, len(configs))))
+        if not begun:
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            if on_checked:
+                on_checked()
+            begun = True
+        for i, metrics in _run(configs, parallel, progress):
+            done.append(Trial(proposed[i], metrics))
+            _write(folder / f"{len(done):04d}.json", done[-1])
     return done
 
 
@@ -198,12 +212,9 @@ def read_trials(directory: str | Path) -> list[Trial]:
 
 
 def _run(
-    config: StudyConfig, proposed: list[dict[str, Any]], parallel: int, progress: Progress | None
-) -> Iterator[Trial]:
-    """Runs trials in groups that share a program."""
-    configs = [config.with_options(options) for options in proposed]
-    for one in configs:
-        check_study(dataclasses.replace(one, seeds=one.seeds * min(parallel, len(configs))))
+    configs: list[StudyConfig], parallel: int, progress: Progress | None
+) -> Iterator[tuple[int, dict[str, list[float | None]]]]:
+    """Runs trials in groups that share a program; gives the number of each and its last evaluation."""
     order = sorted(range(len(configs)), key=lambda i: (_start_of(configs[i]), _program_of(configs[i])))
     start, prepared = None, None
     for _, group in itertools.groupby(order, key=lambda i: _program_of(configs[i])):
@@ -213,8 +224,7 @@ def _run(
         for first in range(0, len(members), parallel):
             some = members[first : first + parallel]
             name = f"trial{'s' if len(some) > 1 else ''} {', '.join(str(1 + i) for i in some)} of {len(configs)}"
-            metrics = _side_by_side([configs[i] for i in some], prepared, progress, name)
-            yield from (Trial(proposed[i], own) for i, own in zip(some, metrics, strict=True))
+            yield from zip(some, _side_by_side([configs[i] for i in some], prepared, progress, name), strict=True)
 
 
 def _side_by_side(

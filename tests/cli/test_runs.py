@@ -139,6 +139,9 @@ def test_ctrl_c_during_set_up_is_one_line(folder, capsys, monkeypatch):
 
     monkeypatch.setattr("recjax.study.study.check_study", interrupted)
     assert refused(capsys, *TINY, "--out", "run", status=130) == "recjax: stopped."
+    Path("other").mkdir()
+    Path("other/config.json").write_text("another run's")
+    assert refused(capsys, *TINY, "--out", "other", "--overwrite", status=130) == "recjax: stopped."
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     monkeypatch.setattr("recjax.study.study.prepare", interrupted)

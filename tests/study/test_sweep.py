@@ -113,9 +113,8 @@ def finished(tmp_path, monkeypatch):
     """The command, with trials whose metrics are made up."""
     monkeypatch.setattr(
         "recjax.study.sweep._run",
-        lambda config, proposed, *_: iter(
-            Trial(options, {"session_reward": [options["learn.discount"]] * 2, "ctr": [0.1, None]})
-            for options in proposed
+        lambda configs, *_: iter(
+            (i, {"session_reward": [config.learn.discount] * 2, "ctr": [0.1, None]}) for i, config in enumerate(configs)
         ),
     )
     return tmp_path / "sweep"
@@ -134,6 +133,9 @@ def test_the_command_leaves_a_table_and_the_best_options(finished, capsys):
         main([*command, "--vary", "learn.discount=0.5"])
     assert stopped.value.code == 2
     assert "holds another sweep" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--vary", "learn.n-step=0", "--overwrite"])
+    assert len(list((finished / "trials").iterdir())) == 2
     main([*command, "--vary", "learn.discount=0.5", "--overwrite"])
     assert len(list((finished / "trials").iterdir())) == 1
     assert json.loads((finished / "sweep.json").read_text())["vary"] == ["learn.discount=0.5"]
@@ -147,6 +149,8 @@ def test_the_command_leaves_a_table_and_the_best_options(finished, capsys):
         (["--vary", "learn.discount=0", "--metric", "joy"], "joy"),
         (["--vary", "learn.discount=0", "--parallel", "0"], "parallel is 0"),
         (["--vary", "learn.discount=0..1"], "A grid needs values"),
+        (["--vary", "learn.discount=0", "--agent", "dqn", "random"], "A sweep is of one policy"),
+        (["--vary", "learn.n-step=0", "--env", "synthetic"], "n_step is 0"),
     ],
 )
 def test_what_makes_no_sweep_is_one_line(arguments, message, tmp_path, capsys):
