@@ -94,7 +94,7 @@ def _dispatch(arguments: list[str]) -> None:
         command = with_config_file(arguments, command)
     from recjax.loop.interrupt import answered_interrupts
 
-    with _types(), answered_interrupts():
+    with _types(), answered_interrupts(end_process=True):
         tyro.cli(command, args=arguments[1:], prog=f"recjax {name}", **options)
 
 

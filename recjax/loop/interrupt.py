@@ -7,13 +7,15 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 GRACE_SECONDS = 1.0
 """How long a second Ctrl-C leaves Python to stop in order; it cannot while a compiled program runs."""
+
+
+_listening = threading.Event()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,41 +47,49 @@ def deferred_interrupt() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def answered_interrupts() -> Iterator[None]:
-    """Says on standard error that Ctrl-C was heard, while a program owns the process; a second one ends it.
+def answered_interrupts(*, end_process: bool = False) -> Iterator[None]:
+    """Says on standard error that Ctrl-C was heard, also while a compiled program runs.
 
     Python runs the handler of a signal once a compiled program returns, which may take a minute. This listens in a
-    thread of its own. What the first signal does is not changed. A second one ends the process with status 130
-    where Python does not stop by itself; checkpoints are complete or absent at any moment.
+    thread of its own. What signals do is not changed, and within another such context this one does nothing.
+
+    Args:
+      end_process: whether a second signal ends the process, with status 130, where the context is not left by
+        itself within :data:`GRACE_SECONDS`. Checkpoints are complete or absent at any moment.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _listening.is_set():
         yield
         return
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_answer, args=(ours,), daemon=True).start()
+    threading.Thread(target=_answer, args=(ours, end_process), daemon=True).start()
+    _listening.set()
     try:
         yield
     finally:
+        _listening.clear()
         signal.set_wakeup_fd(before)
         theirs.close()
 
 
-def _answer(signals: socket.socket) -> None:
+def _answer(signals: socket.socket, end_process: bool) -> None:
+    """Reads the numbers of signals until the other end is closed."""
     heard = 0
     with signals:
-        while number := signals.recv(1):
-            if number[0] not in (signal.SIGINT, signal.SIGTERM):
-                continue
-            heard += 1
-            if heard == 1:
-                deferred = signal.getsignal(number[0]) not in (signal.default_int_handler, signal.SIG_DFL)
-                _say(f"Stopping{' after this chunk' if deferred else ''}; press Ctrl-C again to stop now.")
-            elif heard == 2:
-                time.sleep(GRACE_SECONDS)
-                _say("Stopped.")
-                os._exit(128 + signal.SIGINT)
+        try:
+            while number := signals.recv(1):
+                if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                    continue
+                heard += 1
+                if heard == 1:
+                    deferred = signal.getsignal(number[0]) not in (signal.default_int_handler, signal.SIG_DFL)
+                    _say(f"Stopping{' after this chunk' if deferred else ''}; press Ctrl-C again to stop now.")
+                elif end_process:
+                    signals.settimeout(GRACE_SECONDS)
+        except TimeoutError:
+            _say("Stopped.")
+            os._exit(128 + signal.SIGINT)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a study can run, told before anything is fetched, fitted or written.
+"""Whether a study can run, told before anything is fitted or written.
 
 Policies are made for a small stand-in of the catalogue, so that every option meets the code that it is for. What a
 large study takes of memory is measured on the same stand-in, by shapes alone.

@@ -155,7 +155,7 @@ def test_ctrl_c_is_heard_while_python_does_not_run(tmp_path):
 import os, signal, time
 from recjax.loop.interrupt import answered_interrupts
 signal.signal(signal.SIGINT, lambda *_: time.sleep(60))
-with answered_interrupts():
+with answered_interrupts(end_process=True), answered_interrupts():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 """

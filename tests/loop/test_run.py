@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -16,8 +17,8 @@ from rich.console import Console
 
 from recjax import agents, envs, loop, replay
 from recjax.fit import Checkpoints, Progress
-from recjax.loop import Interrupted, LoopConfig, Program, Saving, run_program
-from recjax.loop.interrupt import deferred_interrupt
+from recjax.loop import Interrupted, LoopConfig, Program, Saving, interrupt, run_program
+from recjax.loop.interrupt import answered_interrupts, deferred_interrupt
 from recjax.rewards import click
 
 # The function of the same name hides the module from attribute access.
@@ -129,6 +130,20 @@ def test_second_interrupt_stops_at_once():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_is_answered_and_a_second_one_spares_a_process_that_stops_by_itself(capfd):
+    def interrupted_twice():
+        with answered_interrupts(end_process=True), deferred_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)  # Until the other thread has said so.
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    time.sleep(1.5 * interrupt.GRACE_SECONDS)  # Were it not spared, this process would end here.
+    assert capfd.readouterr().err == "Stopping after this chunk; press Ctrl-C again to stop now.\n"
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_no_handlers_outside_the_main_thread():
