@@ -15,7 +15,9 @@ import tyro
 from rich.console import Console
 
 from recjax import agents, report
+from recjax.cli import own_data
 from recjax.cli.recommend import ARTIFACT
+from recjax.data import write_schema
 from recjax.fit import Progress
 from recjax.loop import Interrupted
 from recjax.serve import export
@@ -37,6 +39,8 @@ class RunOptions:
     """Replace the finished run in --out."""
     config: Path | None = None
     """Read options from this file, as a run writes it to config.json; options on the command line go before it."""
+    schema: Path | None = None
+    """Read from this file, JSON or TOML, which columns of your own data file hold what; see schema.json of a run."""
     plugins: tuple[str, ...] = ()
     """Python modules to import first, which register your own environments, policies and rewards."""
     profile: bool = False
@@ -54,7 +58,11 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
     for module in run.plugins:
         importlib.import_module(module)
     console = Console()
+    source = own_data.opened(study, run.schema, console)
+    study = source.config
     _claim(study, run)
+    if source.file is not None:
+        write_schema(run.out / own_data.SCHEMA, study.schema, study.items_file)
     trace = _trace(run.out / PROFILE) if run.profile else contextlib.nullcontext()
     boards: list[report.TensorBoard] = []
 
@@ -68,6 +76,7 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
         with Progress(enabled=not run.quiet, console=bars) as progress, trace:
             done = run_study(
                 study,
+                dataset=source.dataset,
                 directory=run.out / CHECKPOINTS,
                 resume=run.resume,
                 progress=progress,
@@ -98,6 +107,8 @@ def show_prepared(console: Console, prepared: Prepared) -> None:
     if fit := prepared.simulator["fit"]:
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in fit["log_likelihood"].items())
         console.print(f"Held-out log-likelihood, nats per interaction: {numbers}. {fit['caption']}")
+        if fit["warning"]:
+            console.print(f"Warning: {fit['warning']}", style="bold yellow", markup=False)
     console.print()
 
 
@@ -170,7 +181,7 @@ def _claim(study: StudyConfig, run: RunOptions) -> None:
     # What is claimed is cleared: nothing of an earlier run may be taken for a part of this one.
     for name in (ARTIFACT, CHECKPOINTS, TENSORBOARD, PROFILE):
         shutil.rmtree(run.out / name, ignore_errors=True)
-    for name in (report.METRICS_FILE, report.PAGE_FILE):
+    for name in (report.METRICS_FILE, report.PAGE_FILE, own_data.SCHEMA):
         (run.out / name).unlink(missing_ok=True)
     path.write_text(study.to_json(), encoding="utf-8")
 

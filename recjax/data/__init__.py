@@ -20,6 +20,8 @@ from recjax.data.features import item_features, item_texts, same_features, title
 from recjax.data.filters import strongest, with_enough_events, with_items
 from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
 from recjax.data.ids import IdMap
+from recjax.data.log_files import LogFile, is_log_file, read_log
+from recjax.data.log_schema import LogSchema, read_schema, write_schema
 from recjax.data.named import NamedSet, datasets, fetch, load
 from recjax.data.next_items import NextItems, SeenItems, next_items, observations
 from recjax.data.offline import bandit_steps, transitions
@@ -27,6 +29,7 @@ from recjax.data.readers import from_frame, read
 from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
 from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
 from recjax.data.splits import Split, by_user, global_time, leave_one_out
+from recjax.data.usual_names import USUAL_NAMES
 from recjax.data.validate import KINDS, BadRowsError, Report
 from recjax.types import Behaviour
 
@@ -36,6 +39,7 @@ __all__ = [
     "BEHAVIOURS",
     "BEHAVIOUR_WEIGHTS",
     "KINDS",
+    "USUAL_NAMES",
     "BadRowsError",
     "Behaviour",
     "Columns",
@@ -46,6 +50,8 @@ __all__ = [
     "Interactions",
     "ItemColumns",
     "LocalFile",
+    "LogFile",
+    "LogSchema",
     "MultiHot",
     "NamedSet",
     "NextItems",
@@ -68,6 +74,7 @@ __all__ = [
     "fetch",
     "from_frame",
     "global_time",
+    "is_log_file",
     "item_features",
     "item_texts",
     "last_histories",
@@ -77,6 +84,8 @@ __all__ = [
     "next_items",
     "observations",
     "read",
+    "read_log",
+    "read_schema",
     "register",
     "same_features",
     "sequences",
@@ -90,4 +99,5 @@ __all__ = [
     "with_items",
     "with_user_file",
     "words",
+    "write_schema",
 ]

@@ -15,14 +15,18 @@ share; the loop maps them over users and seeds. What a user *likes* is fitted to
 
 from recjax.envs.base import Environment, Transition, environments, register
 from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
-from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
+from recjax.envs.evidence import Evidence, PreferenceConfig, read_evidence
+from recjax.envs.preference import Preference, fit_preference
+from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
 from recjax.envs.sims.logged import logged
 from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
     "Description",
     "Environment",
+    "Evidence",
     "Preference",
+    "PreferenceConfig",
     "PreferenceReport",
     "ReliabilityBin",
     "ResponseModel",
@@ -32,6 +36,7 @@ __all__ = [
     "environments",
     "fit_preference",
     "logged",
+    "read_evidence",
     "register",
     "synthetic",
 ]

@@ -32,6 +32,7 @@ def render(results: dict[str, Any]) -> str:
     context = {
         "title": f"recjax loop: {results['data']['name']}",
         "subtitle": f"{results['date']} · recjax {results['recjax']} · {results['hardware']['summary']}",
+        "warning": (results["simulator"].get("fit") or {}).get("warning"),
         "facts": _facts(results),
         "policies": {
             "headings": headings,

@@ -10,6 +10,7 @@ from recjax.study.collect import collect_log
 from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
 from recjax.study.policies import Policy, PolicyContext, policies
 from recjax.study.prepare import Prepared, prepare
+from recjax.study.source import Source, open_source
 from recjax.study.study import Study, run_study
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "Policy",
     "PolicyContext",
     "Prepared",
+    "Source",
     "Study",
     "StudyConfig",
     "collect_log",
+    "open_source",
     "policies",
     "prepare",
     "run_study",

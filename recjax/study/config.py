@@ -6,9 +6,12 @@ import dataclasses
 import json
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from recjax.envs import ResponseModel
+import tyro
+
+from recjax.data import LogSchema
+from recjax.envs import PreferenceConfig, ResponseModel
 from recjax.loop.config import LoopConfig
 from recjax.models.sequence import TwoTowerConfig
 
@@ -71,7 +74,7 @@ class StudyConfig(LoopConfig):
     """A study: policies compared in a closed loop over one catalogue, from logs to a report."""
 
     data: str = "ml-100k"
-    """Data set whose log is represented and simulated; see `recjax data list`."""
+    """Log that is represented and simulated: a data set by name (`recjax data list`), or your own file."""
     data_dir: str | None = None
     """Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA)."""
     env: str = "logged"
@@ -80,18 +83,25 @@ class StudyConfig(LoopConfig):
     """Policies to compare, by name."""
     slate_size: int = 5
     """Items shown at once."""
-    items: int = 1000
-    """Items of the synthetic catalogue; a data set brings its own."""
+    items: int | str = 1000
+    """Your own file: a file with a row for each item (titles, …). Synthetic catalogue: its number of items."""
     reward: str = "click"
     """What policies learn from: click, conversion, satisfaction, or a sum such as click=1,conversion=5."""
     seed: int = 0
     """All randomness of the study follows from it."""
     devices: int = 1
     """Devices among which the seeds are divided; must divide seeds."""
+    schema: Annotated[LogSchema, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LogSchema)
+    preference: PreferenceConfig = dataclasses.field(default_factory=PreferenceConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TwoTowerConfig = dataclasses.field(default_factory=TwoTowerConfig)
     learn: LearnConfig = dataclasses.field(default_factory=LearnConfig)
     response_model: ResponseModel = dataclasses.field(default_factory=ResponseModel)
+
+    @property
+    def items_file(self) -> str | None:
+        """The file of items, None where there is none."""
+        return self.items if isinstance(self.items, str) else None
 
     @property
     def history_length(self) -> int:

@@ -17,6 +17,7 @@ import jax
 
 import recjax
 from recjax.agents import Agent
+from recjax.data import Dataset
 from recjax.eval import default_metrics, describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
@@ -66,6 +67,7 @@ class Study:
 def run_study(
     config: StudyConfig,
     *,
+    dataset: Dataset | None = None,
     directory: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -79,6 +81,7 @@ def run_study(
 
     Args:
       config: the study.
+      dataset: the log, where :func:`open_source` has loaded it already; loaded by its name if None.
       directory: where checkpoints go; None keeps none.
       resume: continues what is in ``directory``; finished stages and policies are not run again. Without it,
         all checkpoints that are there are removed first.
@@ -99,7 +102,7 @@ def run_study(
         _clear(root)
     clock = _Clock()
     with clock("prepare"):
-        prepared = prepare(config, directory=root, resume=resume, progress=progress)
+        prepared = prepare(config, dataset=dataset, directory=root, resume=resume, progress=progress)
     policies = {name: make_policy(name, prepared.policies) for name in dict.fromkeys(config.agent)}
     if on_prepared:
         on_prepared(prepared)
