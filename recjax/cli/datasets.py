@@ -1,27 +1,35 @@
-"""``recjax data``: which data sets there are, and what is in them."""
+"""``recjax data``: which data sets there are, and what is in them or in your own files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from recjax import report
-from recjax.data import NamedSet, datasets, fetch, load
+from recjax.cli import describe, own_data
+from recjax.data import Dataset, LogSchema, NamedSet, datasets, fetch, is_log_file, load, read_log, read_schema
 
 
 def data(
     action: Annotated[Literal["list", "fetch", "describe"], tyro.conf.Positional] = "list",
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     data_dir: str | None = None,
+    schema: Path | None = None,
+    items: Path | None = None,
+    columns: Annotated[LogSchema, tyro.conf.arg(name="")] = LogSchema(),  # noqa: B008 (frozen)
 ) -> None:
-    """List the named data sets, fetch their files, or describe what is in them.
+    """List the named data sets, fetch their files, or describe what is in them or in your own files.
 
     Args:
       action: What to do.
-      names: Data sets; `fetch` and `describe` need at least one.
+      names: Data sets; `fetch` and `describe` need at least one. `describe` takes your own files too.
       data_dir: Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA).
+      schema: Read from this file, JSON or TOML, which columns of your own file hold what.
+      items: Your own file with a row for each item of your own file.
+      columns: Which columns of your own file hold what.
     """
     console = Console()
     if action == "list":
@@ -35,10 +43,18 @@ def data(
         if action == "fetch":
             for path in fetch(name, data_dir):
                 console.print(f"{name}: {path}", soft_wrap=True)
+        elif name in datasets or not is_log_file(name):
+            describe.show(console, load(name, data_dir=data_dir))
         else:
-            facts = load(name, data_dir=data_dir).describe()
-            rows = [[key.replace("_", " "), _text(value)] for key, value in facts.items() if value not in (None, [])]
-            console.print(report.rich_table(name, ["", ""], rows, text=True))
+            describe.show(console, _own(console, name, schema, items, columns))
+
+
+def _own(console: Console, name: str, schema: Path | None, items: Path | None, columns: LogSchema) -> Dataset:
+    of_file, items_of_file = (LogSchema(), None) if schema is None else read_schema(schema)
+    with own_data.in_one_line():
+        file = read_log(name, columns.over(of_file), items_of_file if items is None else items)
+    own_data.print_facts(console, file)
+    return file.dataset
 
 
 def _listing() -> list[list[str]]:
@@ -51,15 +67,3 @@ def _listing() -> list[list[str]]:
         else:
             rows.append([name, "registered as a function", "–", "–"])
     return rows
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {number:,}" for key, number in value.items())
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

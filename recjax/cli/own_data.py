@@ -37,8 +37,7 @@ def opened(study: StudyConfig, schema: Path | None, console: Console) -> Source:
     with in_one_line():
         source = open_source(study)
     if source.file is not None:
-        for line in facts(source.file):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_facts(console, source.file)
     return source
 
 
@@ -51,19 +50,19 @@ def in_one_line() -> Iterator[None]:
         raise ValueError(_bad_rows(error.report)) from None
 
 
-def facts(file: LogFile) -> list[str]:
-    """What was read, which column holds what, and which of that was guessed."""
+def print_facts(console: Console, file: LogFile) -> None:
+    """Prints what was read, which column holds what, and which of that was guessed."""
     schema, report = file.schema, file.report
     kinds = [f"{count:,} {kind}" for kind, count in report.counts.items() if kind in report.dropped]
     left_out = f"; left out: {', '.join(kinds)}" if kinds else ""
-    lines = [f"{report.source}: {report.rows:,} rows, {report.kept:,} kept{left_out}"]
     named = ("user", "item", "time", "rating", "behaviour", "propensity", "items_key", "title", "categories")
     columns = {what: getattr(schema, what) for what in named if getattr(schema, what) is not None}
     guess = [f"{what} {column!r}{' (guessed)' if what in file.guessed else ''}" for what, column in columns.items()]
-    lines.append("Columns: " + ", ".join(guess))
+    lines = [f"{report.source}: {report.rows:,} rows, {report.kept:,} kept{left_out}", f"Columns: {', '.join(guess)}"]
     if file.about_items is not None:
-        lines.append(" ".join(str(file.about_items).split("\n")))
-    return lines
+        lines.append(str(file.about_items))
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _bad_rows(report: Report) -> str:

@@ -73,6 +73,7 @@ def _series(values: Any) -> pl.Series:
 
 def _objects(values: list[Any]) -> pl.Series:
     """Objects of any kind: times as such, everything else as names are."""
-    if any(isinstance(value, date) for value in values):
-        return pl.Series([value if isinstance(value, date) and value == value else None for value in values])
+    is_time = [isinstance(value, date) and value == value for value in values]  # pandas' NaT is a date too
+    if any(is_time):
+        return pl.Series([value if known else None for value, known in zip(values, is_time, strict=True)])
     return as_names(values)

@@ -294,10 +294,11 @@ def _implicit(dataset: Dataset, config: PreferenceConfig) -> Evidence:
     exposure = np.bincount(item, minlength=dataset.num_items).astype(np.float64) ** config.exposure
     names = ", ".join(Behaviour(code).name.lower() for code in np.unique(log.behaviour[taken]))
     text = (
-        f"What a user took ({names}) counts as liked, {len(user):,} pairs of users and items. The log does not say what"
-        f" was passed over: for each such pair, {config.negatives} items that the user did not take are drawn in"
-        f" proportion to popularity to the power {config.exposure:g}, as presumably shown, with the same weight"
-        " together. So an item's logit is 0 where it is taken as often as one would expect of what was shown."
+        f"What a user took ({names}) counts as liked: {len(user):,} pairs of users and items. The log does not say what"
+        f" was passed over, so for each pair {config.negatives} items that the user did not take are drawn in"
+        f" proportion to popularity to the power {config.exposure:g}, as presumably shown, and count as not liked,"
+        " together with the weight of the pair. A logit of 0 is an item that is taken as often as it is presumed to be"
+        " shown."
     )
     return _evidence(
         dataset, Events(user, item, np.ones(len(user), np.float32), weight), text, "implicit",

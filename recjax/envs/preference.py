@@ -250,7 +250,7 @@ def _fold_in(fitted: _Fitted, events: Events, num_users: int) -> Preference:
     """The preference of ``num_users`` users to whom ``events`` belong, given what was fitted of the items."""
     size = fitted.item.mean.shape[1]
     rows = jnp.zeros((num_users, size)).at[:, size - 1].set(1.0)
-    user = _side(rows, jnp.diag(jnp.append(fitted.user_width, 0.0)))
+    user = _side(rows, jnp.diag(jnp.append(fitted.user_width, 0.0))[None])
     chunks = _in_chunks(events)
 
     def round_(user: _Side, _: None) -> tuple[_Side, None]:

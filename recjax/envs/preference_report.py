@@ -14,6 +14,9 @@ from recjax.types import Array
 BINS = 10
 """Bins of the prediction in which reliability is told."""
 
+ENOUGH = 20
+"""Held-out interactions of the rarer outcome, liked or not, from which on a gain can be told from none."""
+
 
 class ReliabilityBin(NamedTuple):
     """Held-out interactions with similar predictions: mean prediction, share liked, how many, and their weight."""
@@ -32,6 +35,7 @@ class PreferenceReport:
       log_likelihood: mean held-out log-likelihood per interaction, in nats; weighted where interactions are.
       baseline_log_likelihood: the same for item + user bias.
       gain_error: standard error of the difference of the two.
+      rarer: held-out interactions of the rarer outcome, liked or not.
       calibration: reliability over ten equally wide bins of the prediction; empty bins are left out.
       num_held_out: interactions held out, uniformly at random.
       num_interactions: interactions of the log that tell of liking, between users and items of the data set; the
@@ -47,6 +51,7 @@ class PreferenceReport:
     log_likelihood: float
     baseline_log_likelihood: float
     gain_error: float
+    rarer: int
     calibration: tuple[ReliabilityBin, ...]
     num_held_out: int
     num_interactions: int
@@ -73,12 +78,21 @@ class PreferenceReport:
     def warning(self) -> str | None:
         """What to know where the fit learned no more than item + user bias; None where it learned more."""
         gain, low, high = self.gain
-        if low > 0:
+        if self.rarer < ENOUGH:
+            found = (
+                f"Whether the fitted preference learned more than item + user bias cannot be told: of"
+                f" {self.num_held_out:,} held-out interactions only {self.rarer} are of the rarer kind, liked or not"
+            )
+        elif low > 0:
             return None
+        else:
+            found = (
+                f"The fitted preference predicts held-out interactions no better than item + user bias ({gain:+.4f}"
+                f" nats per interaction, 95 % interval {low:+.4f} to {high:+.4f})"
+            )
         return (
-            f"The fitted preference predicts held-out interactions no better than item + user bias ({gain:+.4f} nats"
-            f" per interaction, 95 % interval {low:+.4f} to {high:+.4f}): the log does not tell users' tastes apart, so"
-            " what policies gain here by serving each user differently says nothing of the users of this log."
+            f"{found}. The log does not tell users' tastes apart, so what policies gain here by serving each user"
+            " differently says nothing of the users of this log."
         )
 
     def __str__(self) -> str:
@@ -100,6 +114,7 @@ class Measured(NamedTuple):
     log_likelihood: float
     baseline_log_likelihood: float
     gain_error: float
+    rarer: int
     calibration: tuple[ReliabilityBin, ...]
 
 
@@ -114,6 +129,7 @@ def measure(logits: Array, baseline: Array, liked: np.ndarray, weight: np.ndarra
         float(np.average(likelihood, weights=weight)),
         float(np.average(of_baseline, weights=weight)),
         float(error),
+        int(min((liked > 0).sum(), (liked <= 0).sum())),
         _reliability(logits, liked, weight),
     )
 

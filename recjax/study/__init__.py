@@ -10,10 +10,11 @@ from recjax.study.collect import collect_log
 from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
 from recjax.study.policies import Policy, PolicyContext, policies
 from recjax.study.prepare import Prepared, prepare
-from recjax.study.source import Source, open_source
+from recjax.study.source import LEAST_EVENTS, Source, open_source
 from recjax.study.study import Study, run_study
 
 __all__ = [
+    "LEAST_EVENTS",
     "POLICIES",
     "LearnConfig",
     "NetworkConfig",

@@ -33,7 +33,7 @@ FACTORS = 8
 LOGS = {
     "ratings": "{} has ratings but neither slates nor impressions.",
     "implicit": "{} says what users took, but has neither slates nor impressions.",
-    "impressions": "{} says what was shown and what was taken, item by item.",
+    "impressions": "{} says what was shown and taken; at the default no_click_logit users take as much of it.",
 }
 """What the report says of a log, by how it tells what is liked."""
 
@@ -141,6 +141,10 @@ def _logged(
 ) -> tuple[Environment, dict[str, Any]]:
     def fit() -> tuple[Preference, dict[str, Any]]:
         preference, report = envs.fit_preference(dataset, config.preference, factors=FACTORS, key=key)
+        if report.feedback == "impressions":
+            # What was fitted are odds of taking one item that is shown, and nothing else has the odds 1.
+            level = envs.ResponseModel().no_click_logit
+            preference = preference.replace(item_bias=preference.item_bias + level)  # type: ignore[attr-defined]
         return preference, _described(report)
 
     users, n = dataset.num_users, dataset.num_items

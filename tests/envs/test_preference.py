@@ -106,7 +106,7 @@ def test_updates_agree_with_a_naive_implementation():
     rng = np.random.default_rng(3)
     users, items, events = 5, 4, 14
     log = Interactions(rng.integers(0, users, events), rng.integers(0, items, events))
-    liked, weight = rng.integers(0, 2, events), rng.integers(0, 2, events)
+    liked, weight = rng.integers(0, 2, events), rng.integers(0, 3, events) * 0.7
     key = jax.random.key(5)
     events = Events(log.user, log.item, liked.astype(np.float32), weight.astype(np.float32))
     fit = _fit(key, events, _Size(num_users=users, num_items=items, factors=1, iterations=4))
