@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.data import Dataset
+from recjax.data import Dataset, draw_users
 from recjax.envs.evidence import Events, Evidence, PreferenceConfig, read_evidence
 from recjax.envs.preference_report import Measured, PreferenceReport, measure
 from recjax.types import Array
@@ -155,9 +155,7 @@ def _sample(evidence: Evidence, rng: np.random.Generator) -> Evidence:
     per_user = np.bincount(evidence.observed.users, minlength=evidence.num_users) * (1 + evidence.negatives)
     if per_user.sum() <= MAX_EVENTS:
         return evidence
-    order = rng.permutation(np.flatnonzero(per_user))
-    enough = max(1, int(np.searchsorted(np.cumsum(per_user[order]), MAX_EVENTS, side="right")))
-    return evidence.of_users(np.sort(order[:enough]))
+    return evidence.of_users(draw_users(per_user, MAX_EVENTS, rng))
 
 
 class _Size(NamedTuple):

@@ -79,6 +79,8 @@ class StudyConfig(LoopConfig):
     """Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA)."""
     env: str = "logged"
     """User simulator: logged (preference fitted to the data set), synthetic (needs no data), or one you registered."""
+    max_events: int = 1_000_000
+    """Events that models learn from before the loop; of a bigger log, those of users drawn at random."""
     agent: tuple[str, ...] = POLICIES
     """Policies to compare, by name."""
     slate_size: int = 5

@@ -8,19 +8,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from recjax import data, envs
 from recjax.data import Dataset, Split
 from recjax.envs import Environment, Preference, PreferenceReport
-from recjax.eval import Protocol, evaluate
 from recjax.fit import Checkpoints, Hooks, Progress
-from recjax.models.collaborative import als, item_knn, popularity, user_knn
+from recjax.models.collaborative import ItemKNN, item_knn
 from recjax.models.sequence import fit_recommendation
 from recjax.nn import Recommendation, scorer
 from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
 from recjax.study.policies import PolicyContext
+from recjax.study.ranking import KnownUsers, known_users, rank
 from recjax.study.source import open_source, taken
 from recjax.types import Array, Items, PyTree, Spec
 
@@ -36,12 +35,6 @@ LOGS = {
     "impressions": "{} says what was shown and taken; at the default no_click_logit users take as much of it.",
 }
 """What the report says of a log, by how it tells what is liked."""
-
-RANKED_USERS = 10_000
-"""Users at most, drawn at random, whose held-out items are ranked."""
-
-DENSE_SCORES = 2**25
-"""Scores of collaborative filtering that are held at once: 128 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +88,9 @@ def prepare(
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
         split = data.leave_one_out(dataset.interactions)
     model = build_recommendation(config, env.spec.num_items)
-    params, ranking = _represent(config, dataset, split, env.items, model, train_key, stages, progress)
-    neighbours = item_knn(split.train, env.spec.num_items)
+    known = known_users(split.train, dataset.num_users, config.max_events, config.seed)
+    neighbours = item_knn(known.log, env.spec.num_items)
+    params, ranking = _represent(config, known, split, env.items, model, neighbours, train_key, stages, progress)
     context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
     return Prepared(dataset, env, context, ranking, simulator)
 
@@ -210,10 +204,11 @@ def _declared(config: StudyConfig) -> list[dict[str, Any]]:
 
 def _represent(
     config: StudyConfig,
-    dataset: Dataset,
+    known: KnownUsers,
     split: Split,
     items: Items,
     model: Recommendation,
+    neighbours: ItemKNN,
     key: Array,
     stages: _Stages,
     progress: Progress | None,
@@ -221,61 +216,10 @@ def _represent(
     """Trains the supervised model and ranks it beside collaborative filtering."""
 
     def fit() -> tuple[PyTree, dict[str, Any]]:
-        train = data.sequences(split.train, dataset.num_users)
+        train = data.sequences(known.log, known.num_users)
         fitted = fit_recommendation(model, train, items, config.training, key=key, hooks=Hooks(progress=progress))
-        return fitted.params, rank(config, dataset, split, items, model, fitted.params)
+        return fitted.params, rank(config, known, split, scorer(model, fitted.params, items), neighbours)
 
     blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))
     like = jax.eval_shape(lambda: model.init(key, blank, items))
     return stages.once("represent", like, fit)
-
-
-def rank(
-    config: StudyConfig, dataset: Dataset, split: Split, items: Items, model: Recommendation, params: PyTree
-) -> dict[str, Any]:
-    """Full ranking of held-out next items, beside collaborative filtering, under one protocol."""
-    length = config.history_length
-    protocol = Protocol(split=split.protocol, history_length=length, ks=(10, 20))
-    known = data.concatenate(split.train, split.validation)
-    task = data.next_items(known, split.test, dataset.num_users, length)
-    ranked = np.unique(split.test.user)
-    sampled = ""
-    if len(ranked) > RANKED_USERS:
-        sampled = f" of {len(ranked):,}, drawn at random"
-        ranked = np.sort(np.random.default_rng(config.seed).choice(ranked, RANKED_USERS, replace=False))
-        task = task.take(ranked)
-    others = {
-        "popularity": popularity(split.train, items.num_items),
-        "item kNN": item_knn(split.train, items.num_items),
-        "user kNN": user_knn(split.train, items.num_items),
-        "matrix factorisation (ALS)": als(split.train, items.num_items),
-    }
-    # These score a batch of users densely.
-    users = max(1, min(256, DENSE_SCORES // items.num_items))
-    evaluations = {
-        name: evaluate(
-            jax.tree_util.Partial(type(other).scores, other),
-            task.observation.history,
-            task.targets,
-            protocol,
-            seen=task.seen,
-            batch_size=users,
-        )
-        for name, other in others.items()
-    }
-    two_towers = scorer(model, params, items)
-    evaluations["two towers"] = evaluate(two_towers, task.observation, task.targets, protocol, seen=task.seen)
-    columns = {
-        "HR@10": "hit_rate@10",
-        "NDCG@10": "ndcg@10",
-        "MRR": "mrr",
-        "Recall@10": "recall@10",
-        "Recall@20": "recall@20",
-    }
-    return {
-        "protocol": f"{protocol} | users: {evaluations['two towers'].num_users:,}{sampled}",
-        "models": {
-            name: {column: evaluation.metrics[metric] for column, metric in columns.items()}
-            for name, evaluation in evaluations.items()
-        },
-    }

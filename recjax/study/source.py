@@ -68,6 +68,8 @@ def taken(dataset: Dataset) -> Dataset:
 
 
 def _check_size(dataset: Dataset, config: StudyConfig) -> None:
+    if config.max_events < 1:
+        raise ValueError(f"max_events is {config.max_events}; models must learn from 1 event or more.")
     if dataset.num_items < config.slate_size:
         raise ValueError(
             f"{dataset.name} has {dataset.num_items} items, fewer than a slate of slate_size={config.slate_size}."
