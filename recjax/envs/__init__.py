@@ -18,7 +18,7 @@ from recjax.envs.choice.response_model import Description, ResponseModel, as_arr
 from recjax.envs.evidence import Evidence, PreferenceConfig, read_evidence
 from recjax.envs.preference import Preference, fit_preference
 from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
-from recjax.envs.sims.logged import logged
+from recjax.envs.sims.logged import at_level, logged
 from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ResponseModel",
     "Transition",
     "as_arrays",
+    "at_level",
     "describe",
     "environments",
     "fit_preference",

@@ -135,11 +135,7 @@ def _logged(
 ) -> tuple[Environment, dict[str, Any]]:
     def fit() -> tuple[Preference, dict[str, Any]]:
         preference, report = envs.fit_preference(dataset, config.preference, factors=FACTORS, key=key)
-        if report.feedback == "impressions":
-            # What was fitted are odds of taking one item that is shown, and nothing else has the odds 1.
-            level = envs.ResponseModel().no_click_logit
-            preference = preference.replace(item_bias=preference.item_bias + level)  # type: ignore[attr-defined]
-        return preference, _described(report)
+        return envs.at_level(preference, report), _described(report)
 
     users, n = dataset.num_users, dataset.num_items
     shapes = {"user_vectors": (users, FACTORS), "user_bias": (users,), "item_vectors": (n, FACTORS), "item_bias": (n,)}
