@@ -115,16 +115,11 @@ def fit_preference(
     split_key, fit_key = jax.random.split(jax.random.key(0) if key is None else key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(split_key)))
     sample = _sample(evidence, rng)
-    num_rows = len(sample.observed.users)
-    num_held_out = max(1, round(held_out * num_rows))
-    if num_held_out == num_rows:
-        raise ValueError(f"held_out={held_out:g} holds out all {num_rows} interactions; leave some to fit.")
-    is_test = np.zeros(num_rows, bool)
-    is_test[np.asarray(jax.random.permutation(split_key, num_rows))[:num_held_out]] = True
+    is_test = _held_out(split_key, len(sample.observed.users), held_out)
     size = _Size(sample.num_users, sample.num_items, factors, iterations)
     report = PreferenceReport(
         **_measured(sample, is_test, size, fit_key, rng)._asdict(),
-        num_held_out=num_held_out,
+        num_held_out=int(is_test.sum()),
         num_interactions=len(evidence.observed.users),
         like_rate=float(evidence.observed.liked.mean()),
         feedback=evidence.feedback,
@@ -138,6 +133,16 @@ def fit_preference(
         return _fit(fit_key, events, size), report
     fitted = _ascend(fit_key, events, size)
     return _fold_in(fitted, evidence.to_learn_from(rng), evidence.num_users), report
+
+
+def _held_out(key: Array, rows: int, share: float) -> np.ndarray:
+    """``bool[rows]``: a random share of the rows, one at least."""
+    count = max(1, round(share * rows))
+    if count == rows:
+        raise ValueError(f"held_out={share:g} holds out all {rows} interactions; leave some to fit.")
+    is_held_out = np.zeros(rows, bool)
+    is_held_out[np.asarray(jax.random.permutation(key, rows))[:count]] = True
+    return is_held_out
 
 
 def _measured(sample: Evidence, is_test: np.ndarray, size: _Size, key: Array, rng: np.random.Generator) -> Measured:
