@@ -72,7 +72,9 @@ def _by_rejection(key: Array, slate: Array, num_items: int, exclude: Array | Non
             taken |= _is_any_of(drawn, exclude)
         # Of slots that draw the same item, the first has it.
         for slot in range(1, slots):
-            taken = taken.at[slot].set(taken[slot] | jnp.any((drawn[:slot] == drawn[slot][None]) & empty[:slot], axis=0))
+            taken = taken.at[slot].set(
+                taken[slot] | jnp.any((drawn[:slot] == drawn[slot][None]) & empty[:slot], axis=0)
+            )
         # Bits for the next round stand ready in memory: XLA would compute them again for every comparison.
         return jnp.where(empty & ~taken, drawn, filled), bits(round + 1), round + 1
 

@@ -1,22 +1,51 @@
-"""The command line: ``recjax loop | recommend | compare | data``."""
+"""The command line: ``recjax loop | recommend | compare | sweep | data``."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import recjax
 
+
+class Command(NamedTuple):
+    """Where a command is, and what it does; only the one that is called is imported."""
+
+    module: str
+    function: str
+    summary: str
+
+
 COMMANDS = {
-    "loop": ("recjax.cli.loop", "loop"),
-    "recommend": ("recjax.cli.recommend", "recommend"),
-    "compare": ("recjax.cli.compare", "compare"),
-    "data": ("recjax.cli.datasets", "data"),
+    "loop": Command(
+        "recjax.cli.options",
+        "loop",
+        "Close the loop over a catalogue and compare policies in it: fetch, represent, simulate, learn, report.",
+    ),
+    "recommend": Command(
+        "recjax.cli.recommend",
+        "recommend",
+        "Recommend items to users, with scores and the items of their history that each follows from.",
+    ),
+    "compare": Command(
+        "recjax.cli.compare",
+        "compare",
+        "Put finished runs side by side: their policies, and the options in which they differ.",
+    ),
+    "sweep": Command(
+        "recjax.cli.sweep",
+        "sweep",
+        "Run one policy under many values of options, and rank them: a grid, at random, or with Optuna.",
+    ),
+    "data": Command(
+        "recjax.cli.datasets",
+        "data",
+        "List the named data sets, fetch their files, or describe what is in them.",
+    ),
 }
-"""Module and function of each command; only the one that is called is imported."""
 
 DESCRIPTION = "The feedback loop of a recommender as compiled JAX. `recjax loop` needs no arguments."
 
@@ -30,18 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(arguments)
     except KeyboardInterrupt as stopped:
-        if not str(stopped):
-            raise
-        _say(str(stopped))
-        raise SystemExit(130) from None
+        _stop(str(stopped) or "recjax: stopped.", 130)
     except ValueError as error:
-        _say(f"recjax: {error}")
-        raise SystemExit(2) from None
+        _stop(f"recjax: {error}", 2)
+    except OSError as error:
+        _stop(f"recjax: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except MemoryError as error:
+        _stop(f"recjax: there is not enough memory. {error}".rstrip(), 1)
     except RuntimeError as error:
-        if type(error).__module__.split(".")[0] != "recjax":
+        known = type(error).__module__.split(".")[0] == "recjax"
+        if not known and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _say(f"recjax: {error}")
-        raise SystemExit(1) from None
+        _stop(f"recjax: {error}", 1)
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -50,28 +79,49 @@ def _dispatch(arguments: list[str]) -> None:
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
     options: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff,)}
     if name is None:
-        every = {command: _function(command) for command in COMMANDS}
-        tyro.extras.subcommand_cli_from_dict(every, args=arguments, prog="recjax", description=DESCRIPTION, **options)
+        # Completion needs every option of every command, help and a word that is no command only their names.
+        whole = any(argument.startswith("--tyro-") for argument in arguments)
+        every = {name: _function(name) if whole else _summary(command) for name, command in COMMANDS.items()}
+        with _types() if whole else contextlib.nullcontext():
+            tyro.extras.subcommand_cli_from_dict(
+                every, args=arguments, prog="recjax", description=DESCRIPTION, **options
+            )
         return
-    types: Any = contextlib.nullcontext()
     command = _function(name)
-    if name == "loop":
-        from recjax.cli.options import registry, with_config_file
+    if name in ("loop", "sweep"):
+        from recjax.cli.options import with_config_file
 
-        command, types = with_config_file(arguments, command), registry
-    with types:
+        command = with_config_file(arguments, command)
+    from recjax.loop.interrupt import answered_interrupts
+
+    with _types(), answered_interrupts():
         tyro.cli(command, args=arguments[1:], prog=f"recjax {name}", **options)
 
 
 def _function(name: str) -> Any:
-    module, function = COMMANDS[name]
-    return getattr(importlib.import_module(module), function)
+    return getattr(importlib.import_module(COMMANDS[name].module), COMMANDS[name].function)
 
 
-def _say(text: str) -> None:
+def _summary(command: Command) -> Callable[[], None]:
+    """Stands in for a command where its options do not matter."""
+
+    def described() -> None: ...
+
+    described.__doc__ = command.summary
+    return described
+
+
+def _types() -> Any:
+    from recjax.cli.options import registry
+
+    return registry
+
+
+def _stop(text: str, status: int) -> None:
     from recjax.cli.terminal import Terminal
 
     Terminal(stderr=True, soft_wrap=True).print(text)
+    raise SystemExit(status) from None
 
 
 __all__ = ["main"]

@@ -3,85 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib
 import json
+import os
+import shlex
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-import tyro
-from rich.console import Console
 
-from recjax import agents, report
+from recjax import report
+from recjax.cache import enable_compilation_cache
+from recjax.cli import own_data
+from recjax.cli.options import CONFIG, RunOptions
 from recjax.cli.recommend import ARTIFACT
 from recjax.cli.terminal import Terminal
+from recjax.data import write_schema
 from recjax.fit import Progress
 from recjax.loop import Interrupted
+from recjax.report.loggers import LOGS, TENSORBOARD
 from recjax.serve import export
-from recjax.study import Prepared, StudyConfig, policies, run_study
+from recjax.study import Prepared, Source, StudyConfig, import_plugins, run_study
 from recjax.study import Study as Done
 
-CONFIG, CHECKPOINTS, TENSORBOARD, PROFILE = "config.json", "checkpoints", "tensorboard", "profile"
+CHECKPOINTS, PROFILE = "checkpoints", "profile"
 
 
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Where a run goes and how it is watched; none of this changes its results."""
+def run_loop(study: StudyConfig, run: RunOptions) -> None:
+    """What ``recjax loop`` does.
 
-    out: Path = Path("runs/loop")
-    """Where everything is written."""
-    resume: bool = False
-    """Continue the run in --out, with the configuration that it was started with."""
-    overwrite: bool = False
-    """Replace the finished run in --out."""
-    config: Path | None = None
-    """Read options from this file, as a run writes it to config.json; options on the command line go before it."""
-    plugins: tuple[str, ...] = ()
-    """Python modules to import first, which register your own environments, policies and rewards."""
-    profile: bool = False
-    """Write a JAX trace of the run to --out, for TensorBoard or Perfetto. Traces grow quickly; use few steps."""
-    quiet: bool = False
-    """Show no progress, only the tables."""
-
-
-Study = Annotated[StudyConfig, tyro.conf.arg(name="")]
-Run = Annotated[RunOptions, tyro.conf.arg(name="")]
-
-
-def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa: B008 (frozen)
-    """Close the loop over a catalogue and compare policies in it: fetch, represent, simulate, learn, report."""
-    for module in run.plugins:
-        importlib.import_module(module)
+    Raises:
+      ValueError: the study cannot run, or the place is taken by another run; then nothing was written.
+    """
+    if run.compilation_cache:
+        enable_compilation_cache()
     console = Terminal()
-    _claim(study, run)
-    trace = _trace(run.out / PROFILE) if run.profile else contextlib.nullcontext()
-    boards: list[report.TensorBoard] = []
-
-    def recorder(policy: str) -> report.TensorBoard:
-        boards.append(report.TensorBoard(run.out / TENSORBOARD / policy, study.seeds))
-        return boards[-1]
-
-    try:
-        # Tables printed above a live bar must come from the bar's own console.
-        bars = console if console.is_terminal else None
-        with Progress(enabled=not run.quiet, console=bars) as progress, trace:
-            done = run_study(
-                study,
-                directory=run.out / CHECKPOINTS,
-                resume=run.resume,
-                progress=progress,
-                on_prepared=lambda prepared: show_prepared(console, prepared),
-                recorder=recorder,
-            )
-    except Interrupted as stopped:
-        raise Interrupted(
-            f"{stopped} Everything is saved; continue with: recjax loop --resume --out {run.out}"
-        ) from None
-    finally:
-        for board in boards:
-            board.close()
+    import_plugins(study.plugins)
+    report.check_loggers(run.log)
+    _check_place(study, run)
+    source = own_data.opened(study, run.schema, console)
+    study = source.config
+    done = _run(source, run, console)
     _save_artifact(run.out / ARTIFACT, study, done)
     report.write_json(run.out / report.METRICS_FILE, done.results)
     report.write_page(run.out / report.PAGE_FILE, report.read_results(run.out))
@@ -89,7 +51,44 @@ def loop(study: Study = StudyConfig(), run: Run = RunOptions()) -> None:  # noqa
     console.print(f"\nWritten to {run.out}: {', '.join(sorted(p.name for p in run.out.iterdir()))}", soft_wrap=True)
 
 
-def show_prepared(console: Console, prepared: Prepared) -> None:
+def _run(source: Source, run: RunOptions, console: Terminal) -> Done:
+    study = source.config
+    # Tables printed above a live bar must come from the bar's own console.
+    bars = console if console.is_terminal else None
+    claimed = run.resume
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(enabled=not run.quiet, console=bars))
+        recorder = stack.enter_context(report.logged(run.log, run.out, json.loads(study.to_json())))
+
+        def begin() -> None:
+            nonlocal claimed
+            _claim(study, run)
+            claimed = True
+            if source.file is not None:
+                write_schema(run.out / own_data.SCHEMA, study.schema, study.items_file)
+            if run.profile:
+                stack.enter_context(_trace(run.out / PROFILE))
+
+        try:
+            return run_study(
+                study,
+                dataset=source.dataset,
+                directory=run.out / CHECKPOINTS,
+                resume=run.resume,
+                progress=progress,
+                on_checked=begin,
+                on_prepared=lambda prepared: show_prepared(console, prepared),
+                recorder=recorder,
+            )
+        except KeyboardInterrupt as stopped:
+            if not claimed:
+                raise
+            command = f"recjax loop --resume --out {shlex.quote(str(run.out))}"
+            said = str(stopped) or "Stopped."
+            raise Interrupted(f"{said} What was saved is kept; continue with: {command}") from None
+
+
+def show_prepared(console: Terminal, prepared: Prepared) -> None:
     """Prints the ranking of held-out items and what the simulator was fitted to."""
     results: dict[str, Any] = {"ranking": prepared.ranking}
     console.print(
@@ -99,10 +98,12 @@ def show_prepared(console: Console, prepared: Prepared) -> None:
     if fit := prepared.simulator["fit"]:
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in fit["log_likelihood"].items())
         console.print(f"Held-out log-likelihood, nats per interaction: {numbers}. {fit['caption']}")
+        if fit["warning"]:
+            console.print(f"Warning: {fit['warning']}", style="bold yellow", markup=False)
     console.print()
 
 
-def show_results(console: Console, results: dict[str, Any]) -> None:
+def show_results(console: Terminal, results: dict[str, Any]) -> None:
     """Prints the closing table and the long-term value."""
     config = results["config"]
     caption = (
@@ -139,41 +140,51 @@ def _trace(path: Path) -> contextlib.AbstractContextManager[Any]:
     return jax.profiler.trace(str(path), profiler_options=options)
 
 
-def _claim(study: StudyConfig, run: RunOptions) -> None:
-    """Writes the configuration, and refuses to mix a run with another one in the same place.
-
-    Raises:
-      ValueError: the place is taken by another run, or there is nothing to resume.
-    """
+def _check_place(study: StudyConfig, run: RunOptions) -> None:
+    """Raises ValueError where --out is taken by another run, cannot be written, or has nothing to resume."""
     path = run.out / CONFIG
-    given = json.loads(study.to_json())
+    place = next(folder for folder in (run.out, *run.out.absolute().parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "cannot be written" if place.is_dir() else "is a file"
+        raise ValueError(f"--out {run.out} is no place for a run: {place} {what}. Give another --out.")
     if run.resume:
         if not path.is_file():
             raise ValueError(f"There is nothing to resume in {run.out}: it has no {CONFIG}. Start without --resume.")
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved, given = json.loads(path.read_text(encoding="utf-8")), json.loads(study.to_json())
         if saved != given:
             raise ValueError(
                 f"{run.out} was started with other options ({_differences(saved, given)}). Resume without options, or"
                 " start anew with another --out."
             )
-        return
-    if path.exists() and not run.overwrite:
+    elif path.exists() and not run.overwrite:
         if not (run.out / report.METRICS_FILE).exists():
             raise ValueError(
                 f"{run.out} holds a run that was stopped. Continue it with --resume, replace it with --overwrite,"
                 " or give another --out."
             )
         raise ValueError(f"{run.out} holds a finished run. Give another --out, or replace it with --overwrite.")
-    for name in dict.fromkeys(study.agent):
-        if name not in policies and name not in agents.agents:
-            policies[name]
-    run.out.mkdir(parents=True, exist_ok=True)
-    # What is claimed is cleared: nothing of an earlier run may be taken for a part of this one.
-    for name in (ARTIFACT, CHECKPOINTS, TENSORBOARD, PROFILE):
-        shutil.rmtree(run.out / name, ignore_errors=True)
-    for name in (report.METRICS_FILE, report.PAGE_FILE):
+
+
+def _claim(study: StudyConfig, run: RunOptions) -> None:
+    """Writes the configuration, and clears what an earlier run left, so that none of it is taken for a part of this.
+
+    Raises:
+      ValueError: the folder cannot be written.
+    """
+    _check_place(study, run)  # Again: another run may have begun here since.
+    if run.resume:
+        return
+    new = run.out / f"{CONFIG}.new"
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+        report.write_text(new, study.to_json())
+    except OSError as error:
+        raise ValueError(f"--out {run.out} cannot be written: {error.strerror}. Give another --out.") from None
+    for name in (report.METRICS_FILE, report.PAGE_FILE, own_data.SCHEMA):
         (run.out / name).unlink(missing_ok=True)
-    path.write_text(study.to_json(), encoding="utf-8")
+    new.replace(run.out / CONFIG)
+    for name in (ARTIFACT, CHECKPOINTS, TENSORBOARD, LOGS, PROFILE):
+        shutil.rmtree(run.out / name, ignore_errors=True)
 
 
 def _differences(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> str:

@@ -1,16 +1,60 @@
-"""How options become a study: the configuration file, and the declared parameters of simulators."""
+"""The options of ``recjax loop``, and how they become a study: the configuration file, the declared parameters.
+
+Nothing here imports JAX, so that the options can be shown at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
-from recjax.cli.loop import CONFIG, Run, RunOptions, Study
-from recjax.envs import ResponseModel
-from recjax.study import StudyConfig
+from recjax.envs.choice.parameters import ResponseModel
+from recjax.study.config import StudyConfig
+
+CONFIG = "config.json"
+"""Where a run keeps its options, below its folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes and how it is watched; none of this changes its results."""
+
+    out: Path = Path("runs/loop")
+    """Where everything is written."""
+    resume: bool = False
+    """Continue the run in --out, with the configuration that it was started with."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    config: Path | None = None
+    """Read options from this file, JSON as a run writes it to config.json, or TOML; options on the command line
+    go before it."""
+    schema: Path | None = None
+    """Read from this file, JSON or TOML, which columns of your own data file hold what; see schema.json of a run."""
+    log: tuple[str, ...] = ("tensorboard",)
+    """Where metrics go while the loop runs: tensorboard, csv, jsonl, mlflow, wandb, or a logger you registered."""
+    compilation_cache: bool = True
+    """Keep compiled programs for the next run, in the user's cache directory."""
+    profile: bool = False
+    """Write a JAX trace of the run to --out, for TensorBoard or Perfetto. Traces grow quickly; use few steps."""
+    quiet: bool = False
+    """Show no progress, only the tables."""
+
+
+Study = Annotated[StudyConfig, tyro.conf.arg(name="")]
+Run = Annotated[RunOptions, tyro.conf.arg(name="")]
+
+
+def loop(study: Study, run: Run) -> None:
+    """Close the loop over a catalogue and compare policies in it: fetch, represent, simulate, learn, report."""
+    from recjax.cli.loop import run_loop
+
+    run_loop(study, run)
+
 
 registry = tyro.constructors.ConstructorRegistry()
 
@@ -33,20 +77,25 @@ def _response_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructo
 
 
 def with_config_file(arguments: list[str], command: Any) -> Any:
-    """The ``loop`` command with its options as defaults that come from ``--config``, or from the run to resume."""
+    """A command with options of a study as defaults that come from ``--config``, or from the run to resume."""
     path = _value(arguments, "--config")
     if path is None and "--resume" in arguments:
         saved = Path(_value(arguments, "--out") or RunOptions().out) / CONFIG
         path = str(saved) if saved.is_file() else None
     if path is None:
         return command
-    default = StudyConfig.from_json(path)
+    parameters = inspect.signature(command, eval_str=True).parameters
+    study = parameters["study"].replace(default=StudyConfig.read(path), kind=inspect.Parameter.KEYWORD_ONLY)
 
-    def loop_from_file(study: Study = default, run: Run = RunOptions()) -> None:  # noqa: B008 (frozen)
-        command(study, run)
+    @functools.wraps(command)
+    def with_defaults(**options: Any) -> None:
+        command(**options)
 
-    loop_from_file.__doc__ = command.__doc__
-    return loop_from_file
+    others = (parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values())
+    with_defaults.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [study if parameter.name == "study" else parameter for parameter in others]
+    )
+    return with_defaults
 
 
 def _value(arguments: list[str], option: str) -> str | None:

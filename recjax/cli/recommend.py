@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.table import Table
 
+from recjax.cache import enable_compilation_cache
 from recjax.cli.terminal import Terminal
-from recjax.serve import Recommendations, load
+
+if TYPE_CHECKING:
+    from recjax.serve import Recommendations
 
 ARTIFACT = "artifact"
 """Where `recjax loop` leaves its policies, below the folder of a run."""
@@ -25,6 +28,7 @@ def recommend(
     policy: str = "dqn",
     k: int = 10,
     format: Literal["table", "json", "csv"] = "table",
+    compilation_cache: bool = True,
 ) -> None:
     """Recommend items to users, with scores and the items of their history that each follows from.
 
@@ -37,11 +41,16 @@ def recommend(
       policy: Which policy of the run.
       k: How many items.
       format: A table to read, JSON lines, or CSV.
+      compilation_cache: Keep compiled programs for the next time, in the user's cache directory.
     """
     names = (*user, *(_lines(users) if users else ()))
     given = [*([history] if history else []), *(_histories(histories) if histories else ())]
     if not names and not given:
         raise ValueError("Nobody to recommend to: give --user, --users, --history or --histories.")
+    from recjax.serve import load  # Only here: the options are shown without JAX.
+
+    if compilation_cache:
+        enable_compilation_cache()
     artifact = load(run / ARTIFACT if (run / ARTIFACT).is_dir() else run, policy)
     found = artifact.recommend(names, histories=given, k=k)
     if format == "json":

@@ -12,30 +12,38 @@ Your own file: ``dataset, report = data.read("log.csv", data.Columns(time="times
 A named data set: ``data.load("ml-100k")``; ``list(data.datasets)`` names all.
 """
 
-from recjax.data import sets
-from recjax.data.columns import BEHAVIOURS, Columns
-from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
-from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
-from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
-from recjax.data.filters import strongest, with_enough_events, with_items
-from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
-from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets, fetch, load
-from recjax.data.next_items import NextItems, SeenItems, next_items, observations
-from recjax.data.offline import bandit_steps, transitions
-from recjax.data.readers import from_frame, read
-from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
-from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, cache_directory, data_directory
-from recjax.data.splits import Split, by_user, global_time, leave_one_out
-from recjax.data.validate import KINDS, BadRowsError, Report
-from recjax.types import Behaviour
+from typing import TYPE_CHECKING
 
-register = datasets.register
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.cache import cache_directory
+    from recjax.data import sets
+    from recjax.data.columns import BEHAVIOURS, Columns
+    from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
+    from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
+    from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
+    from recjax.data.filters import draw_users, strongest, with_enough_events, with_items
+    from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
+    from recjax.data.ids import IdMap
+    from recjax.data.log_files import LogFile, is_log_file, read_log
+    from recjax.data.log_schema import LogSchema, read_schema, write_schema
+    from recjax.data.named import NamedSet, datasets, fetch, load, register
+    from recjax.data.next_items import NextItems, SeenItems, next_items, observations
+    from recjax.data.offline import bandit_steps, transitions
+    from recjax.data.readers import from_frame, read
+    from recjax.data.schema import BEHAVIOUR_WEIGHTS, Dataset, Interactions, behaviour_weights, concatenate
+    from recjax.data.sources import Download, LocalFile, UnavailableError, Wheel, data_directory
+    from recjax.data.splits import Split, by_user, global_time, leave_one_out
+    from recjax.data.usual_names import USUAL_NAMES
+    from recjax.data.validate import KINDS, BadRowsError, Report
+    from recjax.types import Behaviour
 
 __all__ = [
     "BEHAVIOURS",
     "BEHAVIOUR_WEIGHTS",
     "KINDS",
+    "USUAL_NAMES",
     "BadRowsError",
     "Behaviour",
     "Columns",
@@ -46,6 +54,8 @@ __all__ = [
     "Interactions",
     "ItemColumns",
     "LocalFile",
+    "LogFile",
+    "LogSchema",
     "MultiHot",
     "NamedSet",
     "NextItems",
@@ -65,9 +75,11 @@ __all__ = [
     "concatenate",
     "data_directory",
     "datasets",
+    "draw_users",
     "fetch",
     "from_frame",
     "global_time",
+    "is_log_file",
     "item_features",
     "item_texts",
     "last_histories",
@@ -77,6 +89,8 @@ __all__ = [
     "next_items",
     "observations",
     "read",
+    "read_log",
+    "read_schema",
     "register",
     "same_features",
     "sequences",
@@ -90,4 +104,7 @@ __all__ = [
     "with_items",
     "with_user_file",
     "words",
+    "write_schema",
 ]
+
+lazy(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -74,6 +74,22 @@ def extra(key: Key) -> str:
     return f"extra {key}"
 
 
+def no_column(key: Key, names: Sequence[str], source: str = "", hint: str = "") -> ValueError:
+    """What to say of a column that is not there.
+
+    Args:
+      key: of the column.
+      names: of those that are.
+      source: the file, where one is known.
+      hint: what else to say.
+    """
+    close = difflib.get_close_matches(str(key), names, n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    listed = f"{list(names[:_LISTED])}" + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+    where = f"{source}: there" if source else "There"
+    return ValueError(f"{where} is no column {key!r}; the columns are {listed}.{guess}{hint}")
+
+
 def as_text(frame: pl.LazyFrame, columns: Columns) -> pl.LazyFrame:
     """The wanted columns under their own names, as text; times of a temporal type as microseconds."""
     schema = frame.collect_schema()
@@ -84,10 +100,7 @@ def as_text(frame: pl.LazyFrame, columns: Columns) -> pl.LazyFrame:
             return names[key]
         if key in names:
             return str(key)
-        close = difflib.get_close_matches(str(key), names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        listed = f"{names[:_LISTED]}" + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
-        raise ValueError(f"There is no column {key!r}; the columns are {listed}.{hint}")
+        raise no_column(key, names)
 
     def text(key: Key, alias: str) -> pl.Expr:
         column, dtype = pl.col(find(key)), schema[find(key)]

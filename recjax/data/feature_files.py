@@ -108,6 +108,35 @@ def with_item_file(
       ValueError: the file lists an item twice, has none of the log, lacks a column or cannot be parsed.
     """
     table, report = _rows(Table(Path(path), separator, header, quote), columns.item, dataset.items, "item")
+    return _described(dataset, table, columns, report)
+
+
+def with_items_of_log(dataset: Dataset, table: Table, columns: ItemColumns) -> Dataset:
+    """The data set with item features that the log itself holds, of which the first row of each item counts.
+
+    Args:
+      dataset: the log.
+      table: the file that it was read from.
+      columns: which column holds what.
+
+    Raises:
+      ValueError: the file lacks a column or cannot be parsed.
+    """
+    source = str(table.path)
+    wanted = (columns.item, columns.title, columns.categories, *columns.numeric)
+    with explained(table):
+        names = [name for name in dict.fromkeys(wanted) if name is not None]
+        first = table.scan().select(names).unique(columns.item, keep="first", maintain_order=True).collect()
+        keys = as_names(_column(first, columns.item, source)).str.strip_chars()
+    first = first.with_columns(keys.alias(columns.item)).unique(columns.item, keep="first", maintain_order=True)
+    rows, report = _in_order(first, keys.unique(maintain_order=True), columns.item, dataset.items, source, "item")
+    return _described(dataset, rows, columns, report)[0]
+
+
+def _described(
+    dataset: Dataset, table: pl.DataFrame, columns: ItemColumns, report: FileReport
+) -> tuple[Dataset, FileReport]:
+    """The data set with the features in a table, which has a row for each item."""
     changes: dict[str, object] = {}
     if columns.title is not None:
         changes["titles"] = tuple(_text(table, columns.title, report.source).fill_null("").to_list())
@@ -167,11 +196,18 @@ def _rows(table: Table, key: str, ids: IdMap, kind: str) -> tuple[pl.DataFrame, 
         frame = table.scan().collect()
         check_records(table, int(frame[ROW][-1]) + 1 if frame.height else 0)
         keys = as_names(_column(frame, key, str(table.path))).str.strip_chars()
+    return _in_order(frame.drop(ROW), keys, key, ids, str(table.path), kind)
+
+
+def _in_order(
+    frame: pl.DataFrame, keys: pl.Series, key: str, ids: IdMap, source: str, kind: str
+) -> tuple[pl.DataFrame, FileReport]:
+    """Rows with ``keys`` in the order of an id map, null where an id has no row."""
     names = pl.Series(ids.names, dtype=pl.String)
     found = _matched(keys, names)
-    named = frame.drop(ROW).with_columns(found.alias(key)).filter(found.is_not_null())
+    named = frame.with_columns(found.alias(key)).filter(found.is_not_null())
     report = FileReport(
-        source=str(table.path),
+        source=source,
         rows=frame.height,
         used=named.height,
         ids=len(ids),
@@ -180,12 +216,12 @@ def _rows(table: Table, key: str, ids: IdMap, kind: str) -> tuple[pl.DataFrame, 
     )
     if len(ids) and not named.height:
         raise ValueError(
-            f"{table.path}: no row belongs to any {kind} of the log. Column {key!r} has {list(report.unused)}, ...; the"
+            f"{source}: no row belongs to any {kind} of the log. Column {key!r} has {list(report.unused)}, ...; the"
             f" log has {list(report.without_row)}, ... Say which column holds the ids of the log."
         )
     twice = named.filter(pl.col(key).is_duplicated())
     if twice.height:
-        raise ValueError(f"{table.path} lists {twice[key][0]!r} more than once; keep one row for each.")
+        raise ValueError(f"{source} lists {twice[key][0]!r} more than once; keep one row for each.")
     return names.alias(key).to_frame().join(named, on=key, how="left", maintain_order="left"), report
 
 

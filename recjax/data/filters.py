@@ -145,6 +145,22 @@ def strongest(interactions: Interactions, weights: Mapping[Behaviour, float] = B
     return interactions.take(np.sort(rows[is_last]))
 
 
+def draw_users(events: np.ndarray, most_events: int, rng: np.random.Generator) -> np.ndarray:
+    """``i[M]``, ascending: users drawn at random who have at most ``most_events`` events together, but one at least.
+
+    >>> draw_users(np.array([2, 0, 2, 2]), 4, np.random.default_rng(0)).tolist()
+    [0, 2]
+
+    Args:
+      events: ``i[U]`` how many each user has; those without any are not drawn.
+      most_events: of the users that are drawn.
+      rng: of the draw.
+    """
+    order = rng.permutation(np.flatnonzero(events))
+    enough = int(np.searchsorted(np.cumsum(events[order]), most_events, side="right"))
+    return np.sort(order[: max(1, enough)])
+
+
 def _of_users(log: Interactions, kept: np.ndarray, users: np.ndarray) -> Interactions:
     left = log.take(kept)
     return dataclasses.replace(left, user=np.searchsorted(users, left.user))

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recjax.data.schema import Dataset
 from recjax.data.sources import LocalFile, Source, brought, obtain
 from recjax.registry import Registry
+
+if TYPE_CHECKING:
+    from recjax.data.schema import Dataset
 
 PathLike = str | os.PathLike[str]
 
@@ -59,6 +61,8 @@ class NamedSet:
 datasets: Registry = Registry("data set")
 """Data sets by name. Your own: ``datasets.register("mine", load_mine)``, a function with the arguments
 ``data_dir``, ``cache_dir`` and options of its own that returns a :class:`Dataset`."""
+
+register = datasets.register
 
 
 def load(name: str, data_dir: PathLike | None = None, cache_dir: PathLike | None = None, **options: Any) -> Dataset:

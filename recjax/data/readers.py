@@ -13,6 +13,7 @@ import polars as pl
 
 from recjax.data.columns import BEHAVIOURS, UNKNOWN, Columns, as_text, extra, is_doubtful, parse, resolve_time_format
 from recjax.data.faults import check_header, check_records, explained
+from recjax.data.frames import Frame, as_lazy
 from recjax.data.ids import IdMap
 from recjax.data.scan import ROW, Table
 from recjax.data.schema import Dataset, Interactions
@@ -112,7 +113,7 @@ def read(
 
 
 def from_frame(
-    frame: pl.DataFrame | pl.LazyFrame,
+    frame: Frame,
     columns: Columns = Columns(),  # noqa: B008 (frozen)
     *,
     name: str = "frame",
@@ -121,16 +122,28 @@ def from_frame(
     on_bad: str | Collection[str] = "raise",
     allow: Collection[str] = (),
 ) -> tuple[Dataset, Report]:
-    """Reads a log from a polars frame; like :func:`read`, with rows numbered from 1.
+    """Reads a log from a table in memory; like :func:`read`, with rows numbered from 1.
 
-    >>> import polars as pl
-    >>> frame = pl.DataFrame({"user": ["ann", "bob", "ann"], "item": [10, 10, 20]})
-    >>> dataset, report = from_frame(frame)
+    Args:
+      frame: a polars, pandas or pyarrow table, a mapping from names to columns, a NumPy structured array, or
+        whatever else speaks Arrow (``__arrow_c_stream__``).
+      columns: which column holds what.
+      name: of the data set.
+      time_format: as in :func:`read`; columns of times need none.
+      behaviours: as in :func:`read`.
+      on_bad: as in :func:`read`.
+      allow: as in :func:`read`.
+
+    Raises:
+      BadRowsError: as in :func:`read`.
+      ValueError: as in :func:`read`; also for what is no table, and for columns that differ in length.
+
+    >>> dataset, report = from_frame({"user": ["ann", "bob", "ann"], "item": [10, 10, 20]})
     >>> dataset.interactions.user.tolist(), dataset.items.names
     ([0, 1, 0], ('10', '20'))
     """
     reading = _Reading(columns, time_format, behaviours, on_bad, allow)
-    return reading.run(frame.lazy().with_row_index(ROW), name, name)
+    return reading.run(as_lazy(frame).with_row_index(ROW), name, name)
 
 
 class _Tally:

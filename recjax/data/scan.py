@@ -16,7 +16,7 @@ import polars as pl
 ROW = "__row__"
 """Name of the column that numbers the records of a file from 0."""
 
-_FORMATS = {
+FORMATS = {
     ".csv": ("csv", ","),
     ".tsv": ("csv", "\t"),
     ".txt": ("csv", None),
@@ -26,6 +26,7 @@ _FORMATS = {
     ".ndjson": ("jsonl", None),
     ".parquet": ("parquet", None),
 }
+"""Kind and separator of files, by the end of their names."""
 _UNIT_SEPARATOR = "\x1f"  # stands in no text file, so a line scanned with it stays whole
 
 
@@ -55,10 +56,8 @@ class Table:
     def __post_init__(self) -> None:
         if not self.path.is_file():
             raise FileNotFoundError(f"There is no file {str(self.path)!r}.")
-        if self._suffix not in _FORMATS:
-            raise ValueError(
-                f"Cannot tell the format of {str(self.path)!r}; name it with one of {', '.join(_FORMATS)}."
-            )
+        if self._suffix not in FORMATS:
+            raise ValueError(f"Cannot tell the format of {str(self.path)!r}; name it with one of {', '.join(FORMATS)}.")
         if self.kind == "csv" and not self.delimiter:
             raise ValueError(f"{str(self.path)!r} needs a separator, e.g. separator='\\t' or separator='::'.")
 
@@ -69,12 +68,12 @@ class Table:
     @property
     def kind(self) -> str:
         """``"csv"``, ``"jsonl"`` or ``"parquet"``."""
-        return _FORMATS[self._suffix][0]
+        return FORMATS[self._suffix][0]
 
     @property
     def delimiter(self) -> str:
         """The separator that is in force; empty if none is known."""
-        return self.separator or _FORMATS[self._suffix][1] or ""
+        return self.separator or FORMATS[self._suffix][1] or ""
 
     def scan(self) -> pl.LazyFrame:
         """A lazy frame of the file's columns, text for text files, and of :data:`ROW`."""

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
+from recjax.cache import CACHE_VARIABLE, cache_directory
 
 CONNECT_SECONDS, READ_SECONDS = 3.0, 30.0
 PIP_SECONDS = 600.0
 
-CACHE_VARIABLE, DATA_VARIABLE = "RECJAX_CACHE", "RECJAX_DATA"
+DATA_VARIABLE = "RECJAX_DATA"
 
 
 class UnavailableError(ValueError):
@@ -56,6 +56,8 @@ class Download:
           OSError: the address does not answer in time, or the answer is an error.
           ValueError: the checksum is wrong.
         """
+        import pooch  # Only here: that a data set exists can be told without it.
+
         logger = pooch.get_logger()
         level = logger.level
         logger.setLevel(logging.WARNING)
@@ -132,11 +134,6 @@ class LocalFile:
     sha256: str
 
 
-def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where fetched files are kept: the argument, else ``RECJAX_CACHE``, else the user's cache directory."""
-    return Path(cache_dir or os.environ.get(CACHE_VARIABLE) or pooch.os_cache("recjax")).expanduser()
-
-
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
     """Where the user keeps data sets of their own: the argument, else ``RECJAX_DATA``, else None."""
     chosen = data_dir or os.environ.get(DATA_VARIABLE)
@@ -160,7 +157,7 @@ def obtain(
     Args:
       name: of the data set, for messages.
       sources: in the order in which they are tried; any of them will do.
-      cache_dir: see :func:`cache_directory`.
+      cache_dir: see :func:`recjax.cache.cache_directory`.
       kind: what it is, for messages.
 
     Returns:
@@ -173,7 +170,14 @@ def obtain(
     for source in sources:
         if (cache / source.filename).is_file() and sha256(cache / source.filename) == source.sha256:
             return source, cache / source.filename
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache).cleanup()
+    except OSError as error:
+        raise UnavailableError(
+            f"The {kind} {name!r} is fetched into {cache}, which cannot be written ({error.strerror})."
+            f" Set {CACHE_VARIABLE} to a folder of yours."
+        ) from None
     failures = []
     for source in sources:
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as directory:

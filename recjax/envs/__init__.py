@@ -6,32 +6,47 @@ share; the loop maps them over users and seeds. What a user *likes* is fitted to
 (:class:`ResponseModel`), because no log of ratings can tell it.
 
 >>> import jax
->>> env = environments.make("synthetic", num_items=50, slate_size=3)
+>>> from recjax import envs
+>>> env = envs.environments.make("synthetic", num_items=50, slate_size=3)
 >>> reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None, None)))
 >>> observation, users = reset(jax.random.split(jax.random.key(0), 8), env.params, env.world(jax.random.key(1)))
 >>> observation.history.shape
 (8, 20)
 """
 
-from recjax.envs.base import Environment, Transition, environments, register
-from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
-from recjax.envs.preference import Preference, PreferenceReport, ReliabilityBin, fit_preference
-from recjax.envs.sims.logged import logged
-from recjax.envs.sims.synthetic import synthetic
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.envs.base import Environment, Transition, environments, register
+    from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
+    from recjax.envs.evidence import Evidence, read_evidence
+    from recjax.envs.preference import Preference, fit_preference
+    from recjax.envs.preference_config import PreferenceConfig
+    from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
+    from recjax.envs.sims.logged import at_level, logged
+    from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
     "Description",
     "Environment",
+    "Evidence",
     "Preference",
+    "PreferenceConfig",
     "PreferenceReport",
     "ReliabilityBin",
     "ResponseModel",
     "Transition",
     "as_arrays",
+    "at_level",
     "describe",
     "environments",
     "fit_preference",
     "logged",
+    "read_evidence",
     "register",
     "synthetic",
 ]
+
+lazy(__name__)

@@ -1,6 +1,6 @@
-"""What users like, fitted to a log of ratings by variational Bayesian logistic matrix factorisation.
+"""What users like, fitted to a log by variational Bayesian logistic matrix factorisation.
 
-Whether user ``u`` likes item ``i`` (rates it at or above a threshold) is Bernoulli with logit
+Whether user ``u`` likes item ``i`` (see :mod:`recjax.envs.evidence`) is Bernoulli with logit
 ``<p_u, q_i> + b_u + c_i`` under Gaussian priors. The factors belong to user ids and item ids, so
 this is another class of model than the policies, which see histories and no user ids: a policy
 cannot win by being the simulator.
@@ -20,7 +20,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,11 +28,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recjax.data import Dataset
+from recjax.data import Dataset, draw_users
+from recjax.envs.evidence import Events, Evidence, PreferenceConfig, read_evidence
+from recjax.envs.preference_report import Measured, PreferenceReport, measure
 from recjax.types import Array
 
 CHUNK = 1024
 """Interactions whose moments are gathered at once: few enough to stay in a core's cache, which is ten times faster."""
+
+MAX_EVENTS = 2_000_000
+"""Events, with those that are drawn as passed over, to which items are fitted: some minutes of work. Of bigger logs
+some users are drawn, who tell as much of the items."""
+
+FOLD_IN_ROUNDS = 4
+"""Rounds in which users are fitted to items that stay as they are; only the bound on the logistic function moves."""
 
 MIN_WIDTH = 1e-4
 """Smallest prior variance: a factor that narrow is off, and float32 still inverts its precision."""
@@ -65,59 +73,10 @@ class Preference:
         return jnp.where(known, inner + self.user_bias[users] + self.item_bias[items], jnp.nan)
 
 
-class ReliabilityBin(NamedTuple):
-    """Held-out interactions with similar predictions: mean prediction, share liked, how many."""
-
-    predicted: float
-    observed: float
-    interactions: int
-
-
-@dataclasses.dataclass(frozen=True)
-class PreferenceReport:
-    """How well a preference predicts interactions that its fit did not see.
-
-    Attributes:
-      log_likelihood: mean held-out log-likelihood per interaction, in nats.
-      baseline_log_likelihood: the same for item + user bias.
-      calibration: reliability over ten equally wide bins of the prediction; empty bins are left out.
-      num_held_out: interactions held out, uniformly at random.
-      num_interactions: rated interactions of the log between users and items of the data set; the
-        preference that is returned is fitted to all.
-      like_rate: share of interactions at or above the threshold.
-      threshold: rating from which an item counts as liked.
-      num_left_out: rated interactions whose user or item the data set does not know.
-    """
-
-    log_likelihood: float
-    baseline_log_likelihood: float
-    calibration: tuple[ReliabilityBin, ...]
-    num_held_out: int
-    num_interactions: int
-    like_rate: float
-    threshold: float
-    num_left_out: int = 0
-
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error: mean gap between prediction and outcome, over interactions."""
-        gaps = sum(abs(b.predicted - b.observed) * b.interactions for b in self.calibration)
-        return gaps / self.num_held_out
-
-    def __str__(self) -> str:
-        return (
-            f"preference (rating >= {self.threshold:g}: {self.like_rate:.1%} of {self.num_interactions:,} ratings):"
-            f" held-out log-likelihood {self.log_likelihood:.4f} nats per interaction,"
-            f" item + user bias {self.baseline_log_likelihood:.4f}, calibration error {self.calibration_error:.3f}"
-            f" ({self.num_held_out:,} interactions held out at random)"
-            + (f"; {self.num_left_out:,} ratings of unknown users or items left out" if self.num_left_out else "")
-        )
-
-
 def fit_preference(
     dataset: Dataset,
+    config: PreferenceConfig = PreferenceConfig(),  # noqa: B008 (frozen)
     *,
-    threshold: float = 4.0,
     factors: int = 8,
     iterations: int = 30,
     held_out: float = 0.1,
@@ -126,23 +85,25 @@ def fit_preference(
     """Fits who likes what to all interactions of a log, and says how well that predicts.
 
     The model is fitted twice: without a random ``held_out`` share, for the report, and then to
-    everything.
+    everything. Of logs with more than :data:`MAX_EVENTS` events, the items are fitted to the events of users drawn
+    at random, and then the users, all of them, to those items.
 
     Args:
-      dataset: a :class:`recjax.data.Dataset`. Interactions without a rating say nothing of liking
-        and are left out; so are those of users or items that the data set does not know (ids
-        outside ``0 .. num_users - 1`` and ``0 .. num_items - 1``), which the report counts.
-      threshold: an item rated at or above it is liked.
+      dataset: a :class:`recjax.data.Dataset`. Interactions of users or items that the data set does not know (ids
+        outside ``0 .. num_users - 1`` and ``0 .. num_items - 1``) are left out, and the report counts them.
+      config: how the log tells what is liked: by ratings, by what was taken, or by what was shown and taken. See
+        :func:`recjax.envs.read_evidence`.
       factors: most factors that the log may support; needless ones switch off.
       iterations: rounds of coordinate ascent.
       held_out: share of the interactions held out for the report, in (0, 1).
-      key: PRNG key of the held-out part and of the initial factors; ``jax.random.key(0)`` by default.
+      key: PRNG key of the held-out part, of the initial factors and of the items that are presumed to have been
+        passed over; ``jax.random.key(0)`` by default.
 
     Returns:
       The preference, and the report on its fit to the rest of the log.
 
     Raises:
-      ValueError: the log has no ratings or infinite ones, everything or nothing is liked, an
+      ValueError: the log has nothing of the kind that ``config`` asks for, everything or nothing is liked, an
         argument is out of range, or nothing is left to fit when the share is held out.
     """
     if factors < 0 or iterations < 1 or not 0 < held_out < 1:
@@ -150,64 +111,56 @@ def fit_preference(
             f"fit_preference got factors={factors}, iterations={iterations}, held_out={held_out};"
             " it needs factors >= 0, iterations >= 1 and 0 < held_out < 1."
         )
-    log = dataset.interactions
-    known = (log.user >= 0) & (log.user < dataset.num_users) & (log.item >= 0) & (log.item < dataset.num_items)
-    rating = np.full(len(log), np.nan, np.float32) if log.rating is None else log.rating
-    rated, liked = _liked(rating, threshold, known)
+    evidence = read_evidence(dataset, config)
     split_key, fit_key = jax.random.split(jax.random.key(0) if key is None else key)
-    num_held_out = max(1, round(held_out * len(liked)))
-    if num_held_out == len(liked):
-        raise ValueError(f"held_out={held_out:g} holds out all {len(liked)} ratings; leave some to fit.")
-    test = np.asarray(jax.random.permutation(split_key, len(liked)))[:num_held_out]
-    train = np.ones(len(liked), np.float32)
-    train[test] = 0.0
-
-    events = _Events(log.user[rated], log.item[rated], liked, train)
-    size = _Size(dataset.num_users, dataset.num_items, factors, iterations)
-    shown = events.users[test], events.items[test]
-    logits = _fit(fit_key, events, size).logits(*shown)
-    baseline = _fit(fit_key, events, size._replace(factors=0)).logits(*shown)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(split_key)))
+    sample = _sample(evidence, rng)
+    is_test = _held_out(split_key, len(sample.observed.users), held_out)
+    size = _Size(sample.num_users, sample.num_items, factors, iterations)
     report = PreferenceReport(
-        log_likelihood=_log_likelihood(logits, liked[test]),
-        baseline_log_likelihood=_log_likelihood(baseline, liked[test]),
-        calibration=_reliability(logits, liked[test]),
-        num_held_out=num_held_out,
-        num_interactions=len(liked),
-        like_rate=float(liked.mean()),
-        threshold=float(threshold),
-        num_left_out=int((~known & ~np.isnan(rating)).sum()),
+        **_measured(sample, is_test, size, fit_key, rng)._asdict(),
+        num_held_out=int(is_test.sum()),
+        num_interactions=len(evidence.observed.users),
+        like_rate=float(evidence.observed.liked.mean()),
+        feedback=evidence.feedback,
+        text=evidence.text,
+        threshold=evidence.threshold,
+        num_left_out=evidence.num_left_out,
+        num_users_fitted=None if sample is evidence else sample.num_users,
     )
-    return _fit(fit_key, events._replace(weight=np.ones_like(train)), size), report
+    events = sample.to_learn_from(rng)
+    if sample is evidence:
+        return _fit(fit_key, events, size), report
+    fitted = _ascend(fit_key, events, size)
+    return _fold_in(fitted, evidence.to_learn_from(rng), evidence.num_users), report
 
 
-def _liked(rating: np.ndarray, threshold: float, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ``known`` users and items that have a rating, and ``f32`` whether each of them is liked."""
-    infinite = np.flatnonzero(np.isinf(rating))
-    if len(infinite):
-        raise ValueError(
-            f"The rating in row {infinite[0]} is {rating[infinite[0]]}; ratings must be finite, or NaN for none."
-        )
-    rated = np.flatnonzero(known & ~np.isnan(rating))
-    if not len(rated):
-        raise ValueError(
-            "The log has no ratings, so there is nothing to fit a preference to; pass a Preference of your own."
-        )
-    liked = (rating[rated] >= threshold).astype(np.float32)
-    if liked.all() or not liked.any():
-        raise ValueError(
-            f"threshold={threshold:g} leaves {'nothing disliked' if liked.all() else 'nothing liked'}: ratings lie in"
-            f" [{rating[rated].min():g}, {rating[rated].max():g}]; choose a threshold inside."
-        )
-    return rated, liked
+def _held_out(key: Array, rows: int, share: float) -> np.ndarray:
+    """``bool[rows]``: a random share of the rows, one at least."""
+    count = max(1, round(share * rows))
+    if count == rows:
+        raise ValueError(f"held_out={share:g} holds out all {rows} interactions; leave some to fit.")
+    is_held_out = np.zeros(rows, bool)
+    is_held_out[np.asarray(jax.random.permutation(key, rows))[:count]] = True
+    return is_held_out
 
 
-class _Events(NamedTuple):
-    """Rated interactions: ids ``i32[E]``, ``f32[E]`` whether liked, ``f32[E]`` how much each counts."""
+def _measured(sample: Evidence, is_test: np.ndarray, size: _Size, key: Array, rng: np.random.Generator) -> Measured:
+    """What fits to the rest say of held-out rows, with factors and without."""
+    train, test = sample.to_learn_from(rng, is_test), sample.to_test_on(rng, is_test)
+    shown = test.users, test.items
+    logits, baseline = (
+        _fit(key, train, size._replace(factors=factors)).logits(*shown) for factors in (size.factors, 0)
+    )
+    return measure(logits, baseline, test.liked, test.weight)
 
-    users: np.ndarray
-    items: np.ndarray
-    liked: np.ndarray
-    weight: np.ndarray
+
+def _sample(evidence: Evidence, rng: np.random.Generator) -> Evidence:
+    """The evidence, or that of as many users, drawn at random, as have :data:`MAX_EVENTS` events together."""
+    per_user = np.bincount(evidence.observed.users, minlength=evidence.num_users) * (1 + evidence.negatives)
+    if per_user.sum() <= MAX_EVENTS:
+        return evidence
+    return evidence.of_users(draw_users(per_user, MAX_EVENTS, rng))
 
 
 class _Size(NamedTuple):
@@ -267,12 +220,54 @@ def _posterior(own: _Side, other: _Side, events: tuple[Array, ...], one: int, wi
     return _side(mean, jnp.zeros_like(precision).at[:, free[:, None], free].set(covariance))
 
 
+class _Fitted(NamedTuple):
+    """Posteriors of both sides, and the prior variances ``f32[T + 1]`` of users."""
+
+    user: _Side
+    item: _Side
+    user_width: Array
+
+    def preference(self) -> Preference:
+        """Its means, by name."""
+        factors = self.user_width.shape[0] - 1
+        return Preference(
+            user_vectors=self.user.mean[:, :factors],
+            user_bias=self.user.mean[:, factors],
+            item_vectors=self.item.mean[:, :factors],
+            item_bias=self.item.mean[:, -1],
+        )
+
+
+def _in_chunks(events: Events) -> tuple[Array, ...]:
+    padding = -len(events.users) % CHUNK
+    return tuple(jnp.pad(column, (0, padding)).reshape(-1, CHUNK) for column in events)
+
+
 @partial(jax.jit, static_argnames="of")
-def _fit(key: Array, events: _Events, of: _Size) -> Preference:
+def _fit(key: Array, events: Events, of: _Size) -> Preference:
+    return _ascend(key, events, of).preference()
+
+
+@partial(jax.jit, static_argnames="num_users")
+def _fold_in(fitted: _Fitted, events: Events, num_users: int) -> Preference:
+    """The preference of ``num_users`` users to whom ``events`` belong, given what was fitted of the items."""
+    size = fitted.item.mean.shape[1]
+    rows = jnp.zeros((num_users, size)).at[:, size - 1].set(1.0)
+    user = _side(rows, jnp.diag(jnp.append(fitted.user_width, 0.0))[None])
+    chunks = _in_chunks(events)
+
+    def round_(user: _Side, _: None) -> tuple[_Side, None]:
+        return _posterior(user, fitted.item, chunks, size - 1, fitted.user_width, jnp.zeros(size - 1)), None
+
+    user, _ = jax.lax.scan(round_, user, None, length=FOLD_IN_ROUNDS)
+    return fitted._replace(user=user).preference()
+
+
+@partial(jax.jit, static_argnames="of")
+def _ascend(key: Array, events: Events, of: _Size) -> _Fitted:
     size = of.factors + 2
     user_one, item_one = size - 1, size - 2
-    padding = -len(events.users) % CHUNK
-    user_id, item_id, liked, weight = (jnp.pad(column, (0, padding)).reshape(-1, CHUNK) for column in events)
+    user_id, item_id, liked, weight = _in_chunks(events)
 
     def start(key: Array, rows: int, one: int) -> _Side:
         noise = 0.3 * jax.random.normal(key, (rows, of.factors))
@@ -295,25 +290,5 @@ def _fit(key: Array, events: _Events, of: _Size) -> Preference:
     user, item = start(user_key, of.num_users, user_one), start(item_key, of.num_items, item_one)
     width = jnp.ones(size - 1)
     carry: Any = user, item, width, width.at[: of.factors].set(0.25), jnp.zeros(())
-    (user, item, *_), _ = jax.lax.scan(round_, carry, None, length=of.iterations)
-    return Preference(
-        user_vectors=user.mean[:, : of.factors],
-        user_bias=user.mean[:, item_one],
-        item_vectors=item.mean[:, : of.factors],
-        item_bias=item.mean[:, -1],
-    )
-
-
-def _log_likelihood(logits: Array, liked: np.ndarray) -> float:
-    return float(np.mean(jax.nn.log_sigmoid(jnp.where(liked > 0, logits, -logits))))
-
-
-def _reliability(logits: Array, liked: np.ndarray, bins: int = 10) -> tuple[ReliabilityBin, ...]:
-    predicted = np.asarray(jax.nn.sigmoid(logits), np.float64)
-    index = np.minimum((predicted * bins).astype(int), bins - 1)
-    rows = [index == bin_ for bin_ in range(bins)]
-    return tuple(
-        ReliabilityBin(float(predicted[row].mean()), float(liked[row].mean()), int(row.sum()))
-        for row in rows
-        if row.any()
-    )
+    (user, item, user_width, *_), _ = jax.lax.scan(round_, carry, None, length=of.iterations)
+    return _Fitted(user, item, user_width)

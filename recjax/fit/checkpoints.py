@@ -7,6 +7,7 @@ This module is the only one that knows of Orbax.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import shutil
@@ -81,6 +82,7 @@ class Checkpoints:
         Raises:
           ValueError: ``step`` is not larger than the latest step, or ``metadata`` cannot
             be written as JSON.
+          OSError: the disk is full.
         """
         latest = self.latest_step()
         if step < 0 or (latest is not None and step <= latest):
@@ -101,6 +103,7 @@ class Checkpoints:
         data = {path: jax.random.key_data(leaf) if _is_key(leaf) else leaf for path, leaf in leaves.items()}
         # Orbax refuses arrays without elements; their shape is in the document.
         arrays = {path: np.asarray(x) for path, x in jax.device_get(data).items() if np.size(x)}
+        _check_space(self.directory, sum(array.nbytes for array in arrays.values()))
         path = self.directory / str(step)
         if path.exists():  # half of a checkpoint
             self._remove(path)
@@ -182,6 +185,15 @@ def _orbax() -> Iterator[Any]:
     finally:
         logger.setLevel(level)
         logging.root.handlers[:] = handlers
+
+
+def _check_space(directory: Path, needed: int) -> None:
+    """Raises OSError where a disk has no room for so many bytes; Orbax would say so from threads, many times."""
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        text = f"No space left for a checkpoint of {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free"
+        raise OSError(errno.ENOSPC, text, str(directory))
 
 
 def _read(path: Path, item: str, kind: str) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -144,6 +145,20 @@ class Task:
         if now - self._shown >= self._progress._every:
             self._show(now)
 
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Shows at once what else goes on before units are counted, such as compiling; rates do not know of it."""
+        if not self._progress._enabled:
+            yield
+            return
+        begun = self._progress._clock()
+        self._print(f"{name} …", refresh=True)
+        yield
+        now = self._progress._clock()
+        self._print(f"{name} took {_duration(now - begun)}", refresh=True)
+        self._trail.clear()
+        self._shown = now
+
     def finish(self) -> None:
         """Shows the last numbers and the time that the task took."""
         if self._progress._enabled:
@@ -162,13 +177,18 @@ class Task:
         speed = "" if rate is None else f"{_number(rate)} {self.unit}/s"
         left = f"{_duration((self.total - self.completed) / rate)} left" if rate and not finished else ""
         numbers = [f"{name} {_number(float(value))}" for name, value in self._numbers.items()]
+        taken = f" in {_duration(now - self._begun)}" if finished else ""
+        self._print(speed, left, numbers, taken=taken, refresh=finished)
+
+    def _print(
+        self, speed: str, left: str = "", numbers: Sequence[str] = (), *, taken: str = "", refresh: bool = False
+    ) -> None:
         if self._progress._bars is not None:
             shown = speed, left, numbers
-            self._progress._bars.update(self._bar, completed=self.completed, numbers=shown, refresh=finished)
+            self._progress._bars.update(self._bar, completed=self.completed, numbers=shown, refresh=refresh)
         else:
             detail = ", ".join(filter(None, [speed, left, *numbers]))
             share = f"{self.completed / self.total:4.0%}" if self.total else "100%"
-            taken = f" in {_duration(now - self._begun)}" if finished else ""
             self._progress._console.print(
                 f"{self.name} {share}{taken}: {detail}", highlight=False, markup=False, soft_wrap=True
             )

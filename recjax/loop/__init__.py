@@ -9,12 +9,17 @@
 (2, 2)
 """
 
-from recjax.loop.config import LoopConfig
-from recjax.loop.interact import Interaction, Users, follow
-from recjax.loop.interrupt import Interrupted
-from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
-from recjax.loop.program import LoopState, Program
-from recjax.loop.run import Result, Saving, run, run_program
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.loop.config import LoopConfig
+    from recjax.loop.interact import Interaction, Users, follow
+    from recjax.loop.interrupt import Interrupted
+    from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
+    from recjax.loop.program import LoopState, Program
+    from recjax.loop.run import Result, Saving, run, run_program
 
 __all__ = [
     "Interaction",
@@ -32,3 +37,5 @@ __all__ = [
     "run",
     "run_program",
 ]
+
+lazy(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Container
 from typing import Any
 
@@ -27,6 +28,27 @@ def check_multiple(config: Any, name: str) -> None:
         )
 
 
+CHUNK, EVAL_EVERY = 50, 100
+"""What :func:`fit_schedule` comes close to."""
+
+
+def fit_schedule(steps: int, chunk: int, eval_every: int) -> tuple[int, int]:
+    """``(chunk, eval_every)`` that suit ``steps``; one that is not 0 stays as it is.
+
+    A chunk divides the steps and the time between evaluations. Short runs are evaluated about four times.
+
+    >>> fit_schedule(400, 0, 0), fit_schedule(30, 0, 0), fit_schedule(30, 10, 0), fit_schedule(400, 0, 80)
+    ((50, 100), (6, 6), (10, 10), (40, 80))
+    """
+    between = eval_every or max(1, min(EVAL_EVERY, steps // 4 or EVAL_EVERY))
+    if not chunk:
+        whole = math.gcd(steps, eval_every) or CHUNK
+        wanted = min(CHUNK, between)
+        divisors = (number for number in range(1, whole + 1) if whole % number == 0)
+        chunk = min(divisors, key=lambda number: abs(math.log(number / wanted)))
+    return chunk, eval_every or max(1, round(between / chunk)) * chunk
+
+
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
     """The schedule of a closed loop; every count is per seed."""
@@ -37,8 +59,8 @@ class LoopConfig:
     """Users served in parallel."""
     seeds: int = 5
     """Independent repetitions, run side by side with vmap."""
-    chunk: int = 50
-    """Steps compiled into one scan. Progress, checkpoints and interrupts happen between chunks."""
+    chunk: int = 0
+    """Steps compiled into one scan. Progress, checkpoints and interrupts happen between chunks. 0 takes about 50."""
     batch_size: int = 128
     """Windows drawn from replay for one update."""
     replay_capacity: int = 65_536
@@ -49,15 +71,19 @@ class LoopConfig:
     """Steps between updates."""
     updates: int = 1
     """Updates done each time."""
-    eval_every: int = 100
-    """Steps between evaluations without exploration; one more precedes the first step."""
+    eval_every: int = 0
+    """Steps between evaluations without exploration; one more precedes the first step. 0 takes at most about 100."""
     eval_steps: int = 50
     """Slates shown to every user of an evaluation."""
     eval_users: int = 128
     """Users of an evaluation; they are new ones each time, and never learned from."""
 
     def __post_init__(self) -> None:
-        check_counts(self, LoopConfig, may_be_zero=("steps", "learn_start"))
+        check_counts(self, LoopConfig, may_be_zero=("steps", "learn_start", "chunk", "eval_every"))
+        for name, value in zip(
+            ("chunk", "eval_every"), fit_schedule(self.steps, self.chunk, self.eval_every), strict=True
+        ):
+            object.__setattr__(self, name, value)  # The configuration is frozen only once it is whole.
         check_multiple(self, "steps")
         check_multiple(self, "eval_every")
         if self.replay_capacity < self.users:

@@ -21,6 +21,7 @@ from recjax.eval import Accumulator, default_metrics
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import Faults
 from recjax.loop.interact import Interaction, Users, follow, with_items
+from recjax.loop.memory import check_memory, memory_of
 from recjax.loop.validate import Checked, check
 from recjax.prng import inlined
 from recjax.rewards import Reward
@@ -64,6 +65,8 @@ class Program:
       config: the schedule.
       reward: function of the response, ``f32[..., K]``.
       metrics: what is accumulated; :func:`recjax.eval.default_metrics` unless given.
+      groups: into how many groups the seeds are divided; each has the keys that it would have alone, so that
+        groups with other hyper-parameters meet the same users and the same chance.
     """
 
     def __init__(
@@ -73,8 +76,11 @@ class Program:
         config: LoopConfig,
         reward: Reward,
         metrics: Sequence[Accumulator] | None = None,
+        groups: int = 1,
     ) -> None:
-        self.env, self.agent, self.config, self.reward = env, agent, config, reward
+        if config.seeds % groups:
+            raise ValueError(f"{config.seeds} seeds cannot be divided into {groups} groups.")
+        self.env, self.agent, self.config, self.reward, self.groups = env, agent, config, reward, groups
         self.metrics = tuple(default_metrics(env.spec) if metrics is None else metrics)
         self.buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
         self._checked: Checked | None = None
@@ -100,23 +106,35 @@ class Program:
             every seed runs with hyper-parameters of its own.
 
         Raises:
-          ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
+          ValueError: as :meth:`shapes`; the state does not fit into memory.
         """
-        keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
+        keys = self._keys(key)
         hparams = self.agent.hparams if hparams is None else hparams
         of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
-        if self._checked is None:
-            start = (of_seed, params)
-            self._checked = check(self.env, self.agent, self.reward, self.metrics, self.buffer, self.config, start)
-        one = jax.eval_shape(
-            lambda key, hparams: self._init(key, hparams, params), jax.eval_shape(lambda: keys[0]), of_seed
-        )
+        one = self.shapes(hparams=of_seed, params=params)
+        check_memory(memory_of(one, self.config))
         self._axes = seed_axes(one)
         name = "init, hparams per seed" if per_seed_hparams else "init"
         if name not in self._compiled:
             in_axes = (0, 0 if per_seed_hparams else None, None)
             self._compiled[name] = jax.jit(jax.vmap(self._init, in_axes=in_axes, out_axes=self._axes))
         return self._compiled[name](keys, hparams, params)
+
+    def shapes(self, *, hparams: PyTree = None, params: PyTree = None) -> LoopState:
+        """Shapes of the state of one seed; nothing is computed, and the arguments may be shapes, too.
+
+        Raises:
+          ValueError: environment, agent, reward or metrics do not keep their contract, found by tracing each once.
+        """
+        hparams = self.agent.hparams if hparams is None else hparams
+
+        def init(key: Array, hparams: PyTree, params: PyTree) -> LoopState:
+            if self._checked is None:
+                start = (hparams, params)
+                self._checked = check(self.env, self.agent, self.reward, self.metrics, self.buffer, self.config, start)
+            return self._init(key, hparams, params)
+
+        return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), hparams, params)
 
     def chunk(self, state: LoopState) -> tuple[LoopState, dict[str, Array]]:
         """Runs ``config.chunk`` steps. ``state`` is donated: use the returned one.
@@ -143,8 +161,26 @@ class Program:
           ``session_reward``, the reward of a user from arrival to leaving, cut at
           ``eval_steps`` slates; and ``session_length`` in slates, cut likewise.
         """
-        keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(self.config.seeds))
-        return self._function("evaluate", state)(state, self.env.params, self.env.items, keys)
+        return self._function("evaluate", state)(state, self.env.params, self.env.items, self._keys(key))
+
+    def compile(self, state: LoopState, key: Array) -> None:
+        """Compiles :meth:`chunk` and :meth:`evaluate` for such a state, so that no call of them waits for it.
+
+        Args:
+          state: as after :meth:`init`; it is not changed.
+          key: as for :meth:`evaluate`.
+        """
+        shared_parts = self.env.params, self.env.items
+        for function, keys in (
+            (self._function("chunk", state), ()),
+            (self._function("evaluate", state), (self._keys(key),)),
+        ):
+            function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a state has been evaluated, or compiled for, already."""
+        return "evaluate" in self._compiled
 
     def lower(self, state: LoopState) -> Any:
         """The lowered chunk, for reading its memory and cost: ``.compile().memory_analysis()``."""
@@ -161,6 +197,11 @@ class Program:
     def _learn_every(self) -> int:
         period = self.agent.memory.period if self.agent.memory else None
         return self.config.learn_every if period is None else period
+
+    def _keys(self, key: Array) -> Array:
+        """One key a seed, the same ones in each group."""
+        seeds = jnp.tile(jnp.arange(self.config.seeds // self.groups), self.groups)
+        return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(seeds)
 
     def _function(self, name: str, state: LoopState) -> Callable:
         if name not in self._compiled:

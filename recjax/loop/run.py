@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import textwrap
 import time
@@ -19,13 +20,13 @@ from recjax.eval import Accumulator, label, mean_interval
 from recjax.fit import Checkpoints, Progress, Task, resumed, shard_seeds, tree_digest
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
-from recjax.loop.interrupt import Interrupted, deferred_interrupt
+from recjax.loop.interrupt import Interrupted, answered_interrupts, deferred_interrupt
 from recjax.loop.program import LoopState, Program
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
 from recjax.types import Array, PyTree, seed_axes
 
-OnRecord = Callable[[str, dict[str, Any]], None]
+Logger = Callable[[str, dict[str, Any]], None]
 """``("evaluation" | "online", row)``, where a row maps ``step`` to an int and each metric to one float a seed."""
 
 SAVE_SECONDS = 15.0
@@ -42,7 +43,9 @@ class Result:
       evaluations: metric name to ``float[E, seeds]``.
       online_at: ``int[C]`` steps at which a chunk ended.
       online: metric name to ``float[C, seeds]``: the chunk's own traffic, with exploration.
-      seconds: wall-clock time of the steps, compilation included, evaluations excluded.
+      seconds: wall-clock time of the steps, without compilation and evaluations.
+      compile_seconds: wall-clock time of tracing and compiling in this process, and of making the first state; next
+        to nothing for a program that was compiled before.
     """
 
     state: LoopState
@@ -51,6 +54,7 @@ class Result:
     online_at: np.ndarray
     online: dict[str, np.ndarray]
     seconds: float
+    compile_seconds: float = 0.0
 
     def final(self) -> dict[str, np.ndarray]:
         """The last evaluation: metric name to ``float[seeds]``."""
@@ -130,7 +134,7 @@ def run_program(
     saving: Saving | None = None,
     progress: Progress | None = None,
     name: str = "loop",
-    on_record: OnRecord | None = None,
+    on_record: Logger | None = None,
 ) -> Result:
     """Runs a compiled program from its first step, or from its last checkpoint.
 
@@ -149,32 +153,38 @@ def run_program(
 
     Raises:
       Interrupted: on Ctrl-C, after the current chunk was finished and saved.
-      ValueError: the checkpoint was made by another run; the agent showed what is no slate.
+      ValueError: the loop does not fit into memory; the checkpoint was made by another run; the agent showed what
+        is no slate.
       Diverged: a reward or a metric of learning became infinite or NaN.
     """
     run_key, evaluation_key = jax.random.split(key)
-    state = program.init(run_key, hparams=hparams, params=params, per_seed_hparams=per_seed_hparams)
     record = _Record(on_record)
     checkpoints = None if saving is None else Checkpoints(saving.directory)
     identity = {} if saving is None else _identity(program, key, hparams, params, saving.recipe)
-    if checkpoints is not None:
-        if saving and saving.resume:
-            state, metadata = resumed(checkpoints, state, identity)
-            record.go_on_from(metadata.get("record", {}))
-        if not record.rows["evaluation"]:
-            checkpoints.clear()
-    state = shard_seeds(state, seed_axes(state), devices)
-    config, task = program.config, (progress or Progress(enabled=False))
-    return _Drive(program, evaluation_key, record, checkpoints, identity, name).to_the_end(
-        state, task.task(name, total=config.steps * config.users * config.seeds, unit="user-steps")
-    )
+    config, display = program.config, progress or Progress(enabled=False)
+    task = display.task(name, total=config.steps * config.users * config.seeds, unit="user-steps")
+    begun = time.perf_counter()
+    with contextlib.nullcontext() if program.is_compiled else task.stage("compiling"):
+        state = program.init(run_key, hparams=hparams, params=params, per_seed_hparams=per_seed_hparams)
+        if checkpoints is not None:
+            if saving and saving.resume:
+                state, metadata = resumed(checkpoints, state, identity)
+                record.go_on_from(metadata.get("record", {}))
+            if not record.rows["evaluation"]:
+                checkpoints.clear()
+        state = shard_seeds(state, seed_axes(state), devices)
+        if int(state.step) < config.steps or not record.rows["evaluation"]:
+            program.compile(state, evaluation_key)
+    compile_seconds = time.perf_counter() - begun
+    result = _Drive(program, evaluation_key, record, checkpoints, identity, name).to_the_end(state, task)
+    return dataclasses.replace(result, compile_seconds=compile_seconds)
 
 
 @dataclasses.dataclass
 class _Record:
     """The rows of metrics of a run, and the seconds that its steps took."""
 
-    on_record: OnRecord | None
+    on_record: Logger | None
     rows: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=lambda: {"evaluation": [], "online": []})
     seconds: float = 0.0
 
@@ -214,7 +224,7 @@ class _Drive:
         step, width = int(state.step), config.users * config.seeds
         task.update(step * width)
         record.report_again()
-        with deferred_interrupt() as interrupt:
+        with answered_interrupts(), deferred_interrupt() as interrupt:
             if not record.rows["evaluation"]:
                 self._evaluate(state, step)
             saved = time.monotonic()

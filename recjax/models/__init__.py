@@ -13,20 +13,25 @@ Every model is a pytree with ``scores(history) -> f32[B, N]``, so it can be pass
 [[2], [2]]
 """
 
-from recjax.models.collaborative import (
-    ALS,
-    CollaborativeModel,
-    ItemKNN,
-    Popularity,
-    UserKNN,
-    als,
-    collaborative_models,
-    item_knn,
-    popularity,
-    user_knn,
-)
-from recjax.models.recommend import recommend
-from recjax.models.sequence import TwoTower, TwoTowerConfig, fit_recommendation
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.models.collaborative import (
+        ALS,
+        CollaborativeModel,
+        ItemKNN,
+        Popularity,
+        UserKNN,
+        als,
+        collaborative_models,
+        item_knn,
+        popularity,
+        user_knn,
+    )
+    from recjax.models.recommend import recommend
+    from recjax.models.sequence import TwoTower, TwoTowerConfig, fit_recommendation
 
 __all__ = [
     "ALS",
@@ -44,3 +49,5 @@ __all__ = [
     "recommend",
     "user_knn",
 ]
+
+lazy(__name__)

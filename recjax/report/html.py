@@ -56,6 +56,7 @@ def render(results: dict[str, Any], title: str | None = None) -> str:
     context = {
         "title": title or (f"recjax loop: {data['name']}" if data else "recjax loop"),
         "subtitle": " · ".join(subtitle),
+        "warning": (results.get("simulator", {}).get("fit") or {}).get("warning"),
         "series": list(results["policies"]),
         "facts": _facts(results, seeds),
         "explained": [

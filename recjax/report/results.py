@@ -43,6 +43,17 @@ TABLE_METRICS = RESPONSE_METRICS + CATALOGUE_METRICS
 """The metrics of the closing table, in its order."""
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one piece: it is there as a whole, or as it was before."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, results: dict[str, Any]) -> None:
     """Writes ``results`` in one piece; numbers that are not finite become null."""
     write_text(path, json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
@@ -116,13 +127,6 @@ def final_values(results: dict[str, Any], policy: str, metric: str) -> np.ndarra
 def curve(results: dict[str, Any], policy: str, metric: str, kind: Kind = "evaluations") -> np.ndarray:
     """A metric over loop time, of the evaluations or of the loop's own traffic: ``float[rows, seeds]``."""
     return np.array(results["policies"][policy][kind][metric], float)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one piece: a reader finds the old one or the new one whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -6,23 +6,46 @@
 ('random', 'popularity')
 """
 
-from recjax.study.collect import collect_log
-from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
-from recjax.study.policies import Policy, PolicyContext, policies
-from recjax.study.prepare import Prepared, prepare
-from recjax.study.study import Study, run_study
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.study.check import check_study, import_plugins
+    from recjax.study.collect import collect_log
+    from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
+    from recjax.study.policies import Policy, PolicyContext, policies
+    from recjax.study.prepare import Prepared, prepare
+    from recjax.study.source import LEAST_EVENTS, Source, open_source
+    from recjax.study.study import Study, run_study
+    from recjax.study.sweep import Choice, Trial, grid, optuna_search, random_search, ranked, read_trials, run_sweep
 
 __all__ = [
+    "LEAST_EVENTS",
     "POLICIES",
+    "Choice",
     "LearnConfig",
     "NetworkConfig",
     "Policy",
     "PolicyContext",
     "Prepared",
+    "Source",
     "Study",
     "StudyConfig",
+    "Trial",
+    "check_study",
     "collect_log",
+    "grid",
+    "import_plugins",
+    "open_source",
+    "optuna_search",
     "policies",
     "prepare",
+    "random_search",
+    "ranked",
+    "read_trials",
     "run_study",
+    "run_sweep",
 ]
+
+lazy(__name__)

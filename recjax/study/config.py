@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from recjax.envs import ResponseModel
+import tyro
+
+from recjax.data.log_schema import LogSchema
+from recjax.envs.choice.parameters import ResponseModel
+from recjax.envs.preference_config import PreferenceConfig
 from recjax.loop.config import LoopConfig
-from recjax.models.sequence import TwoTowerConfig
+from recjax.models.sequence.config import TwoTowerConfig
 
 POLICIES = ("random", "popularity", "greedy", "supervised", "similarity_prior", "myopic", "dqn")
 """The policies of a study unless told otherwise."""
@@ -28,6 +34,12 @@ class NetworkConfig:
     """Divides the cosine of user and item in the softmax of the supervised model."""
     q_network: str = "dot_product"
     """Q-network: dot_product (scaled cosine plus state value), dueling_dot_product, mlp or dueling_mlp."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"NetworkConfig.dim is {self.dim}; it must be at least 1.")
+        if not self.temperature > 0:
+            raise ValueError(f"NetworkConfig.temperature is {self.temperature}; it must be above 0.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,27 +83,38 @@ class StudyConfig(LoopConfig):
     """A study: policies compared in a closed loop over one catalogue, from logs to a report."""
 
     data: str = "ml-100k"
-    """Data set whose log is represented and simulated; see `recjax data list`."""
+    """Log that is represented and simulated: a data set by name (`recjax data list`), or your own file."""
     data_dir: str | None = None
     """Where data sets lie that you bring yourself (default: the environment variable RECJAX_DATA)."""
     env: str = "logged"
     """User simulator: logged (preference fitted to the data set), synthetic (needs no data), or one you registered."""
+    max_events: int = 1_000_000
+    """Events that models learn from before the loop; of a bigger log, those of users drawn at random."""
     agent: tuple[str, ...] = POLICIES
     """Policies to compare, by name."""
     slate_size: int = 5
     """Items shown at once."""
-    items: int = 1000
-    """Items of the synthetic catalogue; a data set brings its own."""
+    items: int | str = 1000
+    """Your own file: a file with a row for each item (titles, …). Synthetic catalogue: its number of items."""
     reward: str = "click"
     """What policies learn from: click, conversion, satisfaction, or a sum such as click=1,conversion=5."""
     seed: int = 0
     """All randomness of the study follows from it."""
     devices: int = 1
     """Devices among which the seeds are divided; must divide seeds."""
+    plugins: tuple[str, ...] = ()
+    """Python modules to import first, which register your own environments, policies and rewards."""
+    schema: Annotated[LogSchema, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LogSchema)
+    preference: PreferenceConfig = dataclasses.field(default_factory=PreferenceConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TwoTowerConfig = dataclasses.field(default_factory=TwoTowerConfig)
     learn: LearnConfig = dataclasses.field(default_factory=LearnConfig)
     response_model: ResponseModel = dataclasses.field(default_factory=ResponseModel)
+
+    @property
+    def items_file(self) -> str | None:
+        """The file of items, None where there is none."""
+        return self.items if isinstance(self.items, str) else None
 
     @property
     def history_length(self) -> int:
@@ -103,23 +126,45 @@ class StudyConfig(LoopConfig):
         values = json.loads(self.to_json())
         return {name: value for name, value in values.items() if name not in ("agent", "devices")}
 
+    def with_options(self, options: Mapping[str, Any]) -> StudyConfig:
+        """The study with other values of some options, those of its parts named as in ``learn.discount``.
+
+        Raises:
+          ValueError: an option does not exist, or cannot have the value.
+        """
+        values = json.loads(self.to_json())
+        if "steps" in options:
+            values |= {"chunk": 0, "eval_every": 0}
+        for name, value in options.items():
+            *parts, last = name.split(".")
+            inner = values
+            for part in parts:
+                inner = inner.get(part)
+                if not isinstance(inner, dict):
+                    raise ValueError(f"{name} is no option of a study; {part!r} has no options of its own.")
+            inner[last] = value
+        return _build(StudyConfig, values, "option")
+
     def to_json(self) -> str:
-        """The configuration as JSON, as ``--config`` reads it."""
+        """The configuration as JSON, as :meth:`read` takes it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, path: str | Path) -> StudyConfig:
-        """Reads a configuration; options that the file leaves out keep their defaults.
+    def read(cls, path: str | Path) -> StudyConfig:
+        """Reads a configuration: TOML where the name of the file ends in ``.toml``, else JSON.
+
+        Options that the file leaves out keep their defaults.
 
         Raises:
-          ValueError: the file is missing, is not JSON, or has an option that does not exist.
+          ValueError: the file is missing, is no TOML or JSON, or has an option that does not exist.
         """
+        kind, parse = ("TOML", tomllib.loads) if Path(path).suffix == ".toml" else ("JSON", json.loads)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = parse(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"Cannot read the configuration {path}: {error.strerror}.") from None
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The configuration {path} is not JSON: {error}.") from None
+        except ValueError as error:  # Those of both parsers, and of text that is not UTF-8.
+            raise ValueError(f"The configuration {path} is not {kind}: {error}.") from None
         return _build(cls, values, str(path))
 
 
@@ -137,6 +182,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{where} is {value!r}; it must be a list of names.")
         return tuple(value)
     allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if float in allowed and type(value) is int:

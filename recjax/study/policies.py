@@ -113,6 +113,12 @@ class PolicyContext:
         return self.config.learn.negatives if self.row_wise else None
 
 
+def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
+    """The supervised model of a study, untrained."""
+    network = config.network
+    return Recommendation.of(num_items, network.dim, encoder=network.encoder, temperature=network.temperature)
+
+
 def make_policy(name: str, context: PolicyContext) -> Policy:
     """The policy of that name; an agent that was registered without one is made with its defaults.
 

@@ -11,15 +11,16 @@ import jax.numpy as jnp
 
 from recjax import data, envs
 from recjax.data import Dataset, Split
-from recjax.envs import Environment, Preference
-from recjax.eval import Protocol, evaluate
+from recjax.envs import Environment, Preference, PreferenceReport
 from recjax.fit import Checkpoints, Hooks, Progress
-from recjax.models.collaborative import als, item_knn, popularity, user_knn
+from recjax.models.collaborative import ItemKNN, item_knn
 from recjax.models.sequence import fit_recommendation
 from recjax.nn import Recommendation, scorer
 from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
-from recjax.study.policies import PolicyContext
+from recjax.study.policies import PolicyContext, build_recommendation
+from recjax.study.ranking import KnownUsers, known_users, rank
+from recjax.study.source import open_source, taken
 from recjax.types import Array, Items, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
@@ -28,8 +29,12 @@ COLLECT_USERS, COLLECT_STEPS = 1000, 100
 FACTORS = 8
 """Width of the fitted preference."""
 
-DENSE_SCORES = 2**25
-"""Scores of collaborative filtering that are held at once: 128 MB."""
+LOGS = {
+    "ratings": "{} has ratings but neither slates nor impressions.",
+    "implicit": "{} says what users took, but has neither slates nor impressions.",
+    "impressions": "{} says what was shown and taken; at the default no_click_logit users take as much of it.",
+}
+"""What the report says of a log, by how it tells what is liked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +57,18 @@ class Prepared:
 
 
 def prepare(
-    config: StudyConfig, *, directory: Path | None = None, resume: bool = False, progress: Progress | None = None
+    config: StudyConfig,
+    *,
+    dataset: Dataset | None = None,
+    directory: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Loads the log, fits the simulator and trains the supervised model.
 
     Args:
       config: the study.
+      dataset: the log that :func:`recjax.study.open_source` has loaded already; loaded here if None.
       directory: where what was fitted is saved; None saves nothing.
       resume: takes what an earlier call has saved in ``directory`` instead of fitting anew.
       progress: where to show progress.
@@ -65,26 +76,23 @@ def prepare(
     simulate_key, collect_key, train_key = jax.random.split(jax.random.key(config.seed), 3)
     stages = _Stages(directory, resume, config.recipe())
     if config.env == "logged":
-        dataset = data.load(config.data, data_dir=config.data_dir)
+        log = open_source(config).dataset if dataset is None else dataset
+        assert log is not None
         # Users are represented by their histories alone, so that policies serve anyone who has one.
-        dataset = dataclasses.replace(dataset, context_names=(), context=None)
+        log = dataclasses.replace(log, context_names=(), context=None)
+        dataset = taken(log)
         split = data.leave_one_out(dataset.interactions)
-        env, simulator = _logged(config, dataset, split, simulate_key, stages)
+        env, simulator = _logged(config, log, split, simulate_key, stages)
     else:
         env, simulator = _environment(config, simulate_key)
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
         split = data.leave_one_out(dataset.interactions)
     model = build_recommendation(config, env.spec.num_items)
-    params, ranking = _represent(config, dataset, split, env.items, model, train_key, stages, progress)
-    neighbours = item_knn(split.train, env.spec.num_items)
+    known = known_users(split.train, dataset.num_users, config.max_events, config.seed)
+    neighbours = item_knn(known.log, env.spec.num_items)
+    params, ranking = _represent(config, known, split, env.items, model, neighbours, train_key, stages, progress)
     context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
     return Prepared(dataset, env, context, ranking, simulator)
-
-
-def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
-    """The supervised model of a study, untrained."""
-    network = config.network
-    return Recommendation.of(num_items, network.dim, encoder=network.encoder, temperature=network.temperature)
 
 
 class _Stages:
@@ -120,16 +128,8 @@ def _logged(
     config: StudyConfig, dataset: Dataset, split: Split, key: Array, stages: _Stages
 ) -> tuple[Environment, dict[str, Any]]:
     def fit() -> tuple[Preference, dict[str, Any]]:
-        preference, report = envs.fit_preference(dataset, factors=FACTORS, key=key)
-        return preference, {
-            "log_likelihood": {
-                "item + user bias": report.baseline_log_likelihood,
-                "fitted preference": report.log_likelihood,
-            },
-            "caption": f"A rating of at least {report.threshold:g} counts as liked ({report.like_rate:.1%} do). "
-            f"Mean over {report.num_held_out:,} interactions held out at random; the simulator is then fitted to all "
-            f"{report.num_interactions:,}. Calibration error {report.calibration_error:.3f}.",
-        }
+        preference, report = envs.fit_preference(dataset, config.preference, factors=FACTORS, key=key)
+        return envs.at_level(preference, report), _described(report)
 
     users, n = dataset.num_users, dataset.num_items
     shapes = {"user_vectors": (users, FACTORS), "user_bias": (users,), "item_vectors": (n, FACTORS), "item_bias": (n,)}
@@ -145,12 +145,33 @@ def _logged(
         history_length=config.history_length,
     )
     text = (
-        f"{dataset.name} has ratings but neither slates nor impressions. What users like is fitted to its ratings by a "
-        "model of user ids and item ids, another class than the policies, which see histories only. How users choose "
-        "within a slate, buy, tire of repetition, recover and leave is declared. Policies see what a platform would "
-        "log, never a user's state."
+        f"{LOGS[fitted['feedback']].format(dataset.name)} What users like is fitted to that by a model of user ids and"
+        " item ids, another class than the policies, which see histories only. How users choose within a slate, buy,"
+        " tire of repetition, recover and leave is declared. Policies see what a platform would log, never a user's"
+        " state."
     )
     return env, {"text": text, "fit": fitted, "declared": _declared(config)}
+
+
+def _described(report: PreferenceReport) -> dict[str, Any]:
+    """A fit for ``metrics.json`` and the report."""
+    everything = f"all {report.num_interactions:,}"
+    if report.num_users_fitted is not None:
+        everything = f"the items of {report.num_users_fitted:,} users drawn at random, and then to all users"
+    mean, low, high = report.gain
+    return {
+        "feedback": report.feedback,
+        "log_likelihood": {
+            "item + user bias": report.baseline_log_likelihood,
+            "fitted preference": report.log_likelihood,
+        },
+        "gain": {"mean": mean, "low": low, "high": high},
+        "calibration_error": report.calibration_error,
+        "caption": f"{report.text} Mean over {report.num_held_out:,} interactions held out at random; the simulator is"
+        f" then fitted to {everything}. Beyond item + user bias: {mean:+.4f} (95 % interval {low:+.4f} to"
+        f" {high:+.4f}). Calibration error {report.calibration_error:.3f}.",
+        "warning": report.warning,
+    }
 
 
 def _environment(config: StudyConfig, key: Array) -> tuple[Environment, dict[str, Any]]:
@@ -173,10 +194,11 @@ def _declared(config: StudyConfig) -> list[dict[str, Any]]:
 
 def _represent(
     config: StudyConfig,
-    dataset: Dataset,
+    known: KnownUsers,
     split: Split,
     items: Items,
     model: Recommendation,
+    neighbours: ItemKNN,
     key: Array,
     stages: _Stages,
     progress: Progress | None,
@@ -184,55 +206,10 @@ def _represent(
     """Trains the supervised model and ranks it beside collaborative filtering."""
 
     def fit() -> tuple[PyTree, dict[str, Any]]:
-        train = data.sequences(split.train, dataset.num_users)
+        train = data.sequences(known.log, known.num_users)
         fitted = fit_recommendation(model, train, items, config.training, key=key, hooks=Hooks(progress=progress))
-        return fitted.params, rank(config, dataset, split, items, model, fitted.params)
+        return fitted.params, rank(config, known, split, scorer(model, fitted.params, items), neighbours)
 
     blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))
     like = jax.eval_shape(lambda: model.init(key, blank, items))
     return stages.once("represent", like, fit)
-
-
-def rank(
-    config: StudyConfig, dataset: Dataset, split: Split, items: Items, model: Recommendation, params: PyTree
-) -> dict[str, Any]:
-    """Full ranking of held-out next items, beside collaborative filtering, under one protocol."""
-    length = config.history_length
-    protocol = Protocol(split=split.protocol, history_length=length, ks=(10, 20))
-    known = data.concatenate(split.train, split.validation)
-    task = data.next_items(known, split.test, dataset.num_users, length)
-    others = {
-        "popularity": popularity(split.train, items.num_items),
-        "item kNN": item_knn(split.train, items.num_items),
-        "user kNN": user_knn(split.train, items.num_items),
-        "matrix factorisation (ALS)": als(split.train, items.num_items),
-    }
-    # These score a batch of users densely.
-    users = max(1, min(256, DENSE_SCORES // items.num_items))
-    evaluations = {
-        name: evaluate(
-            jax.tree_util.Partial(type(other).scores, other),
-            task.observation.history,
-            task.targets,
-            protocol,
-            seen=task.seen,
-            batch_size=users,
-        )
-        for name, other in others.items()
-    }
-    two_towers = scorer(model, params, items)
-    evaluations["two towers"] = evaluate(two_towers, task.observation, task.targets, protocol, seen=task.seen)
-    columns = {
-        "HR@10": "hit_rate@10",
-        "NDCG@10": "ndcg@10",
-        "MRR": "mrr",
-        "Recall@10": "recall@10",
-        "Recall@20": "recall@20",
-    }
-    return {
-        "protocol": f"{protocol} | users: {evaluations['two towers'].num_users}",
-        "models": {
-            name: {column: evaluation.metrics[metric] for column, metric in columns.items()}
-            for name, evaluation in evaluations.items()
-        },
-    }

@@ -17,11 +17,13 @@ import jax
 
 import recjax
 from recjax.agents import Agent
+from recjax.data import Dataset
 from recjax.eval import default_metrics, describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
-from recjax.loop.run import OnRecord, Result, Saving, run_program
+from recjax.loop.run import Logger, Result, Saving, run_program
 from recjax.rewards import parse as parse_reward
+from recjax.study.check import check_study, import_plugins
 from recjax.study.config import StudyConfig
 from recjax.study.examples import Followed, Onlooker, first_seed, summarise
 from recjax.study.policies import Policy, explain, make_policy
@@ -30,7 +32,7 @@ from recjax.types import PyTree
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
 
-Recorder = Callable[[str], OnRecord]
+Recorder = Callable[[str], Logger]
 """``policy name -> on_record`` of :func:`recjax.loop.run_program`."""
 
 
@@ -66,9 +68,11 @@ class Study:
 def run_study(
     config: StudyConfig,
     *,
+    dataset: Dataset | None = None,
     directory: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    on_checked: Callable[[], None] | None = None,
     on_prepared: Callable[[Prepared], None] | None = None,
     recorder: Recorder | None = None,
 ) -> Study:
@@ -79,27 +83,31 @@ def run_study(
 
     Args:
       config: the study.
+      dataset: the log, where :func:`open_source` has loaded it already; loaded by its name if None.
       directory: where checkpoints go; None keeps none.
       resume: continues what is in ``directory``; finished stages and policies are not run again. Without it,
         all checkpoints that are there are removed first.
       progress: where to show progress.
+      on_checked: called once it is known that the study can run, before anything is written.
       on_prepared: called once the log is represented and the simulator fitted.
       recorder: gives, for a policy's name, a function that is called with each row of metrics.
 
     Raises:
-      ValueError: the configuration names something that does not exist, or what is in ``directory`` was made
-        with another one.
+      ValueError: the study cannot run (see :func:`check_study`), or what is in ``directory`` was made with another
+        configuration.
       Interrupted: on Ctrl-C, after the current chunk was finished and saved.
     """
-    if not config.agent:
-        raise ValueError("A study needs at least one policy; agent is empty.")
+    import_plugins(config.plugins)
+    check_study(config)
+    if on_checked:
+        on_checked()
     reward = parse_reward(config.reward)
     root = None if directory is None else Path(directory)
     if root is not None and not resume:
         _clear(root)
     clock = _Clock()
     with clock("prepare"):
-        prepared = prepare(config, directory=root, resume=resume, progress=progress)
+        prepared = prepare(config, dataset=dataset, directory=root, resume=resume, progress=progress)
     policies = {name: make_policy(name, prepared.policies) for name in dict.fromkeys(config.agent)}
     if on_prepared:
         on_prepared(prepared)
@@ -121,6 +129,7 @@ def run_study(
                 name=name,
                 on_record=recorder(name) if recorder else None,
             )
+        clock.move(runs[name].compile_seconds, f"loop/{name}", "compile")
         if onlooker is not None:
             with clock(f"examples/{name}"):
                 followed[name] = onlooker(policy.agent, runs[name].state)
@@ -158,6 +167,7 @@ def _results(
             "online_at": run.online_at,
             "online": run.online,
             "seconds": run.seconds,
+            "compile_seconds": run.compile_seconds,
             "user_steps_per_second": config.steps * config.users * config.seeds / run.seconds if run.seconds else 0.0,
         }
         for name, run in runs.items()
@@ -238,3 +248,8 @@ class _Clock:
         begun = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - begun
+
+    def move(self, seconds: float, stage: str, other: str) -> None:
+        """Counts seconds of a stage to another one."""
+        self.seconds[stage] -= seconds
+        self.seconds[other] = self.seconds.get(other, 0.0) + seconds

@@ -42,6 +42,7 @@ def without_times(results):
     results.pop("seconds")
     for policy in results["policies"].values():
         policy.pop("seconds")
+        policy.pop("compile_seconds")
         policy.pop("user_steps_per_second")
     return results
 
@@ -61,6 +62,8 @@ def test_metrics_are_per_seed_and_defined(run):
             assert results["definitions"][metric]["definition"]
     assert results["policies"]["dqn"]["evaluated_at"] == [0, 4, 8]
     assert set(results["ranking"]["models"]) > {"popularity", "item kNN", "user kNN", "two towers"}
+    seconds = {name: policy["compile_seconds"] for name, policy in results["policies"].items()}
+    assert seconds["dqn"] < seconds["myopic"], "one program serves both"
     assert set(results["examples"]["policies"]) == {"random", "greedy", "myopic", "dqn"}
     value = results["long_term_value"]
     final = {p: report.final_values(results, p, "session_reward") for p in ("dqn", "myopic")}

@@ -11,8 +11,9 @@ import pytest
 from scipy import special, stats
 
 from recjax.data import Interactions
-from recjax.envs import fit_preference
-from recjax.envs.preference import _Events, _fit, _liked, _Size
+from recjax.envs import PreferenceConfig, fit_preference
+from recjax.envs.evidence import Events, rated_and_liked
+from recjax.envs.preference import _fit, _Size
 
 
 def size(dataset) -> _Size:
@@ -61,7 +62,7 @@ def test_needless_factors_switch_off(dataset):
     rng = np.random.default_rng(2)
     logits = rng.normal(size=dataset.num_users)[log.user] + rng.normal(size=dataset.num_items)[log.item]
     liked = (rng.random(len(log)) < special.expit(logits)).astype(np.float32)
-    fit = _fit(jax.random.key(0), _Events(log.user, log.item, liked, np.ones_like(liked)), size(dataset))
+    fit = _fit(jax.random.key(0), Events(log.user, log.item, liked, np.ones_like(liked)), size(dataset))
     inner = np.asarray(fit.user_vectors @ fit.item_vectors.T)
     assert inner.std() < 0.25
     assert np.asarray(fit.item_bias).std() > 0.7
@@ -105,9 +106,9 @@ def test_updates_agree_with_a_naive_implementation():
     rng = np.random.default_rng(3)
     users, items, events = 5, 4, 14
     log = Interactions(rng.integers(0, users, events), rng.integers(0, items, events))
-    liked, weight = rng.integers(0, 2, events), rng.integers(0, 2, events)
+    liked, weight = rng.integers(0, 2, events), rng.integers(0, 3, events) * 0.7
     key = jax.random.key(5)
-    events = _Events(log.user, log.item, liked.astype(np.float32), weight.astype(np.float32))
+    events = Events(log.user, log.item, liked.astype(np.float32), weight.astype(np.float32))
     fit = _fit(key, events, _Size(num_users=users, num_items=items, factors=1, iterations=4))
     noise = [
         0.3 * np.asarray(jax.random.normal(k, (rows, 1)), np.float64)
@@ -128,7 +129,7 @@ def test_interactions_of_weight_zero_are_unseen(dataset):
     weight = (np.arange(len(log)) % 3 > 0).astype(np.float32)
     flipped = np.where(weight > 0, liked, 1 - liked)
     masked, same = (
-        _fit(jax.random.key(0), _Events(log.user, log.item, labels, weight), size(dataset))
+        _fit(jax.random.key(0), Events(log.user, log.item, labels, weight), size(dataset))
         for labels in (liked, flipped)
     )
     chex.assert_trees_all_equal(masked, same)
@@ -144,7 +145,8 @@ def test_same_key_same_fit(fitted, dataset):
 
 def test_interactions_without_rating_are_left_out():
     rating = np.array([np.nan, 5.0, 2.0, np.nan, 4.0, 1.0], np.float32)
-    rated, liked = _liked(rating, threshold=4.0, known=np.arange(6) < 5)
+    rated, threshold, liked = rated_and_liked(rating, 4.0, known=np.arange(6) < 5)
+    assert threshold == 4.0
     assert rated.tolist() == [1, 2, 4]
     assert liked.tolist() == [1.0, 0.0, 1.0]
 
@@ -163,7 +165,7 @@ def test_ratings_of_unknown_users_and_items_are_left_out_and_counted(fitted, dat
     preference, report = fit_preference(wider, factors=3)
     chex.assert_trees_all_equal(preference, fitted[0])
     assert report == dataclasses.replace(fitted[1], num_left_out=n)
-    assert "12 ratings of unknown users or items left out" in str(report)
+    assert "12 of unknown users or items left out" in str(report)
     assert "left out" not in str(fitted[1])
 
 
@@ -181,21 +183,28 @@ def test_pairs_with_unknown_ids_have_no_logit(fitted):
 @pytest.mark.parametrize(
     ("rating", "arguments", "message"),
     [
-        (None, {}, "no ratings"),
-        ([np.nan, np.nan], {}, "no ratings"),
-        ([1.0, 2.0], {}, r"threshold=4 leaves nothing liked: ratings lie in \[1, 2\]"),
-        ([4.0, 5.0], {}, "leaves nothing disliked"),
+        (None, {"feedback": "ratings"}, "no ratings"),
+        ([np.nan, np.nan], {"feedback": "ratings"}, "no ratings"),
+        ([3.0, 3.0], {"feedback": "ratings"}, r"All ratings are equal.*ratings lie in \[3, 3\]"),
+        ([1.0, 2.0], {"threshold": 4.0}, r"threshold=4 leaves nothing liked: ratings lie in \[1, 2\]"),
+        ([4.0, 5.0], {"threshold": 4.0}, "leaves nothing disliked"),
         ([1.0, 5.0], {"factors": -1}, "factors=-1"),
         ([1.0, 5.0], {"iterations": 0}, "iterations=0"),
         ([1.0, 5.0], {"held_out": 1.0}, "held_out=1.0"),
-        ([1.0, 5.0], {"held_out": 0.9}, "held_out=0.9 holds out all 2 ratings"),
-        ([1.0, np.inf], {}, "inf"),
+        ([1.0, 5.0], {"held_out": 0.9}, "held_out=0.9 holds out all 2 interactions"),
+        ([1.0, np.inf], {"feedback": "ratings"}, "inf"),
+        ([1.0, 5.0], {"feedback": "stars"}, "feedback is 'stars'; it must be one of auto, ratings"),
+        ([1.0, 5.0], {"exposure": 1.5}, "exposure=1.5"),
+        ([1.0, 5.0], {"negatives": 0}, "negatives=0"),
+        ([1.0, 5.0], {"max_weight": 0.5}, "max_weight=0.5"),
     ],
 )
 def test_bad_input(dataset, rating, arguments, message):
     def fit():
         log = Interactions([0, 1], [0, 1], rating=rating)
-        fit_preference(dataclasses.replace(dataset, interactions=log), **arguments)
+        own = {name: arguments[name] for name in arguments.keys() & {"factors", "iterations", "held_out"}}
+        config = PreferenceConfig(**{name: arguments[name] for name in arguments.keys() - own.keys()})
+        fit_preference(dataclasses.replace(dataset, interactions=log), config, **own)
 
     with pytest.raises(ValueError, match=message):
         fit()

@@ -66,6 +66,22 @@ def test_rate_ignores_what_was_done_before_a_resume_and_a_slow_start():
     assert task.rate() == pytest.approx(10)
 
 
+def test_a_stage_is_shown_with_its_time_and_no_rate_knows_of_it():
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(console=Console(file=stream, width=200), clock=clock)
+    task = progress.task("loop", total=100)
+    with task.stage("compiling"):
+        assert stream.getvalue() == "loop   0%: compiling …\n"
+        clock.now += 61
+    for _ in range(10):
+        clock.now += 1
+        task.update(10)
+    task.finish()
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "loop   0%: compiling took 1:01"
+    assert lines[2].startswith("loop 100%: 10 steps/s")
+
+
 def test_disabled_shows_and_converts_nothing():
     Number.conversions = 0
     assert lines_of(steps=100, seconds=1000.0, enabled=False) == []

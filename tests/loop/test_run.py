@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import re
 import signal
 import threading
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from recjax import agents, envs, loop, replay
-from recjax.fit import Checkpoints
+from recjax.fit import Checkpoints, Progress
 from recjax.loop import Interrupted, LoopConfig, Program, Saving, run_program
 from recjax.loop.interrupt import deferred_interrupt
 from recjax.rewards import click
@@ -139,3 +142,18 @@ def test_no_handlers_outside_the_main_thread():
     thread.start()
     thread.join()
     assert outcome == [False]
+
+
+def test_compiling_is_a_stage_once_for_all_that_share_a_program(key, caplog):
+    env = envs.synthetic(num_items=30, slate_size=3, history_length=5)
+    shared = Program(env, agents.random(), CONFIG, click)
+    shown = io.StringIO()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        first = run_program(shared, key, progress=Progress(console=Console(file=shown)), name="first")
+        compiled = len(caplog.records)
+        second = run_program(shared, key, progress=Progress(console=Console(file=shown)), name="second")
+    assert compiled
+    assert not [record for record in caplog.records[compiled:] if "Finished XLA compilation" in record.getMessage()]
+    assert re.findall(r"(\w+) +0%: compiling (…|took)", shown.getvalue()) == [("first", "…"), ("first", "took")]
+    assert second.compile_seconds < first.compile_seconds
+    same(first.evaluations, second.evaluations)

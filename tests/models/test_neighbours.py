@@ -45,8 +45,12 @@ BINARY = np.array([[float(item in history) for item in range(ITEMS)] for history
 
 @pytest.mark.parametrize("weight", ["binary", "rating"])
 @pytest.mark.parametrize("shrinkage", [0.0, 7.0])
-@pytest.mark.parametrize("elements", [ONE_BLOCK, ITEMS * 6, None])
-def test_item_knn_is_truncated_cosine(monkeypatch, weight, shrinkage, elements):
+@pytest.mark.parametrize(
+    ("elements", "sparse"), [(ONE_BLOCK, False), (ITEMS * 6, False), (ITEMS * 6, True), (None, False)]
+)
+def test_item_knn_is_truncated_cosine(monkeypatch, weight, shrinkage, elements, sparse):
+    cost = 0 if sparse else np.inf
+    monkeypatch.setattr(importlib.import_module("recjax.models.collaborative.item_knn"), "SPARSE_COST", cost)
     if elements is None:  # The way of large catalogues, in blocks of 7 items.
         monkeypatch.setattr(importlib.import_module("recjax.models.collaborative.item_knn"), "DENSE_ITEMS", 7)
     else:

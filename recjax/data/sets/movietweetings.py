@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from recjax.data.feature_files import ItemColumns, with_item_file
-from recjax.data.named import NamedSet, datasets
 from recjax.data.readers import Columns, read
 from recjax.data.schema import Dataset
-from recjax.data.sources import LocalFile
 
 _TITLE = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*")
 
 
-def _parse(files: dict[str, Path]) -> Dataset:
+def parse(files: dict[str, Path]) -> Dataset:
+    """Ratings with the titles, years and genres of films."""
     dataset, _ = read(
         files["ratings.dat.gz"],
         Columns(user=0, item=1, rating=2, time=3),
@@ -35,19 +34,3 @@ def _parse(files: dict[str, Path]) -> Dataset:
         numeric_names=("year",),
         numeric=np.array([[float(m["year"]) if m else np.nan] for m in split], np.float32),
     )
-
-
-datasets.register(
-    "movietweetings",
-    NamedSet(
-        name="movietweetings",
-        summary="100,000 film ratings (0 to 10) of 16,554 users, 2013; titles, years, genres",
-        terms="MIT",
-        origin="Dooms, De Pessemier and Martens, MovieTweetings, CrowdRec workshop 2013",
-        parse=_parse,
-        files=(
-            LocalFile("ratings.dat.gz", "c0dd868c2632d10002ebc928ddc5345f33adeaa59eca52c2941c26a2c5e36fd6"),
-            LocalFile("movies.dat.gz", "e63fb84bc734e3c574f135634a40d3cbafab22b8f94f5fc0b80f80d1d2076efc"),
-        ),
-    ),
-)

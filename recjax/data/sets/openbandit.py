@@ -13,16 +13,15 @@ from recjax.data import times
 from recjax.data.encoders import OneHot
 from recjax.data.features import user_context
 from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets
 from recjax.data.schema import Dataset, Interactions
-from recjax.data.sources import Source, Wheel
+from recjax.data.sources import Source
 from recjax.types import Behaviour
 
 POLICIES, CAMPAIGNS = ("random", "bts"), ("all", "men", "women")
 _USER, _ITEM = [f"user_feature_{i}" for i in range(4)], [f"item_feature_{i}" for i in range(4)]
 
 
-def _parse(source: Source, path: Path, policy: str = "random", campaign: str = "all") -> Dataset:
+def parse(source: Source, path: Path, policy: str = "random", campaign: str = "all") -> Dataset:
     """One row for each impression; 10,000 of them.
 
     Users are nameless: what is called a user here is one of the combinations of the four
@@ -78,16 +77,3 @@ def _parse(source: Source, path: Path, policy: str = "random", campaign: str = "
             "affinity": log.select([f"user-item_affinity_{item}" for item in items.names]).cast(pl.Float32).to_numpy(),
         },
     )
-
-
-datasets.register(
-    "open-bandit",
-    NamedSet(
-        name="open-bandit",
-        summary="10,000 impressions of fashion items, clicks and true propensities, 2019; options policy, campaign",
-        terms="Apache-2.0 as part of the owner's package",
-        origin="ZOZO; Saito et al., Open Bandit Dataset and Pipeline, NeurIPS 2021 Datasets and Benchmarks",
-        parse=_parse,
-        sources=(Wheel("obp==0.4.1", "87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208"),),
-    ),
-)

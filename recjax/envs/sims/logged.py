@@ -11,6 +11,7 @@ from recjax.envs.base import Environment, register
 from recjax.envs.choice import dynamics
 from recjax.envs.choice.response_model import ResponseModel
 from recjax.envs.preference import Preference, fit_preference
+from recjax.envs.preference_report import PreferenceReport
 from recjax.envs.sims.population import Params, environment
 from recjax.types import Array, Observation, Spec
 
@@ -43,9 +44,9 @@ def logged(
 ) -> Environment:
     """Users of a log, drawn uniformly, who answer slates of the log's items.
 
-    A log of ratings has no slates and no impressions. What a user likes is therefore fitted
-    to all its interactions, and the rest of the response is declared. For pairs that the log
-    does not contain, the fit extrapolates from ratings of items that users chose to see.
+    A log of ratings or clicks has no slates. What a user likes is therefore fitted to all its
+    interactions, and the rest of the response is declared. For pairs that the log does not
+    contain, the fit extrapolates from items that users chose to see.
 
     An arriving user's history is the end of their part of ``train``, whether the items were
     liked or not, since that is what next-item models are trained on; clicks made in the
@@ -53,7 +54,8 @@ def logged(
 
     Args:
       dataset: the log.
-      preference: who likes what; fitted to the log by :func:`recjax.envs.fit_preference` if None.
+      preference: who likes what; fitted to the log by :func:`recjax.envs.fit_preference`, and brought to the level
+        of clicks that the log tells (:func:`recjax.envs.at_level`), if None.
       response_model: declared parameters of the response; the defaults of ``ResponseModel`` if None.
       train: the part of the log that policies may know. Histories, popularity and which items are
         known come from it alone; the whole log if None.
@@ -69,7 +71,7 @@ def logged(
     """
     train = dataset.interactions if train is None else train
     if preference is None:
-        preference, _ = fit_preference(dataset, key=key)
+        preference = at_level(*fit_preference(dataset, key=key))
     fitted = len(preference.user_bias), len(preference.item_bias)
     if fitted != (dataset.num_users, dataset.num_items):
         raise ValueError(
@@ -99,6 +101,18 @@ def logged(
         ),
         _draw,
     )
+
+
+def at_level(preference: Preference, report: PreferenceReport) -> Preference:
+    """A fitted preference as the response model takes it.
+
+    Of impressions, what was fitted are odds of taking one item that is shown. They are those of the simulator at the
+    default ``no_click_logit`` once it is added to the logits; for other logs the level is declared, and stays.
+    """
+    if report.feedback != "impressions":
+        return preference
+    level = ResponseModel().no_click_logit
+    return preference.replace(item_bias=preference.item_bias + level)  # type: ignore[attr-defined]
 
 
 def _draw(key: Array, params: Params) -> tuple[Array, Array, Array, Observation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ BLOCK_ELEMENTS = 2**25
 
 DENSE_ITEMS = 20_000
 """Items up to which every pair of items is compared, and how many are compared at once beyond."""
+
+SPARSE_COST = 500
+"""What a multiplication of entries of a sparse matrix costs, in multiplications of a dense one."""
 
 
 @struct.dataclass
@@ -62,8 +66,8 @@ def item_knn(
 
     ``similarity(i, j) = <x_i, x_j> / (|x_i| |x_j| + shrinkage)``: shrinkage draws items
     with few users towards 0. For catalogues of up to 20,000 items similarities are computed in
-    dense blocks, by ``U N^2`` multiplications; for larger ones only those of items that share
-    a user are, by ``sum_u |x_u|^2``.
+    dense blocks, by ``U N^2`` multiplications, or by ``sum_u |x_u|^2`` sparse ones where that
+    is cheaper; for larger ones only those of items that share a user are, by the latter.
 
     Args:
       interactions: the training log.
@@ -85,11 +89,16 @@ def item_knn(
     norms = jnp.sqrt(jnp.asarray(np.bincount(matrix.item, weights=matrix.weight**2, minlength=num_items), jnp.float32))
     if num_items > DENSE_ITEMS:
         return _from_pairs(matrix, np.asarray(norms), neighbours, shrinkage)
+    sparse_products = int(np.square(np.diff(matrix.starts)).sum())
+    is_dense = matrix.num_users * num_items**2 < SPARSE_COST * sparse_products
+    of_block = (
+        functools.partial(_products, matrix) if is_dense else functools.partial(_sparse_products, *_sparse(matrix))
+    )
     size = min(num_items, max(1, BLOCK_ELEMENTS // num_items))
     ids, weights = (np.zeros((num_items, min(neighbours, num_items)), dtype) for dtype in (np.int32, np.float32))
     for block in range(0, num_items, size):
         start = min(block, num_items - size)  # the last block overlaps the one before
-        products = _products(matrix, start, size)
+        products = of_block(start, size)
         rows = slice(start, start + size)
         ids[rows], weights[rows] = _nearest(products, norms, start, shrinkage, ids.shape[1])
     return ItemKNN(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
@@ -97,10 +106,7 @@ def item_knn(
 
 def _from_pairs(matrix: UserItemMatrix, norms: np.ndarray, neighbours: int, shrinkage: float) -> ItemKNN:
     """The neighbours from the sparse products of items, a block of items at a time."""
-    from scipy import sparse  # Importing it changes the warning filters, which importing recjax must not.
-
-    users = sparse.csr_matrix((matrix.weight, (matrix.user, matrix.item)), (matrix.num_users, matrix.num_items))
-    items = users.T.tocsr()
+    users, items = _sparse(matrix)
     ids = np.full((matrix.num_items, neighbours), PAD_ID, np.int32)
     weights = np.zeros((matrix.num_items, neighbours), np.float32)
     for start in range(0, matrix.num_items, DENSE_ITEMS):
@@ -116,6 +122,19 @@ def _from_pairs(matrix: UserItemMatrix, norms: np.ndarray, neighbours: int, shri
         ids[row[kept], rank[kept]] = column[kept]
         weights[row[kept], rank[kept]] = similarity[kept]
     return ItemKNN(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+
+
+def _sparse(matrix: UserItemMatrix) -> tuple[Any, Any]:
+    """The matrix ``[U, N]`` and its transpose in compressed rows."""
+    from scipy import sparse  # Importing it changes the warning filters, which importing recjax must not.
+
+    users = sparse.csr_matrix((matrix.weight, (matrix.user, matrix.item)), (matrix.num_users, matrix.num_items))
+    return users, users.T.tocsr()
+
+
+def _sparse_products(users: Any, items: Any, start: int, size: int) -> Array:
+    """What :func:`_products` returns, of a sparse matrix and its transpose, in time by the entries that are there."""
+    return jnp.asarray((items[start : start + size] @ users).toarray())
 
 
 def check_neighbours(neighbours: int, shrinkage: float) -> None:

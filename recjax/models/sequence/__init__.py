@@ -1,23 +1,28 @@
 """Models of the order in which users act, trained on the next item."""
 
-from recjax.models.sequence.augment import (
-    Augmentation,
-    NamedAugmentation,
-    augmentations,
-    crop,
-    insert,
-    mask,
-    reorder,
-    substitute,
-    two_views,
-)
-from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.contrastive import attribute_loss
-from recjax.models.sequence.next_item import FULL_SOFTMAX_LIMIT, NextItemConfig
-from recjax.models.sequence.pseudo import pseudo_labels
-from recjax.models.sequence.sequences import SequenceConfig, fit_sequences
-from recjax.models.sequence.trainer import Start
-from recjax.models.sequence.two_tower import TwoTower, TwoTowerConfig, fit_recommendation
+from typing import TYPE_CHECKING
+
+from recjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from recjax.models.sequence.augment import (
+        Augmentation,
+        NamedAugmentation,
+        augmentations,
+        crop,
+        insert,
+        mask,
+        reorder,
+        substitute,
+        two_views,
+    )
+    from recjax.models.sequence.cloze import masked_positions
+    from recjax.models.sequence.config import FULL_SOFTMAX_LIMIT, NextItemConfig, TwoTowerConfig
+    from recjax.models.sequence.contrastive import attribute_loss
+    from recjax.models.sequence.pseudo import pseudo_labels
+    from recjax.models.sequence.sequences import SequenceConfig, fit_sequences
+    from recjax.models.sequence.trainer import Start
+    from recjax.models.sequence.two_tower import TwoTower, fit_recommendation
 
 __all__ = [
     "FULL_SOFTMAX_LIMIT",
@@ -41,3 +46,5 @@ __all__ = [
     "substitute",
     "two_views",
 ]
+
+lazy(__name__)

@@ -10,99 +10,11 @@ import jax
 import numpy as np
 
 from recjax.catalogue import accidental_hits, mean_softmax_cross_entropy, negatives
-from recjax.fit import LossFn, learning_rates, optimizers
+from recjax.fit import LossFn
 from recjax.losses import losses, masked_mean
+from recjax.models.sequence.config import NextItemConfig
 from recjax.nn import LikelihoodModel, Recommendation, SequenceModel
 from recjax.types import PAD_ID, Array, Observation, PyTree
-
-FULL_SOFTMAX_LIMIT = 20_000
-"""Items up to which every item of the catalogue is scored and updated at each step unless told otherwise."""
-
-SAMPLERS = ("uniform", "popularity", "in_batch", "mixed")
-
-
-@dataclasses.dataclass(frozen=True)
-class NextItemConfig:
-    """What all training on the next item is configured by.
-
-    Attributes:
-      epochs: passes over all examples, at most.
-      batch_size: examples in a batch; at most as many as there are.
-      history_length: events that the model sees.
-      learning_rate: the peak of the learning rate.
-      schedule: how it changes, a name in ``recjax.fit.learning_rates``.
-      weight_decay: decoupled, on all parameters; with row-wise updates, item rows that a batch
-        does not read are not decayed.
-      max_grad_norm: the largest global norm of a gradient; None does not clip.
-      loss: "softmax" over the whole catalogue; or a name in ``recjax.catalogue.losses.losses``
-        ("sampled_softmax", "gbce", "bce", "bpr"), by which an update costs the same for any
-        catalogue. By default the softmax for up to :data:`FULL_SOFTMAX_LIMIT` items, "sampled_softmax" for more.
-      negatives: items that the examples of a batch share as negatives of a sampled loss.
-      sampler: how they are drawn: "uniform", "popularity", "in_batch" (the other examples'
-        items, and ``negatives`` does not matter) or "mixed" (those and uniform ones).
-      warmup_steps: updates over which the learning rate rises from 0.
-      optimizer: a name in ``recjax.fit.optimizers``, "adamw" or "adafactor". Item tables that are updated by rows
-        have a row-wise Adam whatever its name.
-      l2: times the parameters, is added to the gradient: the derivative of ``l2 / 2 |params|²``.
-      accumulate: into how many parts each batch is cut, one computed after the other, for less
-        memory. Negatives of "in_batch" are those of one part. Must divide ``batch_size``.
-    """
-
-    epochs: int
-    batch_size: int
-    history_length: int
-    learning_rate: float
-    schedule: str
-    weight_decay: float
-    max_grad_norm: float | None
-    loss: str | None = None
-    negatives: int = 1024
-    sampler: str = "uniform"
-    warmup_steps: int = 0
-    optimizer: str = "adamw"
-    l2: float = 0.0
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        self.check_at_least_one("epochs", "batch_size", "history_length", "negatives", "accumulate")
-        self.check_choices(schedule=tuple(learning_rates), sampler=SAMPLERS, optimizer=tuple(optimizers))
-        kind = type(self).__name__
-        if self.loss not in (None, "softmax", *losses):
-            raise ValueError(f"{kind}.loss is {self.loss!r}; choose softmax, {', '.join(losses)}, or None.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"{kind}.learning_rate is {self.learning_rate}; it must be above 0.")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(f"{kind}.max_grad_norm is {self.max_grad_norm}; it must be above 0, or None.")
-        self.check_not_negative("weight_decay", "l2", "warmup_steps")
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"{kind}.accumulate is {self.accumulate}, which does not divide batch_size {self.batch_size};"
-                " choose a divisor."
-            )
-
-    def check_at_least_one(self, *names: str) -> None:
-        """Raises ValueError where a field is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)}; it must be at least 1.")
-
-    def check_not_negative(self, *names: str) -> None:
-        """Raises ValueError where a field is below 0 or NaN."""
-        for name in names:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)}; it must be at least 0.")
-
-    def check_choices(self, **choices: tuple[str, ...]) -> None:
-        """Raises ValueError where a field is none of its choices."""
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{type(self).__name__}.{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}."
-                )
-
-    def loss_for(self, num_items: int) -> str:
-        """The name of the loss for a catalogue of that size."""
-        return self.loss or ("softmax" if num_items <= FULL_SOFTMAX_LIMIT else "sampled_softmax")
 
 
 def next_item_loss(

@@ -15,7 +15,8 @@ from recjax.data import Sequences, observations
 from recjax.fit import Fitted, Hooks, LossFn
 from recjax.models.sequence.auxiliary import Auxiliary, auxiliary_losses
 from recjax.models.sequence.cloze import masked_positions
-from recjax.models.sequence.next_item import FULL_SOFTMAX_LIMIT, NextItemConfig, each_event, is_item, next_item_loss
+from recjax.models.sequence.config import FULL_SOFTMAX_LIMIT, NextItemConfig
+from recjax.models.sequence.next_item import each_event, is_item, next_item_loss
 from recjax.models.sequence.trainer import Examples, Start, fit_examples, next_item_optimizer
 from recjax.nn import LikelihoodModel, SequenceModel
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree

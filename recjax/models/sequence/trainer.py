@@ -27,7 +27,7 @@ from recjax.fit import (
     optimizers,
     path_wise,
 )
-from recjax.models.sequence.next_item import NextItemConfig
+from recjax.models.sequence.config import NextItemConfig
 from recjax.types import Array, PyTree
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,31 +9,11 @@ from flax import struct
 
 from recjax.data import Sequences, windows
 from recjax.fit import Fitted, Hooks
-from recjax.models.sequence.next_item import NextItemConfig, next_item_loss
+from recjax.models.sequence.config import TwoTowerConfig
+from recjax.models.sequence.next_item import next_item_loss
 from recjax.models.sequence.trainer import Examples, fit_examples, next_item_optimizer
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoTowerConfig(NextItemConfig):
-    """How to train two towers on the next item at every position.
-
-    The defaults were chosen on the validation split of MovieLens-100K (leave one out,
-    the whole catalogue ranked, seen items left out), with ``Recommendation.of(num_items, 32,
-    encoder="attention", temperature=0.1)``.
-
-    Examples are all positions of the training sequences; see :class:`NextItemConfig` for the fields. With a
-    sampled loss, item rows are updated by :class:`recjax.fit.RowWise` with ``row_adam``.
-    """
-
-    epochs: int = 6
-    batch_size: int = 512
-    history_length: int = 20
-    learning_rate: float = 1e-2
-    schedule: str = "cosine"
-    weight_decay: float = 0.1
-    max_grad_norm: float | None = 1.0
 
 
 @struct.dataclass
@@ -65,7 +43,7 @@ def fit_recommendation(
     module: Recommendation,
     sequences: Sequences,
     items: Items,
-    config: TwoTowerConfig = TwoTowerConfig(),
+    config: TwoTowerConfig = TwoTowerConfig(),  # noqa: B008 (frozen)
     *,
     key: Array,
     hooks: Hooks = Hooks(),
