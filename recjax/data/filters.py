@@ -159,7 +159,7 @@ def draw_users(events: np.ndarray, most_events: int, rng: np.random.Generator) -
     """``i[M]``, ascending: users drawn at random who have at most ``most_events`` events together, but one at least.
 
     >>> draw_users(np.array([2, 0, 2, 2]), 4, np.random.default_rng(0)).tolist()
-    [0, 2]
+    [0, 3]
 
     Args:
       events: ``i[U]`` how many each user has; those without any are not drawn.
