@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recjax.data.encoders import MultiHot, OneHot, Standardiser, Vocabulary, words
     from recjax.data.feature_files import FileReport, ItemColumns, with_item_file, with_user_file
     from recjax.data.features import item_features, item_texts, same_features, title_vocabulary
-    from recjax.data.filters import draw_users, strongest, with_enough_events, with_items
+    from recjax.data.filters import draw_users, strongest, with_enough_events, with_items, without_impressions
     from recjax.data.histories import Sequences, last_histories, last_times, sequences, windows
     from recjax.data.ids import IdMap
     from recjax.data.log_files import LogFile, is_log_file, read_log
@@ -103,6 +103,7 @@ __all__ = [
     "with_item_file",
     "with_items",
     "with_user_file",
+    "without_impressions",
     "words",
     "write_schema",
 ]

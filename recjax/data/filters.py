@@ -145,11 +145,21 @@ def strongest(interactions: Interactions, weights: Mapping[Behaviour, float] = B
     return interactions.take(np.sort(rows[is_last]))
 
 
+def without_impressions(dataset: Dataset) -> Dataset:
+    """The data set without events of items that were only shown, which are no part of what a user had."""
+    log = dataset.interactions
+    rows = log.behaviour != Behaviour.IMPRESSION
+    if rows.all():
+        return dataset
+    extras = {name: values[rows] for name, values in dataset.extras.items()}
+    return dataclasses.replace(dataset, interactions=log.take(rows), extras=extras)
+
+
 def draw_users(events: np.ndarray, most_events: int, rng: np.random.Generator) -> np.ndarray:
     """``i[M]``, ascending: users drawn at random who have at most ``most_events`` events together, but one at least.
 
     >>> draw_users(np.array([2, 0, 2, 2]), 4, np.random.default_rng(0)).tolist()
-    [0, 2]
+    [0, 3]
 
     Args:
       events: ``i[U]`` how many each user has; those without any are not drawn.

@@ -20,7 +20,7 @@ from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
 from recjax.study.policies import PolicyContext, build_recommendation
 from recjax.study.ranking import KnownUsers, known_users, rank
-from recjax.study.source import open_source, taken
+from recjax.study.source import open_source
 from recjax.types import Array, Items, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
@@ -80,7 +80,7 @@ def prepare(
         assert log is not None
         # Users are represented by their histories alone, so that policies serve anyone who has one.
         log = dataclasses.replace(log, context_names=(), context=None)
-        dataset = taken(log)
+        dataset = data.without_impressions(log)
         split = data.leave_one_out(dataset.interactions)
         env, simulator = _logged(config, log, split, simulate_key, stages)
     else:

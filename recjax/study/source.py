@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recjax import data, envs
-from recjax.data import Behaviour, Dataset, LogFile
+from recjax.data import Dataset, LogFile
 from recjax.study.config import StudyConfig
 
 LEAST_EVENTS = 3
@@ -57,16 +57,6 @@ def open_source(config: StudyConfig) -> Source:
     return Source(config, dataset, file)
 
 
-def taken(dataset: Dataset) -> Dataset:
-    """The data set without events of items that were only shown."""
-    log = dataset.interactions
-    rows = log.behaviour != Behaviour.IMPRESSION
-    if rows.all():
-        return dataset
-    extras = {name: values[rows] for name, values in dataset.extras.items()}
-    return dataclasses.replace(dataset, interactions=log.take(rows), extras=extras)
-
-
 def _check_size(dataset: Dataset, config: StudyConfig) -> None:
     if config.max_events < 1:
         raise ValueError(f"max_events is {config.max_events}; models must learn from 1 event or more.")
@@ -74,7 +64,7 @@ def _check_size(dataset: Dataset, config: StudyConfig) -> None:
         raise ValueError(
             f"{dataset.name} has {dataset.num_items} items, fewer than a slate of slate_size={config.slate_size}."
         )
-    most = int(np.bincount(taken(dataset).interactions.user, minlength=1).max())
+    most = int(np.bincount(data.without_impressions(dataset).interactions.user, minlength=1).max())
     if most < LEAST_EVENTS:
         raise ValueError(
             f"No user of {dataset.name} has {LEAST_EVENTS} events (the most is {most}), so there are no histories to"

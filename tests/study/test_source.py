@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from recjax import study
-from recjax.data import BadRowsError, Interactions, LogSchema
+from recjax.data import BadRowsError, Interactions, LogSchema, without_impressions
 from recjax.envs import PreferenceConfig
 from recjax.study import StudyConfig, open_source, ranking
-from recjax.study.source import taken
 from recjax.testing import walking_log
 
 
@@ -85,7 +84,7 @@ def test_a_log_of_impressions_is_prepared(tmp_path, monkeypatch):
     path.write_text("\n".join(["user,item,event,propensity", *rows]) + "\n")
     source = open_source(StudyConfig(data=str(path), slate_size=2))
     assert len(source.dataset.interactions) == 54
-    left = taken(source.dataset)
+    left = without_impressions(source.dataset)
     assert len(left.interactions) == len(left.extras["propensity"]) == 36
     monkeypatch.setattr(ranking, "RANKED_USERS", 7)
     one = dataclasses.replace(StudyConfig().training, epochs=1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from recjax.data import Dataset, Interactions, item_features, last_histories, sequences
+from recjax.data import Dataset, Interactions, item_features, last_histories, sequences, without_impressions
 from recjax.envs.base import Environment, register
 from recjax.envs.choice import dynamics
 from recjax.envs.choice.response_model import ResponseModel
@@ -58,7 +58,7 @@ def logged(
         of clicks that the log tells (:func:`recjax.envs.at_level`), if None.
       response_model: declared parameters of the response; the defaults of ``ResponseModel`` if None.
       train: the part of the log that policies may know. Histories, popularity and which items are
-        known come from it alone; the whole log if None.
+        known come from it alone; if None, the whole log but for items that were only shown.
       slate_size: slots of a slate.
       history_length: positions of a history.
       key: PRNG key of the fit; ``jax.random.key(0)`` by default.
@@ -69,7 +69,7 @@ def logged(
     Raises:
       ValueError: the preference was fitted to other users or items, or the log cannot be fitted.
     """
-    train = dataset.interactions if train is None else train
+    train = without_impressions(dataset).interactions if train is None else train
     if preference is None:
         preference = at_level(*fit_preference(dataset, key=key))
     fitted = len(preference.user_bias), len(preference.item_bias)
