@@ -33,7 +33,7 @@ COMMANDS = {
     "compare": Command(
         "recjax.cli.compare",
         "compare",
-        "Put finished runs side by side: their policies, and the options in which they differ.",
+        "Put finished runs side by side: their policies, what separates them, and the options in which they differ.",
     ),
     "sweep": Command(
         "recjax.cli.sweep",
@@ -43,7 +43,7 @@ COMMANDS = {
     "data": Command(
         "recjax.cli.datasets",
         "data",
-        "List the named data sets, fetch their files, or describe what is in them.",
+        "List the named data sets, fetch their files, or describe what is in them or in your own files.",
     ),
 }
 

@@ -38,7 +38,7 @@ def test_the_configuration_with_a_schema_survives_its_file(clicks, tmp_path):
         preference=PreferenceConfig(threshold=3.0),
     )  # fmt: skip
     (tmp_path / "config.json").write_text(config.to_json())
-    assert StudyConfig.from_json(tmp_path / "config.json") == config
+    assert StudyConfig.read(tmp_path / "config.json") == config
 
 
 @pytest.mark.parametrize(
