@@ -3,7 +3,7 @@
 
 usage: slow_tests.py [SECONDS]
 
-A test is slow when one of its cases took more than SECONDS (0.6 by default) in .cache/tests.xml, which
+A test is slow when one of its cases took more than SECONDS (0.35 by default) in .cache/tests.xml, which
 `bootstrap.py test` writes. Run it after a complete run with an empty .cache/jax.
 """
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if not record.is_file():
         print("There is no .cache/tests.xml; run `python3 scripts/bootstrap.py test` first.", file=sys.stderr)
         return 1
-    names = slow(record, float(arguments[0]) if arguments else 0.6)
+    names = slow(record, float(arguments[0]) if arguments else 0.35)
     (ROOT / "tests" / "slow.txt").write_text(HEAD + "".join(f"{name}\n" for name in names), encoding="utf-8")
     print(f"tests/slow.txt names {len(names)} tests.")
     return 0
