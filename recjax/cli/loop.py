@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from recjax import report
+from recjax._files import write_text
 from recjax.cache import enable_compilation_cache
 from recjax.cli import own_data
 from recjax.cli.options import CONFIG, RunOptions
@@ -177,7 +178,7 @@ def _claim(study: StudyConfig, run: RunOptions) -> None:
     new = run.out / f"{CONFIG}.new"
     try:
         run.out.mkdir(parents=True, exist_ok=True)
-        report.write_text(new, study.to_json())
+        write_text(new, study.to_json())
     except OSError as error:
         raise ValueError(f"--out {run.out} cannot be written: {error.strerror}. Give another --out.") from None
     for name in (report.METRICS_FILE, report.PAGE_FILE, own_data.SCHEMA):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from recjax._files import write_text
 from recjax.cli.options import CONFIG, Study
 from recjax.study.config import StudyConfig
 
@@ -76,8 +77,8 @@ def sweep(study: Study, sweep: Sweep) -> None:
         except Interrupted as stopped:
             raise Interrupted(f"{stopped} Finished trials are kept; the same command goes on.") from None
     best = ranked(done, sweep.metric)
-    report.write_text(sweep.out / TABLE, _csv(best))
-    report.write_text(sweep.out / BEST, study.with_options(best[0].options).to_json())
+    write_text(sweep.out / TABLE, _csv(best))
+    write_text(sweep.out / BEST, study.with_options(best[0].options).to_json())
     headings, rows = _rows(best, sweep.metric)
     caption = f"By {sweep.metric}, best first; mean ± 95 % interval over {study.seeds} seeds, which all trials share."
     console.print(report.rich_table(f"{study.agent[0]}, {len(best)} trials", headings, rows, caption=caption))
@@ -125,11 +126,10 @@ def _claim(sweep: SweepOptions, asked: str) -> None:
     Raises:
       ValueError: the folder cannot be written.
     """
-    from recjax import report
 
     try:
         sweep.out.mkdir(parents=True, exist_ok=True)
-        report.write_text(sweep.out / SWEEP, asked)
+        write_text(sweep.out / SWEEP, asked)
     except OSError as error:
         raise ValueError(f"--out {sweep.out} cannot be written: {error.strerror}. Give another --out.") from None
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recjax._files import write_text
 from recjax.types import PAD_ID
 
 EXACT = 2**53
@@ -210,10 +211,7 @@ class IdMap:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the names as JSON; a crash leaves the previous file."""
-        target = Path(path)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"names": self.names}, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, target)
+        write_text(path, json.dumps({"names": self.names}, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IdMap:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recjax._files import write_text
+
 if TYPE_CHECKING:
     from recjax.types import Behaviour
 
@@ -111,7 +113,7 @@ def _checked(value: Any, default: Any, where: str) -> Any:
 def write_schema(path: str | os.PathLike[str], schema: LogSchema, items: str | None = None) -> None:
     """Writes what a schema says, as JSON that :func:`read_schema` reads."""
     values = schema.given() | ({} if items is None else {"items": items})
-    Path(path).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def behaviours_of(given: Sequence[str], *, has_column: bool) -> Mapping[str, Behaviour] | Behaviour:

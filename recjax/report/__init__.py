@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         read_results,
         results_of,
         write_json,
-        write_text,
     )
     from recjax.report.tables import interval_text, number, policy_rows, ranking_rows
     from recjax.report.tensorboard import TensorBoard
@@ -56,7 +55,6 @@ __all__ = [
     "write_comparison",
     "write_json",
     "write_page",
-    "write_text",
 ]
 
 lazy(__name__)

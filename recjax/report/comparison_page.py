@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from recjax._files import write_text
 from recjax.eval import label, mean_interval
 from recjax.report import plots
 from recjax.report.comparison import comparison_rows, difference_intervals, option_rows, pairing_text
 from recjax.report.pages import page
-from recjax.report.results import TABLE_METRICS, curve, write_text
+from recjax.report.results import TABLE_METRICS, curve
 from recjax.report.tables import unit_of
 
 Runs = dict[str, dict[str, Any]]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recjax._files import write_text
 from recjax.eval import label, mean_interval
 from recjax.loop import Result
 from recjax.report import plots
@@ -19,7 +20,6 @@ from recjax.report.results import (
     Kind,
     curve,
     results_of,
-    write_text,
 )
 from recjax.report.tables import (
     Rows,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 import recjax
+from recjax._files import write_text
 from recjax.eval import metrics
 from recjax.loop import Result
 from recjax.study import Study
@@ -41,17 +42,6 @@ FURTHER_METRICS = (
 
 TABLE_METRICS = RESPONSE_METRICS + CATALOGUE_METRICS
 """The metrics of the closing table, in its order."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one piece: it is there as a whole, or as it was before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:

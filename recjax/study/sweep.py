@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax._files import write_text
 from recjax.eval import describe
 from recjax.fit import Progress
 from recjax.loop.config import LoopConfig
@@ -279,9 +280,7 @@ def _start_of(config: StudyConfig) -> str:
 
 def _write(path: Path, trial: Trial) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(trial._asdict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(trial._asdict(), indent=1, allow_nan=False) + "\n")
 
 
 def _value(text: str) -> Any:
