@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from recjax.agents.base import Agent
+from recjax.agents.base import Action, Agent
 from recjax.envs.base import Environment
 from recjax.rewards import Reward
 from recjax.types import PAD_ID, Array, Observation, PyTree, Step, shown_items
@@ -25,6 +25,27 @@ class Users:
 
     observation: Observation
     state: PyTree
+
+
+def respond(
+    env: Environment, reward: Reward, key: Array, users: Users, action: Action, params: PyTree, world: PyTree
+) -> tuple[Users, Step]:
+    """The users after what each was shown, and the step; nobody takes the place of those who are done."""
+    keys = jax.random.split(key, users.observation.history.shape[0])
+    each = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))
+    observation, state, response, terminated, truncated, _ = each(keys, users.state, action.slate, params, world)
+    step = Step(
+        observation=users.observation,
+        slate=action.slate,
+        log_prob=action.log_prob,
+        extras=action.extras,
+        response=response,
+        reward=reward(response),
+        terminated=terminated,
+        truncated=truncated,
+        next_observation=observation,
+    )
+    return Users(observation=observation, state=state), step
 
 
 class Interaction(NamedTuple):
@@ -50,25 +71,9 @@ class Interaction(NamedTuple):
     ) -> tuple[Users, Step]:
         """Act and respond, once for every user; those who are done make room for new ones."""
         act_key, respond_key, arrive_key = jax.random.split(key, 3)
-        count = users.observation.history.shape[0]
-        slate, log_prob, extras = self.agent.act(act_key, agent, users.observation, explore=explore)
-        respond = jax.vmap(self.env.step, in_axes=(0, 0, 0, None, None))
-        observation, state, response, terminated, truncated, _ = respond(
-            jax.random.split(respond_key, count), users.state, slate, params, world
-        )
-        step = Step(
-            observation=users.observation,
-            slate=slate,
-            log_prob=log_prob,
-            extras=extras,
-            response=response,
-            reward=self.reward(response),
-            terminated=terminated,
-            truncated=truncated,
-            next_observation=observation,
-        )
-        going = Users(observation=observation, state=state)
-        return self.replace(arrive_key, going, terminated | truncated, params, world), step
+        action = self.agent.act(act_key, agent, users.observation, explore=explore)
+        going, step = respond(self.env, self.reward, respond_key, users, action, params, world)
+        return self.replace(arrive_key, going, step.terminated | step.truncated, params, world), step
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
         """New users in the rows of those who are done, drawn a few at a time: arrivals cost what arrives.

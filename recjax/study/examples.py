@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.agents import Agent
+from recjax.agents import Action, Agent
 from recjax.data import Dataset
 from recjax.envs import Environment
 from recjax.loop import LoopState, Users
-from recjax.loop.interact import absent, with_items
+from recjax.loop.interact import absent, respond, with_items
 from recjax.rewards import Reward
-from recjax.types import PAD_ID, Array, PyTree, Step, seed_axes
+from recjax.types import PAD_ID, Array, PyTree, seed_axes
 
 USERS, STEPS = 128, 50
 """The cohort, and the slates after which it is no longer followed."""
@@ -93,28 +93,15 @@ class Onlooker:
     ) -> tuple[Users, PyTree, Array, tuple]:
         """One step of those who are still there; nobody comes for those who have left, so no arrivals are compiled."""
         step_key, tick_key = jax.random.split(key)
-        respond = jax.vmap(self._env.step, in_axes=(0, 0, 0, None, None))
-        observation, state, response, terminated, truncated, _ = respond(
-            jax.random.split(step_key, USERS), users.state, slate, params, world
-        )
-        step = Step(
-            observation=users.observation,
-            slate=slate,
-            log_prob=jnp.zeros(USERS),
-            extras=None,
-            response=response,
-            reward=self._reward(response),
-            terminated=terminated,
-            truncated=truncated,
-            next_observation=observation,
-        )
+        action = Action(slate, jnp.zeros(USERS), None)
+        going, step = respond(self._env, self._reward, step_key, users, action, params, world)
         step = absent(with_items(step), staying)
         if self._env.tick is not None:
             world = self._env.tick(tick_key, world, step, params)
         answers = (step.response.get(name) for name in ("click", "satisfaction"))
         per_slot = (answer if answer is not None and answer.ndim == 2 else None for answer in answers)
         seen = step.slate, jnp.sum(step.reward, axis=-1), *per_slot
-        return Users(observation, state), world, staying & ~(terminated | truncated), seen
+        return going, world, staying & ~(step.terminated | step.truncated), seen
 
 
 def _stack(steps: tuple) -> np.ndarray | None:
