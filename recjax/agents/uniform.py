@@ -40,6 +40,8 @@ def num_allowed(num_items: int, batch: int, exclude: Array | None) -> Array:
     """How many items of the catalogue are not excluded, ``i32[B]``."""
     if exclude is None:
         return jnp.full(batch, num_items, jnp.int32)
+    if exclude.shape[1] > FEW:
+        return num_items - jnp.sum(distinct_ids(exclude, num_items) < num_items, axis=1, dtype=jnp.int32)
     ids = exclude.T
     earlier = jnp.tril(jnp.ones((len(ids), len(ids)), bool), -1)
     again = jnp.any((ids[:, None] == ids[None]) & earlier[:, :, None], axis=1)

@@ -247,7 +247,7 @@ def _by_groups(
         scores = without(scores, jnp.asarray(rows.start), arranged)
         padded = jnp.pad(scores, ((0, 0), (0, -rows.size % group)), constant_values=-jnp.inf)
         # A block that is repeated begins below its first row.
-        found = jnp.where(rows.start < rows.first, -jnp.inf, _canonical(group_max(padded, group)))
+        found = jnp.where(rows.start < rows.first, -jnp.inf, group_max(padded, group))
         return found, jnp.asarray(rows.start, jnp.int32) // group
 
     def rank(ranking: tuple[Array, Array], blocks: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -150,6 +150,12 @@ def test_num_allowed_counts_distinct_items_of_the_catalogue():
     assert num_allowed(5, 2, None).tolist() == [5, 5]
 
 
+def test_num_allowed_of_long_lists_is_that_of_sets(key):
+    exclude = jax.random.randint(key, (5, 90), -1, 60)
+    expected = [50 - len({i for i in row if 0 <= i < 50}) for row in exclude.tolist()]
+    assert num_allowed(50, 5, exclude).tolist() == expected
+
+
 def test_epsilon_follows_its_schedule(key):
     scores = jnp.broadcast_to(jnp.arange(50, dtype=jnp.float32), (4000, 50))
     hparams = hyper(epsilon_start=1.0, epsilon_end=0.0, epsilon_steps=10)
