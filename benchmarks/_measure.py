@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import multiprocessing
@@ -16,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +60,11 @@ def ratio(value: float | None, digits: int = 1) -> Number:
     return Number(value, "×", "–" if value is None or math.isnan(value) else f"{value:.{digits}f}")
 
 
+def percent(share: float) -> Number:
+    """Of a whole."""
+    return Number(100 * share, "%", f"{share:.0%}")
+
+
 def number(value: float | None, unit: str, digits: int = 0) -> Number:
     """Any other number, or a dash."""
     return Number(value, unit, "–" if value is None else f"{value:,.{digits}f}")
@@ -81,14 +87,19 @@ def measure(contender: Contender, seconds: float, *, alone: bool = True, **sizes
     if not alone:
         work, temporary = contender(**sizes)
         return {"seconds": clock(work, seconds, at_least=1), "temporary": temporary, "peak": None}
+    return in_own_process(_run, contender, seconds, sizes)
+
+
+def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns in a fresh process, whose memory no other work has grown."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(functools.partial(_run, contender, seconds, sizes))
+        return pool.apply(function, args)
 
 
 def _run(contender: Contender, seconds: float, sizes: dict[str, int]) -> dict[str, float | None]:
-    before = _peak()
+    before = peak_megabytes()
     work, temporary = contender(**sizes)
-    return {"seconds": clock(work, seconds, at_least=5), "temporary": temporary, "peak": _peak() - before}
+    return {"seconds": clock(work, seconds, at_least=5), "temporary": temporary, "peak": peak_megabytes() - before}
 
 
 def clock(work: Callable[[], object], seconds: float, at_least: int = 3) -> float:
@@ -103,8 +114,25 @@ def clock(work: Callable[[], object], seconds: float, at_least: int = 3) -> floa
     return float(np.median(times))
 
 
-def _peak() -> float:
+def peak_megabytes() -> float:
+    """The most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def product_rate(dim: int, seconds: float) -> float:
+    """Operations a second of products ``[2048, dim] x [dim, 128]``, what scoring a catalogue in blocks cannot beat."""
+    vectors, queries = jnp.ones((2048, dim)), jnp.ones((128, dim))
+    count = 64
+
+    @jax.jit
+    def products(vectors: jax.Array, queries: jax.Array) -> jax.Array:
+        def body(i: int, held: jax.Array) -> jax.Array:
+            # Of other numbers each time, so that no product is moved out of the loop.
+            return held + (vectors @ (queries + i).T)[:, :1]
+
+        return jax.lax.fori_loop(0, count, body, jnp.zeros((2048, 1)))
+
+    return 2 * 2048 * 128 * dim * count / clock(lambda: products(vectors, queries).block_until_ready(), seconds)
 
 
 def temporary_megabytes(compiled: Any) -> float:

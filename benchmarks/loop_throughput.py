@@ -4,30 +4,48 @@ Run:    python benchmarks/loop_throughput.py            (about ten minutes on tw
 Smoke:  python benchmarks/loop_throughput.py --smoke
 Prints: one table. The peers do the same work in the same run: for acting and responding a Python loop
         over NumPy batches with the same users, network, exploration, arrivals and metrics
-        (``_numpy_loop.py``, whose metrics a test holds against the compiled ones), and PyTorch for
-        the TD update, if it is installed.
+        (``_numpy_loop.py``, whose metrics a test holds against the compiled ones), and for the TD update PyTorch,
+        if it is installed: the same sampling, network and update (``_torch_update.py``, whose parameters a test
+        holds against the compiled ones), by whole tables or by rows, whichever is faster.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import optax
 import tyro
-from _measure import Options, clock, megabytes, number, ratio, show
+from _measure import (
+    Number,
+    Options,
+    clock,
+    in_own_process,
+    megabytes,
+    number,
+    peak_megabytes,
+    percent,
+    product_rate,
+    ratio,
+    show,
+)  # fmt: skip
 from _numpy_loop import NumpyLoop
 from rich.console import Console
 
 from recjax import agents, envs, nn
-from recjax.fit import Progress
+from recjax.catalogue import row_adam
+from recjax.fit import Progress, RowWise, rows_pay
 from recjax.loop import LoopConfig, Program, run_program
+from recjax.prng import inlined
+from recjax.replay import Ring
 from recjax.rewards import click
 
-SLATE, HISTORY, DIM, BATCH, EPSILON = 5, 20, 32, 128, 0.1
+SLATE, HISTORY, DIM, BATCH, EPSILON, INDEX_EVERY = 5, 20, 32, 128, 0.1, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +61,12 @@ class Loop:
 
     def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
         env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
+        by_rows = rows_pay(items, BATCH * (SLATE + HISTORY))
         agent = agents.dqn(
-            nn.DotProductQ.of(num_items=items, dim=DIM), optax.adam(1e-3), policy=agents.SlatePolicy(epsilon=EPSILON)
+            nn.DotProductQ.of(num_items=items, dim=DIM),
+            RowWise(row_adam(1e-3), optax.adam(1e-3)) if by_rows else optax.adam(1e-3),
+            policy=agents.SlatePolicy(epsilon=EPSILON),
+            index_every=INDEX_EVERY if by_rows else None,
         )
         config = LoopConfig(
             steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
@@ -57,20 +79,29 @@ class Loop:
         self.state, metrics = self.program.chunk(self.state)
         jax.block_until_ready(metrics)
 
+    @property
+    def replay(self) -> Ring:
+        """What the seed remembers."""
+        return jax.tree.map(lambda x: x[0] if x.ndim else x, self.state.replay)
+
     def updates(self, count: int) -> Callable[[], None]:
         """The loop's own learning alone, ``count`` updates a call: sample from its replay, one TD update."""
-        program, replay = self.program, jax.tree.map(lambda x: x[0] if x.ndim else x, self.state.replay)
-        agent = program.agent.init(jax.random.key(0), program.env.spec, program.env.items)
+        program, replay = self.program, self.replay
+        held = [program.agent.init(jax.random.key(0), program.env.spec, program.env.items)]
 
-        @jax.jit
+        @partial(jax.jit, donate_argnums=0)
         def run(agent, replay):
             def update(agent, key):
                 sample = program.buffer.sample(key, replay, BATCH)
                 return program.agent.learn(key, agent, sample)[:2]
 
-            return jax.lax.scan(update, agent, jax.random.split(jax.random.key(1), count))
+            return jax.lax.scan(update, agent, jax.random.split(inlined(jax.random.key(1)), count))
 
-        return lambda: jax.block_until_ready(run(agent, replay))
+        def work() -> None:
+            held[0], metrics = run(held[0], replay)
+            jax.block_until_ready(metrics)
+
+        return work
 
     def peer(self) -> NumpyLoop:
         """The same loop in NumPy, with the same network."""
@@ -103,71 +134,56 @@ def progress_cost(steps: int, chunk: int, repeats: int) -> float:
     return min(seconds[True][1:]) / min(seconds[False][1:]) - 1
 
 
-def torch_update(items: int) -> Callable[[], None] | None:
-    """The peer: one double-DQN update of the same sizes in PyTorch, dense Adam as is usual; None without torch."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    table = torch.nn.Embedding(items + 2, DIM)
-    tower = torch.nn.Sequential(torch.nn.Linear(DIM, DIM), torch.nn.ReLU(), torch.nn.Linear(DIM, DIM))
-    value = torch.nn.Linear(DIM, 1)
-    parameters = [*table.parameters(), *tower.parameters(), *value.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3)
-    history = torch.randint(items, (2, BATCH, HISTORY))
-    actions, reward = torch.randint(items, (BATCH, SLATE)), torch.rand(BATCH, SLATE)
+def torch_seconds(loop: Loop, seconds: float) -> float:
+    """Seconds of an update by the peer: the faster of its two ways; NaN without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return float("nan")
+    from _torch_update import TorchUpdate
 
-    def user(ids: torch.Tensor) -> torch.Tensor:
-        return tower(table(ids).mean(1))
+    program, replay = loop.program, loop.replay
+    params = program.agent.init(jax.random.key(0), program.env.spec, program.env.items).params
+    ways = (TorchUpdate(params, program.env.items, replay, BATCH, by_rows=by_rows) for by_rows in (False, True))
+    return min(clock(way, seconds) for way in ways)
 
-    def update() -> None:
-        with torch.no_grad():
-            after = user(history[1])
-            vectors = torch.nn.functional.normalize(table.weight[:items], dim=-1)
-            best = (torch.nn.functional.normalize(after, dim=-1) @ vectors.T).max(dim=1).values
-            target = reward + 0.95 * (best + value(after)[:, 0])[:, None]
-        state = user(history[0])
-        chosen = torch.nn.functional.normalize(table(actions), dim=-1)
-        q = (torch.nn.functional.normalize(state, dim=-1)[:, None] * chosen).sum(-1) + value(state)
-        loss = torch.nn.functional.huber_loss(q, target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
-    return update
+def cell(config: Config, users: int, items: int) -> list[Number]:
+    """One row of the table."""
+    # Chunks long enough that calling one costs nothing, short enough to be timed.
+    chunk = 2 if config.smoke else max(4, min(256, int(2e6 / (users * items / 50 + 1e4))))
+    before = peak_megabytes()
+    loop = Loop(users, items, False, chunk)
+    acting = clock(loop, config.seconds) / chunk
+    learning_loop = Loop(users, items, True, chunk)
+    learning = clock(learning_loop, config.seconds) / chunk
+    peak, (temporary, replay) = peak_megabytes() - before, learning_loop.memory()
+    count = 2 if config.smoke else max(4, min(200, 2_000_000 // items))
+    updating = clock(learning_loop.updates(count), config.seconds) / count
+    numpy_loop = loop.peer()
+    peer = clock(lambda: numpy_loop.run(chunk), config.seconds) / chunk
+    operations = 2 * items * (DIM + 1) / product_rate(DIM + 1, config.seconds / 4)
+    return [
+        number(users / acting, "user-steps/s"), ratio(peer / acting), percent(users * operations / acting),
+        number(users / learning, "user-steps/s"), number(1 / updating, "updates/s"),
+        ratio(torch_seconds(learning_loop, config.seconds) / updating), percent(BATCH * operations / updating),
+        megabytes(temporary, 1), megabytes(replay, 1), megabytes(peak),
+    ]  # fmt: skip
 
 
 def main(config: Config) -> None:
     if config.smoke:
         config = dataclasses.replace(config, users=(16,), items=(100,), seconds=0.0)
-    rows = []
+    rows: list[list[str | Number]] = []
     for items in config.items:
-        peer_update = torch_update(items)
-        torch_seconds = clock(peer_update, config.seconds) if peer_update else float("nan")
         for users in config.users:
-            # Chunks long enough that calling one costs nothing, short enough to be timed.
-            chunk = 2 if config.smoke else max(4, min(256, int(2e6 / (users * items / 50 + 1e4))))
-            loop = Loop(users, items, False, chunk)
-            acting = chunk * users / clock(loop, config.seconds)
-            numpy_loop = loop.peer()
-            peer = chunk * users / clock(lambda run=numpy_loop.run, steps=chunk: run(steps), config.seconds)
-            learning_loop = Loop(users, items, True, chunk)
-            learning_seconds = clock(learning_loop, config.seconds)
-            count = 2 if config.smoke else max(4, min(200, 2_000_000 // items))
-            update_seconds = clock(learning_loop.updates(count), config.seconds) / count
-            temporary, replay = learning_loop.memory()
-            per_second = "user-steps/s"
-            rows.append([
-                f"{items:,}", f"{users:,}", number(acting, per_second), ratio(acting / peer),
-                number(chunk * users / learning_seconds, per_second), number(1 / update_seconds, "updates/s"),
-                ratio(torch_seconds / update_seconds), megabytes(temporary, 1), megabytes(replay, 1),
-            ])  # fmt: skip
+            numbers = cell(config, users, items) if config.smoke else in_own_process(cell, config, users, items)
+            rows.append([f"{items:,}", f"{users:,}", *numbers])
     headings = [
-        "items", "users", "act + respond /s", "× NumPy", "with learning /s", "TD updates/s", "× PyTorch",
-        "temporary MB", "replay MB",
+        "items", "users", "act + respond /s", "× NumPy", "floor", "with learning /s", "TD updates/s", "× PyTorch",
+        "floor", "temporary MB", "replay MB", "peak MB",
     ]  # fmt: skip
     title = f"Closed loop, slate {SLATE}, history {HISTORY}, D={DIM}, one seed, one update of {BATCH} windows a step"
     show(config, "loop_throughput", f"{title}; medians", headings, rows, ["jax", "numpy", "torch"])
+    print("floor: share of the time that the product of queries and item vectors takes at the rate of this machine.")
     cost = progress_cost(*((4, 2, 1) if config.smoke else (400, 50, 5)))
     print(f"A live progress bar costs {cost:+.1%} of the time of a learning loop (256 users, 1,000 items).")
 

@@ -90,11 +90,19 @@ def _numbered(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def _split(key: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.stack(_numbered(key, shape), axis=-1)
+    return _materialised(jnp.stack(_numbered(key, shape), axis=-1))
 
 
 def _fold_in(key: Array, data: Array | int) -> Array:
-    return jnp.stack(threefry((key[0], key[1]), (jnp.uint32(0), jnp.asarray(data, jnp.uint32))))
+    return _materialised(jnp.stack(threefry((key[0], key[1]), (jnp.uint32(0), jnp.asarray(data, jnp.uint32)))))
+
+
+def _materialised(key: Array) -> Array:
+    """A key that is computed before it is used: XLA would write its expression out wherever that is read.
+
+    Keys of keys of keys would then take it minutes to compile.
+    """
+    return jax.lax.optimization_barrier(key)
 
 
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:

@@ -41,3 +41,16 @@ def test_bounded_integers_are_the_upper_half_of_the_product():
         product = bits.astype(object) * n
         assert number.tolist() == [p >> 32 for p in product]
         assert is_fair.tolist() == [p % 2**32 >= 2**32 % n for p in product]
+
+
+def test_keys_of_keys_are_not_written_out_again_and_again():
+    def bits(key, depth):
+        for _ in range(depth):
+            key = jax.random.split(key)[1]
+        return jax.random.bits(key, (64,))
+
+    def size(depth):
+        text = jax.jit(lambda key: bits(inlined(key), depth)).lower(jax.random.key(0)).compile().as_text()
+        return text.count(" xor(")
+
+    assert size(6) <= 7 * size(0)

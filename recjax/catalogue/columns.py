@@ -50,26 +50,6 @@ def top_k_by_columns(
     return _by_queries(of_some, queries, exclude, columns)
 
 
-def argmax_by_columns(queries: PyTree, scorer: Scorer, exclude: Array | None, columns: Columns) -> tuple[Array, Array]:
-    """The best item of each query, ``(f32[B], i32[B])``; the arguments are those of :func:`top_k_by_columns`."""
-
-    def of_some(queries: PyTree, exclude: Array | None) -> tuple[Array, Array]:
-        def evaluate(rows: Rows) -> tuple[Array, Array]:
-            keys, ids = _keys(queries, scorer, rows, exclude), rows.start + jnp.arange(rows.size)[:, None]
-            values, best = _largest(jnp.where(ids < rows.first, _excluded(), keys), ids, 1)
-            return values[0], best[0]
-
-        def merge(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
-            is_better = later[0] > earlier[0]
-            return jax.tree.map(lambda x, y: jnp.where(is_better, x, y), later, earlier)
-
-        size = min(columns.items, scorer.num_items)
-        values, ids = reduce_rows(evaluate, merge, Blocks(scorer.num_items, size))
-        return as_scores(values), ids
-
-    return _by_queries(of_some, queries, exclude, columns)
-
-
 def _by_queries(
     of_some: Callable[[PyTree, Array | None], tuple[Array, Array]],
     queries: PyTree,
@@ -93,17 +73,19 @@ def _by_queries(
 
 
 def _in_one_block(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
-    keys = _padded(_keys(queries, scorer, Rows(0, 0, scorer.num_items), exclude), GROUP)
-    groups = _first_largest(_group_max(keys, GROUP), k)
+    scores = _scores(queries, scorer, Rows(0, 0, scorer.num_items), exclude)
+    groups = _first_largest(_group_max(as_integers(scores), GROUP), k)
     items = _members(groups, GROUP)
-    return _ranked(jnp.take_along_axis(keys, items, axis=0, mode="clip"), items, k)
+    keys = as_integers(jnp.take_along_axis(scores, items, axis=0, mode="clip"))
+    return _ranked(jnp.where(items < scorer.num_items, keys, _excluded()), items, k)
 
 
 def _in_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
     batch, num_items = batch_of(queries), scorer.num_items
 
     def evaluate(rows: Rows) -> tuple[Array, Array]:
-        return _group_max(_keys(queries, scorer, rows, exclude), GROUP), jnp.asarray(rows.start // GROUP)
+        scores = _scores(queries, scorer, rows, exclude)
+        return _group_max(as_integers(scores), GROUP), jnp.asarray(rows.start // GROUP)
 
     def merge(held: Array, found: tuple[Array, Array]) -> Array:
         return lax.dynamic_update_slice_in_dim(held, found[0], found[1], axis=0)
@@ -120,18 +102,18 @@ def _in_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, s
     return _ranked(jnp.where(unwanted, _excluded(), as_integers(scores)), items, k)
 
 
-def _keys(queries: PyTree, scorer: Scorer, rows: Rows, exclude: Array | None) -> Array:
-    """Integers ``i32[size, B]`` in the order of the scores of a block."""
+def _scores(queries: PyTree, scorer: Scorer, rows: Rows, exclude: Array | None) -> Array:
+    """Scores ``f32[size, B]`` of a block, ``-inf`` where an item is excluded."""
     if isinstance(scorer, ItemIndex):
         scores = scorer.block(rows.start, rows.size).columns(queries)
     else:
         scores = scorer.score_block(queries, rows.start, rows.size).T
-    keys = as_integers(scores)
     if exclude is not None:
         here = exclude.T - rows.start
-        column = jnp.arange(keys.shape[1])[None]
-        keys = keys.at[jnp.where(here < 0, rows.size, here), column].set(_excluded(), mode="drop")
-    return keys
+        column = jnp.arange(scores.shape[1])[None]
+        # Written before the scores become integers, so that these are never stored.
+        scores = scores.at[jnp.where(here < 0, rows.size, here), column].set(-jnp.inf, mode="drop")
+    return scores
 
 
 def _excluded() -> Array:

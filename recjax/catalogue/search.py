@@ -23,7 +23,7 @@ from recjax.catalogue.block_scores import (
     without,
 )
 from recjax.catalogue.blocks import Blocks, Rows, reduce_rows
-from recjax.catalogue.columns import GROUP, argmax_by_columns, top_k_by_columns
+from recjax.catalogue.columns import GROUP, top_k_by_columns
 from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.kernels import block_best, group_max
 from recjax.catalogue.plan import Columns, Plan, plan_for
@@ -120,8 +120,8 @@ def argmax(
 
     scorer = as_scorer(items)
     columns = (plan or plan_for(scorer.num_items, batch_of(queries))).columns_of(scorer.block_size)
-    if columns is not None and block_size is None and _are_few(exclude):
-        scores, ids = argmax_by_columns(queries, scorer, exclude, columns)
+    if columns is not None and block_size is None and _columns_fit(scorer, 1, exclude, columns):
+        scores, ids = (found[:, 0] for found in top_k_by_columns(queries, scorer, 1, exclude, columns))
     else:
         size = block_size_of(scorer, queries, block_size, plan)
         scores, ids = reduce_scores(summarise, merge, queries, scorer, exclude, size)

@@ -25,7 +25,7 @@ from recjax.fit.layers import Rates, layer_wise, path_wise
 from recjax.fit.plan import Batches, Gather, TrainingPlan, bucketed, shuffled, take
 from recjax.fit.progress import Progress, Task
 from recjax.fit.resume import optimizer_digest, resumed, tree_digest
-from recjax.fit.row_wise import RowWise
+from recjax.fit.row_wise import RowWise, rows_pay
 from recjax.fit.schedules import Schedule, constant, cosine, learning_rates, linear, linear_decay
 from recjax.fit.step import LossFn, TrainState, Update, adafactor, adamw, gradient_step, make_update, optimizers
 
@@ -75,6 +75,7 @@ __all__ = [
     "path_wise",
     "pmap_update",
     "resumed",
+    "rows_pay",
     "shard_seeds",
     "shuffled",
     "take",

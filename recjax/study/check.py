@@ -19,12 +19,11 @@ from recjax.envs import Environment
 from recjax.loop.memory import check_memory, memory_of, memory_of_machine, tree_bytes
 from recjax.loop.program import Program
 from recjax.models.collaborative import ItemKNN
-from recjax.models.sequence import FULL_SOFTMAX_LIMIT
 from recjax.nn import history_encoders, q_networks
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
 from recjax.study.config import StudyConfig
-from recjax.study.policies import Policy, PolicyContext, build_recommendation, make_policy, policies
+from recjax.study.policies import Policy, PolicyContext, build_recommendation, make_policy, policies, updates_rows
 from recjax.types import Spec
 
 STAND_IN_ITEMS = 64
@@ -112,7 +111,7 @@ def _check_memory(config: StudyConfig, reward: Reward, size: int) -> None:
     if limit is None or _rough_bytes(config) < LARGE * limit:
         return
     items = size if isinstance(config.items, str) or config.env != "synthetic" else config.items
-    row_wise = items > FULL_SOFTMAX_LIMIT if config.learn.row_wise is None else config.learn.row_wise
+    row_wise = updates_rows(config, items)
     config = dataclasses.replace(config, learn=dataclasses.replace(config.learn, row_wise=row_wise))
     small, twice = (_needed(config, reward, items) for items in (size, 2 * size))
     for first, second in zip(small, twice, strict=True):

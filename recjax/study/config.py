@@ -61,7 +61,7 @@ class LearnConfig:
     target_period: int = 100
     """Updates between copies of the Q-network to its target."""
     row_wise: bool | None = None
-    """Update only the item rows that are read, and keep item vectors (default: for more than 20,000 items)."""
+    """Update only the item rows that are read, and keep item vectors (default: where that is faster)."""
     index_every: int = 100
     """Updates between full refreshes of cached item vectors (with row_wise)."""
     negatives: int = 1024

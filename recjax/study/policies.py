@@ -23,9 +23,8 @@ import optax
 from recjax import agents
 from recjax.agents import Agent
 from recjax.catalogue import row_adam
-from recjax.fit import Optimizer, RowWise, adamw
+from recjax.fit import Optimizer, RowWise, adamw, rows_pay
 from recjax.models.collaborative import ItemKNN
-from recjax.models.sequence import FULL_SOFTMAX_LIMIT
 from recjax.nn import Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
 from recjax.study.config import StudyConfig
@@ -90,8 +89,7 @@ class PolicyContext:
     @property
     def row_wise(self) -> bool:
         """Whether learning policies update only the item rows that they read."""
-        chosen = self.config.learn.row_wise
-        return self.recommendation.num_items > FULL_SOFTMAX_LIMIT if chosen is None else chosen
+        return updates_rows(self.config, self.recommendation.num_items)
 
     def optimizer(self, max_grad_norm: float | None = None) -> Optimizer:
         """What every learning policy learns by."""
@@ -111,6 +109,12 @@ class PolicyContext:
     def negatives(self) -> int | None:
         """Sampled negatives of predicting clicks; None for the whole catalogue."""
         return self.config.learn.negatives if self.row_wise else None
+
+
+def updates_rows(config: StudyConfig, num_items: int) -> bool:
+    """Whether learning policies of a study update only the item rows that they read."""
+    read = config.batch_size * (config.slate_size + config.history_length)
+    return rows_pay(num_items, read) if config.learn.row_wise is None else config.learn.row_wise
 
 
 def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
