@@ -18,6 +18,8 @@ SMALL = {
         "steps=300, users=64, seeds=3, eval_every=100, eval_users=128": "steps=2, users=8, seeds=2, eval_users=8,"
         " eval_steps=2, batch_size=8, learn_start=1",
         "TwoTowerConfig(": "TwoTowerConfig(epochs=1, ",
+        "np.arange(500)": "np.arange(60)",
+        "10_000": "1_200",
     },
     "simulator": {
         "steps=600, users=64, seeds=8, eval_every=100, learn_start=10": "steps=2, users=8, seeds=2,"
