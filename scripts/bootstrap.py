@@ -333,7 +333,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if options.word == "docs":
         source, target = ROOT / "docs", ROOT / "docs" / "_build" / "html"
         build = [environment.program("python"), "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
-        become([*build, *options.rest, str(source), str(target)])
+        status = subprocess.run([*build, *options.rest, str(source), str(target)]).returncode
+        if not status:
+            say(f"The pages are in {target / 'index.html'}")
+        sys.exit(status)
     become([environment.program("recjax"), options.word, *options.rest])
 
 

@@ -1,4 +1,4 @@
-"""The notebook runs, results are cached by what they depend on, and scripts write rows.
+"""Results are cached by what they depend on, and scripts write rows.
 
 The smoke modes of all scripts are run by the test command itself.
 """
@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
@@ -20,7 +19,6 @@ from recjax.types import PAD_ID
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
-NOTEBOOKS = sorted(EXPERIMENTS.rglob("*.ipynb"))
 RESULTS = sorted((EXPERIMENTS / "results").rglob("*.json"))
 
 
@@ -29,21 +27,6 @@ def module(monkeypatch):
     """``module(name)`` is one of the modules that scripts share."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     return importlib.import_module
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebook_runs(path):
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-
-
-def test_there_is_a_notebook():
-    assert NOTEBOOKS
 
 
 # What the code of a script is.

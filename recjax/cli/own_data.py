@@ -14,6 +14,9 @@ from recjax.study import Source, StudyConfig, open_source
 SCHEMA = "schema.json"
 """Where a run leaves the schema of the file that it has read."""
 
+SHOWN = 8
+"""Columns at most that are named as not read."""
+
 ALLOWABLE = ("doubtful_user", "doubtful_item", "negative_rating")
 
 
@@ -58,6 +61,10 @@ def print_facts(console: Terminal, file: LogFile) -> None:
     columns = {what: getattr(schema, what) for what in named if getattr(schema, what) is not None}
     guess = [f"{what} {column!r}{' (guessed)' if what in file.guessed else ''}" for what, column in columns.items()]
     lines = [f"{report.source}: {report.rows:,} rows, {report.kept:,} kept{left_out}", f"Columns: {', '.join(guess)}"]
+    if file.unread:
+        more = f" and {len(file.unread) - SHOWN} more" if len(file.unread) > SHOWN else ""
+        names = ", ".join(repr(name[:40]) for name in file.unread[:SHOWN])
+        lines.append(f"Not read: {names}{more}. Where one holds times, ratings, … say so: --time, --rating, …")
     if file.about_items is not None:
         lines.append(str(file.about_items))
     for line in lines:

@@ -14,7 +14,7 @@ from recjax.data.log_schema import LogSchema, behaviours_of
 from recjax.data.readers import read
 from recjax.data.scan import FORMATS, ROW, Table
 from recjax.data.schema import Dataset
-from recjax.data.usual_names import guess_items, guess_log
+from recjax.data.usual_names import OF_LOGS, guess_items, guess_log
 from recjax.data.validate import Report
 
 
@@ -27,6 +27,7 @@ class LogFile(NamedTuple):
       guessed: the columns that were guessed, by what they hold.
       report: on the rows of the log.
       about_items: on the rows of the file of items, None without one.
+      unread: columns of the log that nothing was read from.
     """
 
     dataset: Dataset
@@ -34,6 +35,7 @@ class LogFile(NamedTuple):
     guessed: dict[str, str]
     report: Report
     about_items: FileReport | None
+    unread: tuple[str, ...] = ()
 
 
 def is_log_file(name: str) -> bool:
@@ -64,7 +66,8 @@ def read_log(
         behaviour that there is, or rows cannot be used (:class:`recjax.data.BadRowsError`).
     """
     table = _table(path, schema)
-    schema, guessed = guess_log(schema, _names(table), str(path))
+    names = _names(table)
+    schema, guessed = guess_log(schema, names, str(path))
     about_path = table if items is None else _table(items, schema)
     schema, more = guess_items(schema, _names(about_path), str(about_path.path), in_log=items is None)
     dataset, report = _read(path, schema)
@@ -79,7 +82,10 @@ def read_log(
         )
     elif about.title or about.categories or about.numeric:
         dataset = with_items_of_log(dataset, table, about)
-    return LogFile(dataset, schema, guessed | more, report, file_report)
+    held = [getattr(schema, what) for what in OF_LOGS]
+    held += [] if items is not None else [schema.title, schema.categories, *schema.numeric]
+    unread = tuple(name for name in names if name not in held)
+    return LogFile(dataset, schema, guessed | more, report, file_report, unread)
 
 
 def _read(path: str | os.PathLike[str], schema: LogSchema) -> tuple[Dataset, Report]:

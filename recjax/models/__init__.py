@@ -1,5 +1,8 @@
 """What is trained on logs: popularity, neighbours, matrix factorisation, two towers.
 
+They are in :mod:`recjax.models.collaborative`, :mod:`recjax.models.sequence` and
+:mod:`recjax.models.semantic_ids`; the usual ones can be imported from here as well.
+
 Every model is a pytree with ``scores(history) -> f32[B, N]``, so it can be passed through
 ``jax.jit``, saved as a checkpoint, and ranked by :func:`recommend`.
 

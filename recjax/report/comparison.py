@@ -97,7 +97,10 @@ def _cohort_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     one, other = (
         {name: value for name, value in results["config"].items() if name not in OF_POLICIES} for results in (a, b)
     )
-    return [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+    # Names cannot be registered twice, so what plugins add to those of the other run was in none of its parts.
+    plugins = [set(config.pop("plugins", ())) for config in (one, other)]
+    differing = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+    return differing + (["plugins"] if plugins[0] - plugins[1] and plugins[1] - plugins[0] else [])
 
 
 def _has(results: dict[str, Any], policy: str, metric: str) -> bool:

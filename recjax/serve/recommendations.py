@@ -72,10 +72,10 @@ class Recommendations:
         """The items of a user's history (by place) that are most like an item (by row).
 
         Returns:
-          Titles and cosines, most similar first; nothing where the policy does not read histories.
+          Titles and cosines, most similar first, each item once; nothing where the policy does not read histories.
         """
-        past = self.histories[user]
-        if self.evidence is None or not len(past):
+        past = list(dict.fromkeys(self.histories[user].tolist()))
+        if self.evidence is None or not past:
             return []
         cosine = self.evidence[past] @ self.evidence[item]
         return [(self.titles[past[i]], float(cosine[i])) for i in np.argsort(-cosine, kind="stable")[:count]]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recjax.study.check import check_study, import_plugins
     from recjax.study.collect import collect_log
     from recjax.study.config import POLICIES, LearnConfig, NetworkConfig, StudyConfig
+    from recjax.study.examples import first_seed
     from recjax.study.policies import Policy, PolicyContext, policies
     from recjax.study.prepare import Prepared, prepare
     from recjax.study.source import LEAST_EVENTS, Source, open_source
@@ -35,6 +36,7 @@ __all__ = [
     "Trial",
     "check_study",
     "collect_log",
+    "first_seed",
     "grid",
     "import_plugins",
     "open_source",

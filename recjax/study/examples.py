@@ -120,7 +120,14 @@ def _stack(steps: tuple) -> np.ndarray | None:
 
 
 def first_seed(state: PyTree) -> PyTree:
-    """The part of a state with seeds that belongs to the first of them."""
+    """The part of a state with seeds that belongs to the first of them.
+
+    Of ``result.state.agent``, where :func:`recjax.loop.run` returned ``result``, it is what ``act`` takes, and
+    :func:`recjax.serve.export.save`.
+
+    Args:
+      state: leaves ``[seeds, ...]``, but for what is declared :func:`recjax.types.shared`.
+    """
     return jax.tree.map(
         lambda axis, leaf: leaf if axis is None else jax.tree.map(lambda x: x[0], leaf),
         seed_axes(state), state, is_leaf=lambda axis: axis is None,

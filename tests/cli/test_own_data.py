@@ -60,6 +60,16 @@ def test_a_run_keeps_the_schema_with_what_was_guessed(run, folder):
     assert config["schema"]["behaviour"] == "event"
 
 
+def test_columns_that_are_not_read_are_told(tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    header = ",".join(["user", "item", "fecha", *(f"c{n}" for n in range(9))])
+    log.write_text(f"{header}\n" + "ann,10,2026-01-01" + ",1" * 9 + "\n", encoding="utf-8")
+    main(["data", "describe", str(log)])
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Not read"))
+    assert told.startswith("Not read: 'fecha', 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6' and 2 more.")
+    assert "--time" in told
+
+
 def test_the_report_begins_with_what_the_fit_did_not_learn(run):
     fit = report.read_results(run)["simulator"]["fit"]
     assert fit["feedback"] == "implicit"

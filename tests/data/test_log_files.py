@@ -85,6 +85,18 @@ def test_titles_come_from_the_log_itself(write):
     assert read.guessed["title"] == "product_name"
 
 
+@pytest.mark.parametrize(
+    ("schema", "unread"),
+    [(LogSchema(), ("fecha", "nota", "tag")), (LogSchema(time="fecha", rating="nota", categories="tag"), ())],
+)
+def test_columns_that_nothing_was_read_from_are_named(write, schema, unread):
+    log = write("log.csv", "user,item,fecha,nota,title,tag\nann,10,2026-01-01T00:00Z,5,Alien,x\n")
+    assert data.read_log(log, schema).unread == unread
+    items = write("items.csv", "item,title\n10,Alien\n")
+    read = data.read_log(log, LogSchema(time="fecha", rating="nota"), items)
+    assert read.unread == ("title", "tag")
+
+
 def test_titles_of_a_table_with_numbers_for_ids(tmp_path):
     frame = pl.DataFrame({"user": [1, 2, 1], "item": [10.0, 20.0, 10.0], "title": ["Alien", "Brazil", "other"]})
     frame.write_parquet(tmp_path / "log.parquet")

@@ -37,6 +37,15 @@ def test_runs_with_other_users_are_not_paired_and_it_is_said(make_study, options
         assert interval.high >= welch.high
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "paired"),
+    [([], ["mine"], True), (["shop"], ["shop", "mine"], True), (["shop"], ["other_shop"], False)],
+)
+def test_plugins_that_one_run_has_beside_those_of_the_other_do_not_change_its_users(make_study, first, second, paired):
+    a, b = make_study(plugins=first), make_study(plugins=second)
+    assert is_paired(a, b) == is_paired(b, a) == paired
+
+
 def test_other_rewards_are_said(make_study):
     runs = {"a": make_study(), "b": make_study(reward="conversion")}
     assert "not of one unit" in report.pairing_text(runs)

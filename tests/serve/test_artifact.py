@@ -135,6 +135,9 @@ def test_evidence_is_given_only_where_histories_are_read(path):
     assert len(near) == 3
     assert [cosine for _, cosine in near] == sorted((cosine for _, cosine in near), reverse=True)
     assert serve.load(path, "popularity").recommend(["u0"], k=2).follows_from(0, 3) == []
+    again = serve.load(path, "dqn").recommend(histories=[["i1", "i2", "i1", "i1"]], k=1)
+    assert len({title for title, _ in again.follows_from(0, int(again.ids[0, 0]))}) == 2
+    assert len(again.follows_from(0, int(again.ids[0, 0]))) == 2
 
 
 def test_an_artifact_opens_where_nothing_of_training_can_be_imported(path, policies, dataset):

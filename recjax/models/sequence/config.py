@@ -23,7 +23,7 @@ class NextItemConfig:
       weight_decay: decoupled, on all parameters; with row-wise updates, item rows that a batch
         does not read are not decayed.
       max_grad_norm: the largest global norm of a gradient; None does not clip.
-      loss: "softmax" over the whole catalogue; or a name in ``recjax.catalogue.losses.losses``
+      loss: "softmax" over the whole catalogue; or a name in ``recjax.losses.losses``
         ("sampled_softmax", "gbce", "bce", "bpr"), by which an update costs the same for any
         catalogue. By default the softmax for up to :data:`FULL_SOFTMAX_LIMIT` items, "sampled_softmax" for more.
       negatives: items that the examples of a batch share as negatives of a sampled loss.
