@@ -19,7 +19,7 @@ ARRIVALS = 16
 """One in so many users is drawn at a time in the place of users who leave; more leavers take several draws."""
 
 
-USERS_AT_ONCE = 4096
+USERS_AT_ONCE = 1024
 """Users who act and respond together on a CPU: what lies between stays in its caches, however many users there are."""
 
 ACCELERATED_USERS = 2**18
