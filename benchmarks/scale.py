@@ -103,6 +103,11 @@ def product_rate(smoke: bool) -> float:
     return 2 * items * queries * (DIM + 1) / seconds
 
 
+def microseconds(seconds: float) -> Number:
+    """Two decimals where they say something."""
+    return number(1e6 * seconds, "µs", 2 if seconds < 1e-4 else 0)
+
+
 def row(cell: Cell, config: Config, rate: float) -> list[str | Number]:
     """Measures a loop with and without learning."""
     program = cell.program()
@@ -115,9 +120,9 @@ def row(cell: Cell, config: Config, rate: float) -> list[str | Number]:
     floor = 2 * cell.items * (DIM + 1) / rate
     return [
         f"{cell.items:,}", f"{cell.users:,}", f"{cell.history}",
-        number(1 / costs[0], "user-steps/s"), number(1e6 * costs[0], "µs", 2),
-        number(1 / costs[1], "user-steps/s"), number(1e6 * costs[1], "µs", 2),
-        number(1e6 * floor, "µs", 2), number(100 * floor / costs[0], "%"),
+        number(1 / costs[0], "user-steps/s"), microseconds(costs[0]),
+        number(1 / costs[1], "user-steps/s"), microseconds(costs[1]),
+        microseconds(floor), number(100 * floor / costs[0], "%"),
         megabytes(tree_bytes(shapes.users) / 1e6, 1), megabytes(tree_bytes(shapes.replay) / 1e6, 1),
         megabytes(found["temporary"], 1), megabytes(found["peak"]),
     ]  # fmt: skip
