@@ -20,12 +20,14 @@ class Signal:
       doc: what it counts, as a report defines it.
       unit: of one value.
       per: whether there is one value a "slot", ``f32[..., K]``, or one a "slate", ``f32[...]``.
+      is_flag: whether every value is 0 or 1, so that replay may store it in a byte.
     """
 
     name: str
     doc: str
     unit: str = "1"
     per: Per = "slot"
+    is_flag: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -34,8 +36,8 @@ class Signal:
             raise ValueError(f"Signal.per is {self.per!r}; choose 'slot' or 'slate'.")
 
 
-CLICK = Signal("click", "1 where the slot was clicked")
-CONVERSION = Signal("conversion", "1 where a click became a purchase")
+CLICK = Signal("click", "1 where the slot was clicked", is_flag=True)
+CONVERSION = Signal("conversion", "1 where a click became a purchase", is_flag=True)
 SATISFACTION = Signal("satisfaction", "Satisfaction with a consumed slot, in [0, 1]; 0 where nothing was consumed")
 WATCH_TIME = Signal("watch_time", "Time spent on a slot; 0 where it was not consumed", unit="s")
 

@@ -92,22 +92,18 @@ def signal_metrics(signals: tuple[Signal, ...]) -> Accumulator:
     """
     names = {f"{signal.name}_per_{signal.per}": signal for signal in signals}
 
-    def init(spec: Spec, items: Items) -> PyTree:
-        return {name: (Total.zero(), Total.zero()) for name in names}
+    def init(spec: Spec, items: Items) -> Total:
+        return Total.zero((2, len(names)))
 
-    def update(state: PyTree, step: Step, items: Items) -> PyTree:
+    def update(state: Total, step: Step, items: Items) -> Total:
         shown = (step.slate >= 0) & (step.slate < items.num_items)
         counts = {"slot": shown, "slate": jnp.any(shown, axis=-1)}
-        return {
-            name: (
-                total.add(jnp.sum(jnp.where(counts[names[name].per], step.response.signal(names[name].name), 0.0))),
-                count.add(jnp.sum(counts[names[name].per], dtype=jnp.float32)),
-            )
-            for name, (total, count) in state.items()
-        }
+        answered = [jnp.where(counts[one.per], step.response.signal(one.name), 0.0) for one in names.values()]
+        asked = [counts[one.per].astype(jnp.float32) for one in names.values()]
+        return state.add(jnp.stack([jnp.stack([jnp.sum(x) for x in xs]) for xs in (answered, asked)]))
 
-    def compute(state: PyTree, items: Items) -> dict[str, Array]:
-        return {name: total.value / count.value for name, (total, count) in state.items()}
+    def compute(state: Total, items: Items) -> dict[str, Array]:
+        return dict(zip(names, state.value[0] / state.value[1], strict=True))
 
     described = {
         name: Metric(

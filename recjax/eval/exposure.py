@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -37,9 +36,9 @@ class Total:
     low: Array
 
     @classmethod
-    def zero(cls) -> Total:
-        """An empty sum."""
-        return cls(high=jnp.zeros((), jnp.float32), low=jnp.zeros((), jnp.float32))
+    def zero(cls, shape: tuple[int, ...] = ()) -> Total:
+        """Empty sums, one for each place of ``shape``: many cost what one does in a step of a scan."""
+        return cls(high=jnp.zeros(shape, jnp.float32), low=jnp.zeros(shape, jnp.float32))
 
     def add(self, x: Array) -> Total:
         """This sum and one more term."""
@@ -58,6 +57,20 @@ class Total:
         return self.high + self.low
 
 
+SUMS = {
+    "slates": "slates with at least one item",
+    "slots": "slots shown",
+    "reward": "rewards",
+    "clicks": "clicked slots",
+    "clicked_slates": "slates with at least one click",
+    "conversions": "converted slots",
+    "satisfaction": "satisfaction",
+    "diversity": "intra-list diversity of slates with at least two items",
+    "diverse_slates": "slates with at least two items",
+}
+"""What an :class:`Exposure` sums."""
+
+
 @struct.dataclass
 class Exposure:
     """Sums and counts over slates, from which every metric of a loop follows.
@@ -70,33 +83,16 @@ class Exposure:
     Attributes:
       counts: ``i32[N]`` slots that showed each item; exact while no item is shown more
         than ``2**31 - 1`` times.
-      slates: slates with at least one item.
-      slots: slots shown.
-      reward: sum of rewards.
-      clicks: clicked slots.
-      clicked_slates: slates with at least one click.
-      conversions: converted slots.
-      satisfaction: sum of satisfaction.
-      diversity: sum of intra-list diversity over slates with at least two items.
-      diverse_slates: slates with at least two items.
+      sums: those of :data:`SUMS`, in one array so that a step adds all of them at once.
     """
 
     counts: Array
-    slates: Total
-    slots: Total
-    reward: Total
-    clicks: Total
-    clicked_slates: Total
-    conversions: Total
-    satisfaction: Total
-    diversity: Total
-    diverse_slates: Total
+    sums: Total
 
     @classmethod
     def empty(cls, num_items: int) -> Exposure:
         """Nothing was shown yet."""
-        totals = (name for name in cls.__dataclass_fields__ if name != "counts")
-        return cls(counts=jnp.zeros(num_items, jnp.int32), **{name: Total.zero() for name in totals})
+        return cls(counts=jnp.zeros(num_items, jnp.int32), sums=Total.zero((len(SUMS),)))
 
     def update(
         self, slate: Array, response: Response, reward: Array, items: Items, content: Array | None = None
@@ -129,22 +125,25 @@ class Exposure:
         else:
             diversity = intra_list_diversity(jnp.where(shown, slate, -1), content)
         several = jnp.sum(shown, axis=-1) > 1
+        of_step = {
+            "slates": _count(jnp.any(shown, axis=-1)),
+            "slots": _count(shown),
+            "reward": total(reward),
+            "clicks": total(click),
+            "clicked_slates": _count(clicked),
+            "conversions": total(response.get("conversion")),
+            "satisfaction": total(response.get("satisfaction")),
+            "diversity": jnp.sum(jnp.where(several, diversity, 0.0)),
+            "diverse_slates": _count(several),
+        }
         return Exposure(
             counts=catalogue.add_counts(self.counts, slate),
-            slates=self.slates.add(_count(jnp.any(shown, axis=-1))),
-            slots=self.slots.add(_count(shown)),
-            reward=self.reward.add(total(reward)),
-            clicks=self.clicks.add(total(click)),
-            clicked_slates=self.clicked_slates.add(_count(clicked)),
-            conversions=self.conversions.add(total(response.get("conversion"))),
-            satisfaction=self.satisfaction.add(total(response.get("satisfaction"))),
-            diversity=self.diversity.add(jnp.sum(jnp.where(several, diversity, 0.0))),
-            diverse_slates=self.diverse_slates.add(_count(several)),
+            sums=self.sums.add(jnp.stack([of_step[name] for name in SUMS])),
         )
 
     def merge(self, other: Exposure) -> Exposure:
         """The exposure of both, for example of two chunks or of two devices."""
-        return jax.tree.map(lambda a, b: a + b, self, other, is_leaf=lambda x: isinstance(x, Total))
+        return Exposure(counts=self.counts + other.counts, sums=self.sums + other.sums)
 
     def summary(self, items: Items) -> dict[str, Array]:
         """The metrics as scalars; :data:`recjax.eval.metrics` defines each.
@@ -152,19 +151,20 @@ class Exposure:
         A mean over nothing is NaN: satisfaction without clicks, coverage of new items where none is.
         """
         shown, popularity = self.counts, items.popularity
+        sums = dict(zip(SUMS, self.sums.value, strict=True))
         return {
-            "reward": self.reward.value / self.slates.value,
-            "ctr": self.clicks.value / self.slots.value,
-            "click_rate": self.clicked_slates.value / self.slates.value,
-            "conversion_rate": self.conversions.value / self.clicks.value,
-            "satisfaction": self.satisfaction.value / self.clicks.value,
-            "satisfaction_per_slate": self.satisfaction.value / self.slates.value,
+            "reward": sums["reward"] / sums["slates"],
+            "ctr": sums["clicks"] / sums["slots"],
+            "click_rate": sums["clicked_slates"] / sums["slates"],
+            "conversion_rate": sums["conversions"] / sums["clicks"],
+            "satisfaction": sums["satisfaction"] / sums["clicks"],
+            "satisfaction_per_slate": sums["satisfaction"] / sums["slates"],
             "coverage": catalogue.coverage(shown),
             "tail_coverage": catalogue.tail_coverage(shown, popularity),
             "new_coverage": catalogue.new_coverage(shown, items.is_new),
             "novelty_information": catalogue.novelty_information(shown, popularity),
             "novelty_new": catalogue.novelty_new(shown, items.is_new),
-            "diversity": self.diversity.value / self.diverse_slates.value,
+            "diversity": sums["diversity"] / sums["diverse_slates"],
             "gini": catalogue.gini(shown),
             "popularity_lift": catalogue.exposure_popularity_lift(shown, popularity),
         }

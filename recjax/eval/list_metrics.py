@@ -17,7 +17,7 @@ from recjax.eval.ranking import distinct, only_items
 from recjax.types import Array, check_ids
 
 FEW_SLOTS = 12
-"""Slots whose vectors are added one after the other."""
+"""Slots whose vectors are read and added one after the other."""
 
 
 def intra_list_diversity(slates: Array, content: Array) -> Array:
@@ -43,12 +43,12 @@ def intra_list_diversity(slates: Array, content: Array) -> Array:
     >>> intra_list_diversity(jnp.array([[0, 1], [0, 2], [2, -1]]), genres).tolist()
     [0.0, 1.0, nan]
     """
-    shown, vectors = _rows("slates", slates, "content", content)
-    # One number an item, which a loop computes once: no content is normalised again for every slate.
-    _, scale = _rows("slates", slates, "content", inverse_norm(jnp.asarray(content))[:, 0], ndim=1)
-    vectors = vectors * jnp.where(shown, scale, 0.0)[..., None]
+    shown, items = _listed("slates", slates, "content", content)
+    # One vector an item, which a loop computes once: nothing is normalised again for every slate.
+    scale = inverse_norm(jnp.asarray(content))
+    total = _sum_of_slots(content * scale, items, shown)
     # Over ordered pairs a != b, the cosines sum to |sum x|^2 - sum |x|^2: no [K, K] matrix is needed.
-    cosines = jnp.sum(_over_slots(vectors) ** 2, axis=-1) - jnp.sum(shown & (scale > 0), axis=-1)
+    cosines = jnp.sum(total**2, axis=-1) - jnp.sum(shown & (scale[:, 0] > 0)[items], axis=-1)
     count = jnp.sum(shown, axis=-1, dtype=jnp.float32)
     return jnp.where(count > 1, 1 - cosines / jnp.maximum(count * (count - 1), 1), jnp.nan)
 
@@ -168,21 +168,33 @@ def _mean_popularity(ids: Array, popularity: Array) -> Array:
     return jnp.sum(jnp.where(listed, popularity, 0.0), axis=-1) / jnp.sum(listed, axis=-1)
 
 
-def _over_slots(vectors: Array) -> Array:
-    """The sum of ``[..., K, F]`` over slots, written out for few: XLA then adds what it gathers, and stores it once."""
-    if vectors.shape[-2] > FEW_SLOTS:
-        return jnp.sum(vectors, axis=-2)
-    return functools.reduce(jnp.add, (vectors[..., slot, :] for slot in range(vectors.shape[-2])))
+def _sum_of_slots(table: Array, items: Array, shown: Array) -> Array:
+    """The sum of the rows of ``table [N, F]`` at ``items [..., K]`` that are shown, slot by slot where they are few."""
+
+    def total(items: Array, shown: Array) -> Array:
+        return jnp.sum(jnp.where(shown[..., None], table[items], 0.0), axis=-2)
+
+    slots = items.shape[-1]
+    if not 0 < slots <= FEW_SLOTS:
+        return total(items, shown)
+    # XLA then adds what it reads; of all slots at once it would first store every row.
+    return functools.reduce(jnp.add, (total(items[..., slot, None], shown[..., slot, None]) for slot in range(slots)))
 
 
 def _rows(name: str, ids: Array, table_name: str, table: Array, *, ndim: int = 2) -> tuple[Array, Array]:
     """Which ids are items of a table ``[N, ...]``, and its rows at the ids; an arbitrary row where none is."""
+    listed, rows = _listed(name, ids, table_name, table, ndim=ndim)
+    return listed, jnp.asarray(table)[rows]
+
+
+def _listed(name: str, ids: Array, table_name: str, table: Array, *, ndim: int = 2) -> tuple[Array, Array]:
+    """Which ids are items of a table ``[N, ...]``, and the ids, 0 where none is."""
     ids, table = jnp.asarray(check_ids(name, ids)), jnp.asarray(table)
     if table.ndim != ndim or not len(table):
         wanted = "[N, F], one row an item" if ndim == 2 else "[N], one number an item"
         raise ValueError(f"{table_name} has shape {table.shape}; it must be {wanted}.")
     listed = (ids >= 0) & (ids < len(table))
-    return listed, table[jnp.where(listed, ids, 0)]
+    return listed, jnp.where(listed, ids, 0)
 
 
 def _same_users(**lists: Array) -> tuple[Array, ...]:

@@ -19,6 +19,13 @@ ARRIVALS = 16
 """One in so many users is drawn at a time in the place of users who leave; more leavers take several draws."""
 
 
+USERS_AT_ONCE = 1024
+"""Users who act and respond together on a CPU: what lies between stays in its caches, however many users there are."""
+
+ACCELERATED_USERS = 2**18
+"""The same elsewhere, where large products beat many small ones."""
+
+
 @struct.dataclass
 class Users:
     """The users being served: what is seen of them, and what is not."""
@@ -48,6 +55,22 @@ def respond(
     return Users(observation=observation, state=state), step
 
 
+@jax.custom_batching.custom_vmap
+def of_all_seeds(number: Array) -> Array:
+    """The largest of the numbers of all seeds, ``i32[]``; of one seed that is ``number`` itself.
+
+    A loop that ends by it ends for all seeds at once. Otherwise ``vmap`` would choose between old and new values of
+    everything that the loop carries, seed by seed and each time around.
+    """
+    return number
+
+
+@of_all_seeds.def_vmap
+def _(axis_size: int, in_batched: list[bool], numbers: Array) -> tuple[Array, bool]:
+    del axis_size
+    return (jnp.max(numbers, axis=0) if in_batched[0] else numbers), False
+
+
 class Interaction(NamedTuple):
     """An environment, an agent and a reward, as functions of keys and states.
 
@@ -63,17 +86,28 @@ class Interaction(NamedTuple):
 
     def arrive(self, key: Array, params: PyTree, world: PyTree, count: int) -> Users:
         """New users."""
-        keys = jax.random.split(key, count)
-        return Users(*jax.vmap(self.env.reset, in_axes=(0, None, None))(keys, params, world))
+
+        def draw(keys: Array, numbers: Array) -> Users:
+            of_each = jax.random.split(keys[0], numbers.shape[0])
+            return Users(*jax.vmap(self.env.reset, in_axes=(0, None, None))(of_each, params, world))
+
+        return in_blocks(draw, key[None], jnp.arange(count))
 
     def step(
         self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
     ) -> tuple[Users, Step]:
         """Act and respond, once for every user; those who are done make room for new ones."""
-        act_key, respond_key, arrive_key = jax.random.split(key, 3)
-        action = self.agent.act(act_key, agent, users.observation, explore=explore)
-        going, step = respond(self.env, self.reward, respond_key, users, action, params, world)
-        return self.replace(arrive_key, going, step.terminated | step.truncated, params, world), step
+
+        def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
+            action = self.agent.act(keys[0], agent, users.observation, explore=explore)
+            going, step = respond(self.env, self.reward, keys[1], users, action, params, world)
+            # What is seen before and after is there already.
+            return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
+
+        keys = jax.random.split(key, 3)
+        going, step = in_blocks(act_and_respond, keys[:2], users)
+        step = dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
+        return self.replace(keys[2], going, step.terminated | step.truncated, params, world), step
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
         """New users in the rows of those who are done, drawn a few at a time: arrivals cost what arrives.
@@ -88,6 +122,7 @@ class Interaction(NamedTuple):
         count = done.shape[0]
         few = -(-count // ARRIVALS)
         number = jnp.cumsum(done, dtype=jnp.int32) - 1
+        last = of_all_seeds(number[-1])
 
         def arrivals(drawn: Array, users: Users) -> Users:
             """Those of number ``drawn .. drawn + few - 1``."""
@@ -98,7 +133,7 @@ class Interaction(NamedTuple):
 
         # A loop rather than a branch, which under vmap over seeds would always be taken.
         return jax.lax.while_loop(
-            lambda carry: carry[0] <= number[-1],
+            lambda carry: carry[0] <= last,
             lambda carry: (carry[0] + few, arrivals(*carry)),
             (jnp.int32(0), users),
         )[1]
@@ -106,6 +141,37 @@ class Interaction(NamedTuple):
     def tick(self, key: Array, world: PyTree, step: Step, params: PyTree) -> PyTree:
         """The world after a step whose slates hold items."""
         return world if self.env.tick is None else self.env.tick(key, world, step, params)
+
+
+def in_blocks(function: Callable[[Array, Any], Any], keys: Array, users: PyTree) -> Any:
+    """A function of many users, a block of them at a time: memory between its parts does not grow with users.
+
+    Args:
+      function: ``(keys, leaves [B, ...]) -> leaves [B, ...]``, each row of its own user alone.
+      keys: typed PRNG keys ``[n]``; each block has others, and few users have these.
+      users: leaves ``[U, ...]``.
+
+    Returns:
+      Leaves ``[U, ...]``. The last block reaches back to have the size of all; who was in two is of the last.
+    """
+    count = jax.tree.leaves(users)[0].shape[0]
+    blocks = -(-count // (USERS_AT_ONCE if jax.default_backend() == "cpu" else ACCELERATED_USERS))
+    if blocks == 1:
+        return function(keys, users)
+    size = -(-count // blocks)
+
+    def block(start: Array) -> Any:
+        own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, start)
+        return function(own, jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), users))
+
+    def write(made: Any, start: Array) -> tuple[Any, None]:
+        # Not over the users themselves: XLA would copy all of them for each block.
+        place = lambda whole, rows: jax.lax.dynamic_update_slice_in_dim(whole, rows, start, axis=0)  # noqa: E731
+        return jax.tree.map(place, made, block(start)), None
+
+    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
+    blank = jax.tree.map(lambda x: jnp.zeros((count, *x.shape[1:]), x.dtype), jax.eval_shape(block, starts[0]))
+    return jax.lax.scan(write, blank, starts)[0]
 
 
 Visit = Callable[[Any, Step, Array], tuple[Any, Any]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from recjax.loop.interact import Interaction, Users, follow, with_items
 from recjax.loop.memory import check_memory, memory_of
 from recjax.loop.validate import Checked, check
 from recjax.prng import inlined
+from recjax.replay import Buffer, misfits, step_storage, stored
 from recjax.rewards import Reward
 from recjax.types import Array, Items, PyTree, Step, seed_axes, shared
 
@@ -83,7 +85,10 @@ class Program:
             raise ValueError(f"{config.seeds} seeds cannot be divided into {groups} groups.")
         self.env, self.agent, self.config, self.reward, self.groups = env, agent, config, reward, groups
         self.metrics = tuple(default_metrics(env.spec) if metrics is None else metrics)
-        self.buffer = agent.memory.make(config.replay_capacity) if agent.learn and agent.memory else None
+        self.storage = step_storage(env.spec)
+        self.buffer: Buffer | None = None
+        if agent.learn and agent.memory:
+            self.buffer = stored(agent.memory.make(config.replay_capacity), self.storage)
         self._checked: Checked | None = None
         self._interaction = Interaction(env, agent, reward)
         self._compiled: dict[str, Callable] = {}
@@ -247,6 +252,7 @@ class Program:
         env = self.env
         world = env.world(jax.random.fold_in(users_key, 0))
         users = self._interaction.arrive(users_key, env.params, world, self.config.users)
+        stored_parts = jax.eval_shape(partial(misfits, self.storage), self.checked.step) if self.buffer else ()
         blank = lambda shape: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)  # noqa: E731
         return LoopState(
             key=run_key,
@@ -254,7 +260,7 @@ class Program:
             world=world,
             agent=self.agent.init(agent_key, env.spec, env.items, hparams, params),
             replay=self.buffer.init(blank(self.checked.step)) if self.buffer else None,
-            faults=Faults.none(self.checked.learn_metrics),
+            faults=Faults.none(self.checked.learn_metrics, stored_parts),
             step=jnp.zeros((), jnp.int32),
         )
 
@@ -291,7 +297,8 @@ class Program:
         if self.buffer is None:
             return state, {}
         # Written before it is read: in the other order XLA copies the whole buffer every step.
-        state = dataclasses.replace(state, replay=self.buffer.add(state.replay, step))
+        faults = state.faults.of_storage(step, self.storage)
+        state = dataclasses.replace(state, replay=self.buffer.add(state.replay, step), faults=faults)
         # The predicate has no seed axis, so this stays a branch under vmap.
         due = (state.step > self.config.learn_start) & (state.step % self._learn_every == 0)
         before = self._learning(state, state.replay)

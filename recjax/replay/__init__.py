@@ -16,14 +16,28 @@ An agent describes the memory it needs; the loop makes the buffer:
 >>> batch.experience.slate.shape, bool(batch.valid.all())
 ((8, 2, 2), True)
 
-Experience may be any pytree of arrays with a leading user axis. A log is replayed by
-:func:`from_dataset`.
+Experience may be any pytree of arrays with a leading user axis. :func:`stored` keeps it in smaller dtypes, as a
+loop does by :func:`step_storage`. A log is replayed by :func:`from_dataset`.
 """
 
 from recjax.replay.base import Batch, Buffer, Memory
 from recjax.replay.dataset import Logged, from_dataset
 from recjax.replay.ring import Ring
 from recjax.replay.rollout import rollout
+from recjax.replay.storage import Storage, misfits, step_storage, stored
 from recjax.replay.uniform import uniform
 
-__all__ = ["Batch", "Buffer", "Logged", "Memory", "Ring", "from_dataset", "rollout", "uniform"]
+__all__ = [
+    "Batch",
+    "Buffer",
+    "Logged",
+    "Memory",
+    "Ring",
+    "Storage",
+    "from_dataset",
+    "misfits",
+    "rollout",
+    "step_storage",
+    "stored",
+    "uniform",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +119,53 @@ def test_replay_is_written_in_place(env, agent, key):
     memory = program.lower(state).compile().memory_analysis()
     assert memory.temp_size_in_bytes < buffer / 4
     assert memory.alias_size_in_bytes >= buffer
+
+
+def test_small_dtypes_of_replay_change_nothing(env, agent, key):
+    small, plain = (Program(env, agent, CONFIG, click) for _ in range(2))
+    plain.storage = replay.Storage(lambda step: step, lambda step: step)
+    plain.buffer = agent.memory.make(CONFIG.replay_capacity)
+    ends = []
+    for program in (small, plain):
+        state, metrics = program.chunk(program.init(key))
+        state, metrics = program.chunk(state)
+        ends.append((state.users.observation, state.agent.params, metrics))
+        assert state.replay.data.observation.history.dtype == (jnp.int8 if program is small else jnp.int32)
+    assert leaves_equal(ends[0][0], ends[1][0])
+    # Compilers may fuse two programs in two ways; what is drawn from replay is compared bit by bit elsewhere.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
+
+
+def inside_loops(text: str) -> list[str]:
+    """Lines of compiled HLO that run in the body of a loop, or in what it calls."""
+    parts = dict(re.findall(r"^%?([\w.-]+) \([^\n]*\{\n(.*?)^\}", text, flags=re.DOTALL | re.MULTILINE))
+    called = {
+        name: re.findall(r"(?:calls|to_apply|body|condition|\w+_computation)=%?([\w.-]+)", part)
+        + [one.strip(" %") for group in re.findall(r"branch_computations=\{(.*?)\}", part) for one in group.split(",")]
+        for name, part in parts.items()
+    }
+    inside, waiting = set(), re.findall(r"body=%?([\w.-]+)", text)
+    while waiting:
+        name = waiting.pop()
+        if name not in inside:
+            inside.add(name)
+            waiting += called[name]
+    return [line for name in inside for line in parts[name].splitlines()]
+
+
+def test_what_stays_the_same_is_computed_once_a_chunk(key):
+    """Nothing is sorted in a step, and while nothing learns no vectors of all items are made in one."""
+    env = envs.synthetic(num_items=97, slate_size=3, history_length=5)
+    agent = agents.dqn(nn.DotProductQ.of(num_items=97, dim=11), optax.adam(1e-2))
+    made = r"= f32\[(\d+,)?97,1[12]\]\S* (?!parameter|get-tuple-element)"
+    for learns in (False, True):
+        program = Program(env, agent if learns else agent._replace(learn=None), CONFIG, click)
+        text = program.lower(program.init(key)).compile().as_text()
+        lines = inside_loops(text)
+        assert any(" sort(" in line for line in text.splitlines())
+        assert not any(" sort(" in line for line in lines)
+        assert any(re.search(made, line) for line in text.splitlines())
+        assert any(re.search(made, line) for line in lines) == learns
 
 
 def test_state_is_donated(program, key):

@@ -10,6 +10,7 @@ import signal
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -21,7 +22,7 @@ from recjax.loop.interrupt import deferred_interrupt
 from recjax.rewards import click
 
 # The function of the same name hides the module from attribute access.
-run_module = importlib.import_module("recjax.loop.run")
+program_module, run_module = (importlib.import_module(f"recjax.loop.{name}") for name in ("program", "run"))
 
 CONFIG = LoopConfig(steps=12, chunk=2, eval_every=4, users=4, eval_users=4, eval_steps=3, seeds=2)
 
@@ -111,6 +112,35 @@ def test_checkpoint_of_another_shape_is_refused(program, key, tmp_path):
     env = envs.synthetic(num_items=40, slate_size=3, history_length=5)
     with pytest.raises(ValueError, match=r"holds a run with environment .*, but now environment is .* clear"):
         loop.run(env, program.agent, CONFIG, key=key, saving=Saving(tmp_path, resume=True))
+
+
+def test_checkpoint_with_replay_in_other_dtypes_is_refused(program, key, tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(program_module, "stored", lambda buffer, storage: buffer)
+        wide = Program(program.env, program.agent, CONFIG, click)
+    run_program(wide, key, saving=Saving(tmp_path))
+    with pytest.raises(ValueError, match=r"does not fit: leaf \.replay\.\S+ is \w+32\[.* there but \w+\[.* here"):
+        run_program(program, key, saving=Saving(tmp_path, resume=True))
+
+
+@pytest.mark.parametrize("when", ["seen", "after leaving"])
+def test_what_a_user_sees_against_the_spec_stops_a_run(program, key, when):
+    env = program.env
+
+    def step(*arguments):
+        seen, state, response, left, cut, info = env.step(*arguments)
+        left = jnp.bool_(when == "after leaving")
+        return seen.replace(history=seen.history.at[-1].set(300)), state, response, left, cut & ~left, info
+
+    broken = env._replace(step=step)
+    if when == "after leaving":  # What comes next has no meaning there.
+        loop.run(broken, program.agent, CONFIG, key=key)
+        return
+    message = (
+        r"\d+ values of (next_)?observation.history are not what Environment.spec .*loop, steps 1 to 2, seeds 0, 1"
+    )
+    with pytest.raises(ValueError, match=message):
+        loop.run(broken, program.agent, CONFIG, key=key)
 
 
 def test_seeds_on_two_devices_equal_seeds_on_one(program, key):
