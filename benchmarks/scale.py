@@ -5,9 +5,9 @@ Smoke:  python benchmarks/scale.py --smoke
 Prints: one table, each cell from a process of its own: user-steps a second and microseconds a user-step, with and
         without learning. The floor is what the product of users and items alone would take, at the rate of this machine
         for products of that inner dimension that stay in its caches. Megabytes are those of users, of replay, of the
-        compiled learning loop between its parts, and by how much its process grew at its peak. Catalogues of 100,000
-        items and more are learned by rows, with cached vectors. Cells of more than a minute a step are left out, and
-        said to be, unless --full is given.
+        compiled learning loop between its parts, and by how much its process grew at its peak. Big catalogues
+        are learned by rows, with cached vectors (``fit.rows_pay``). Cells of more than a minute a step are left out,
+        and said to be, unless --full is given.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import optax
 import tyro
-from _measure import Number, Options, clock, measure, megabytes, number, show, temporary_megabytes
+from _measure import Number, Options, measure, megabytes, number, percent, product_rate, show, temporary_megabytes
 
 from recjax import agents, envs, nn
 from recjax.catalogue import row_adam
-from recjax.fit import RowWise
+from recjax.fit import RowWise, rows_pay
 from recjax.loop import LoopConfig, Program
 from recjax.loop.memory import GIB, tree_bytes
 from recjax.rewards import click
 
 SLATE, DIM, BATCH, EPSILON = 5, 32, 128, 0.1
-BIG_CATALOGUE = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +62,12 @@ class Cell:
 
     def program(self) -> Program:
         env = envs.synthetic(num_items=self.items, slate_size=SLATE, history_length=self.history)
-        is_big = self.items >= BIG_CATALOGUE
+        by_rows = rows_pay(self.items, BATCH * (SLATE + self.history))
         agent = agents.dqn(
             nn.DotProductQ.of(num_items=self.items, dim=DIM),
-            RowWise(row_adam(1e-3), optax.adam(1e-3)) if is_big else optax.adam(1e-3),
+            RowWise(row_adam(1e-3), optax.adam(1e-3)) if by_rows else optax.adam(1e-3),
             policy=agents.SlatePolicy(epsilon=EPSILON),
-            index_every=100 if is_big else None,
+            index_every=100 if by_rows else None,
         )
         # Chunks long enough that calling one costs little, short enough to be timed.
         chunk = max(2, min(256, int(0.5 / self.seconds_a_step())))
@@ -94,15 +92,6 @@ def loop(cell: Cell) -> tuple[Callable[[], None], float]:
     return run, temporary
 
 
-def product_rate(smoke: bool) -> float:
-    """Floating-point operations a second of products of item vectors and queries, in blocks that fit the caches."""
-    items, queries = (256, 32) if smoke else (4096, 256)
-    left, right = jnp.ones((items, DIM + 1)), jnp.ones((DIM + 1, queries))
-    product = jax.jit(jnp.matmul)
-    seconds = clock(lambda: jax.block_until_ready(product(left, right)), 0.0 if smoke else 2.0)
-    return 2 * items * queries * (DIM + 1) / seconds
-
-
 def microseconds(seconds: float) -> Number:
     """Two decimals where they say something."""
     return number(1e6 * seconds, "µs", 2 if seconds < 1e-4 else 0)
@@ -122,7 +111,7 @@ def row(cell: Cell, config: Config, rate: float) -> list[str | Number]:
         f"{cell.items:,}", f"{cell.users:,}", f"{cell.history}",
         number(1 / costs[0], "user-steps/s"), microseconds(costs[0]),
         number(1 / costs[1], "user-steps/s"), microseconds(costs[1]),
-        microseconds(floor), number(100 * floor / costs[0], "%"),
+        microseconds(floor), percent(floor / costs[0]),
         megabytes(tree_bytes(shapes.users) / 1e6, 1), megabytes(tree_bytes(shapes.replay) / 1e6, 1),
         megabytes(found["temporary"], 1), megabytes(found["peak"]),
     ]  # fmt: skip
@@ -131,12 +120,12 @@ def row(cell: Cell, config: Config, rate: float) -> list[str | Number]:
 def main(config: Config) -> None:
     if config.smoke:
         config = dataclasses.replace(config, users=(16,), items=(100,), many_users=64, many_items=(100,), seconds=0.0)
-    rate = product_rate(config.smoke)
+    rate = product_rate(DIM + 1, config.seconds)
     cells = [Cell(users, items, 20, max(16, 65_536 // users)) for items in config.items for users in config.users]
     cells += [Cell(config.many_users, items, 50, 4) for items in config.many_items]
     wanted = [cell for cell in cells if config.full or cell.seconds_a_step() < 60]
     headings = [
-        "items", "users", "history", "act + respond /s", "µs", "learning /s", "µs, learning", "floor µs", "floor %",
+        "items", "users", "history", "act + respond /s", "µs", "learning /s", "µs, learning", "floor µs", "floor",
         "users MB", "replay MB", "temporary MB", "peak MB",
     ]  # fmt: skip
     title = f"Closed loop, slate {SLATE}, D={DIM}, one seed, one update of {BATCH} windows a step; medians"

@@ -8,7 +8,6 @@ goes through the host inside it and the replay buffer is written in place.
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -93,7 +92,6 @@ class Program:
         self._interaction = Interaction(env, agent, reward)
         self._compiled: dict[str, Callable] = {}
         self._axes: PyTree = None
-        self._lock = threading.RLock()
 
     @property
     def updates_per_chunk(self) -> int:
@@ -115,21 +113,17 @@ class Program:
         Raises:
           ValueError: as :meth:`shapes`; the state does not fit into memory.
         """
+        keys = self._keys(key)
         hparams = self.agent.hparams if hparams is None else hparams
-        return self._initialise(hparams, params, per_seed_hparams)(self._keys(key), hparams, params)
-
-    def _initialise(self, hparams: PyTree, params: PyTree, per_seed_hparams: bool) -> Callable:
-        """The compiled function that makes the state of all seeds, which fits into memory."""
-        with self._lock:
-            of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
-            one = self.shapes(hparams=of_seed, params=params)
-            check_memory(memory_of(one, self.config))
-            self._axes = seed_axes(one)
-            name = "init, hparams per seed" if per_seed_hparams else "init"
-            if name not in self._compiled:
-                in_axes = (0, 0 if per_seed_hparams else None, None)
-                self._compiled[name] = jax.jit(jax.vmap(self._init, in_axes=in_axes, out_axes=self._axes))
-            return self._compiled[name]
+        of_seed = jax.tree.map(lambda x: x[0], hparams) if per_seed_hparams else hparams
+        one = self.shapes(hparams=of_seed, params=params)
+        check_memory(memory_of(one, self.config))
+        self._axes = seed_axes(one)
+        name = "init, hparams per seed" if per_seed_hparams else "init"
+        if name not in self._compiled:
+            in_axes = (0, 0 if per_seed_hparams else None, None)
+            self._compiled[name] = jax.jit(jax.vmap(self._init, in_axes=in_axes, out_axes=self._axes))
+        return self._compiled[name](keys, hparams, params)
 
     def shapes(self, *, hparams: PyTree = None, params: PyTree = None) -> LoopState:
         """Shapes of the state of one seed; nothing is computed, and the arguments may be shapes, too.
@@ -178,38 +172,15 @@ class Program:
         """Compiles :meth:`chunk` and :meth:`evaluate` for such a state, so that no call of them waits for it.
 
         Args:
-          state: as after :meth:`init`, or its shapes; it is not changed.
+          state: as after :meth:`init`; it is not changed.
           key: as for :meth:`evaluate`.
         """
         shared_parts = self.env.params, self.env.items
-        with self._lock:
-            for function, keys in (
-                (self._function("chunk", state), ()),
-                (self._function("evaluate", state), (self._keys(key),)),
-            ):
-                function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
-
-    def compile_ahead(self, key: Array, *, hparams: PyTree = None, params: PyTree = None) -> LoopState:
-        """Compiles everything before a state is there, such as in another thread while another program runs.
-
-        :meth:`init` and :meth:`compile` wait until it is done.
-
-        Args:
-          key: any typed PRNG key.
-          hparams: as for :meth:`init`.
-          params: as for :meth:`init`.
-
-        Returns:
-          The shapes of the state.
-        """
-        with self._lock:
-            hparams = self.agent.hparams if hparams is None else hparams
-            arguments = self._keys(key), hparams, params
-            initialise = self._initialise(hparams, params, per_seed_hparams=False)
-            initialise.lower(*arguments).compile()  # type: ignore[attr-defined]
-            state = jax.eval_shape(initialise, *arguments)
-            self.compile(state, key)
-            return state
+        for function, keys in (
+            (self._function("chunk", state), ()),
+            (self._function("evaluate", state), (self._keys(key),)),
+        ):
+            function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
 
     @property
     def is_compiled(self) -> bool:

@@ -85,17 +85,6 @@ class Onlooker:
         slates, rewards, clicks, satisfactions = zip(*jax.device_get(seen), strict=True)
         return Followed(np.asarray(history), np.stack(slates), np.stack(rewards), _stack(clicks), _stack(satisfactions))
 
-    def compile(self, agent: Agent, state: LoopState) -> None:
-        """Compiles what following the cohort through a policy needs.
-
-        Args:
-          agent: the policy.
-          state: as for a call, or its shapes.
-        """
-        first = jax.eval_shape(first_seed, state.agent)
-        observation = self._env.spec.empty_observation((USERS,))
-        self._act.lower(agent.act, self._act_key, first, observation).compile()
-
     def _arrived(self, key: Array, params: PyTree, world: PyTree) -> Users:
         return Users(*jax.vmap(self._env.reset, in_axes=(0, None, None))(jax.random.split(key, USERS), params, world))
 

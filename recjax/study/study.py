@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ from recjax.eval import default_metrics, describe, paired_difference
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
 from recjax.loop.run import Logger, Result, Saving, run_program
-from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
-from recjax.study.ahead import done_ahead
 from recjax.study.check import check_study, import_plugins
 from recjax.study.config import StudyConfig
 from recjax.study.examples import Followed, Onlooker, first_seed, summarise
 from recjax.study.policies import Policy, explain, make_policy
 from recjax.study.prepare import Prepared, prepare
-from recjax.types import Array, PyTree
+from recjax.types import PyTree
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
 
@@ -114,28 +111,26 @@ def run_study(
     policies = {name: make_policy(name, prepared.policies) for name in dict.fromkeys(config.agent)}
     if on_prepared:
         on_prepared(prepared)
+    programs: list[Program] = []
     runs: dict[str, Result] = {}
     followed: dict[str, Followed] = {}
     key, examples_key = (jax.random.fold_in(jax.random.key(config.seed), part) for part in (1, 2))
     onlooker = None if prepared.env.spec.action_space == "vector" else Onlooker(prepared.env, reward, examples_key)
-    programs = _programs(policies, prepared, config, reward)
-    with done_ahead([partial(_compile, programs[name], policy, key, onlooker) for name, policy in policies.items()]):
-        for name, policy in policies.items():
-            with clock(f"loop/{name}"):
-                runs[name] = run_program(
-                    programs[name],
-                    key,
-                    hparams=policy.hparams,
-                    params=policy.params,
-                    devices=config.devices,
-                    saving=None if root is None else Saving(root / name, resume, config.recipe()),
-                    progress=progress,
-                    name=name,
-                    on_record=recorder(name) if recorder else None,
-                )
-            clock.move(runs[name].compile_seconds, f"loop/{name}", "compile")
-    if onlooker is not None:
-        for name, policy in policies.items():
+    for name, policy in policies.items():
+        with clock(f"loop/{name}"):
+            runs[name] = run_program(
+                _program_for(policy, prepared, config, reward, programs),
+                key,
+                hparams=policy.hparams,
+                params=policy.params,
+                devices=config.devices,
+                saving=None if root is None else Saving(root / name, resume, config.recipe()),
+                progress=progress,
+                name=name,
+                on_record=recorder(name) if recorder else None,
+            )
+        clock.move(runs[name].compile_seconds, f"loop/{name}", "compile")
+        if onlooker is not None:
             with clock(f"examples/{name}"):
                 followed[name] = onlooker(policy.agent, runs[name].state)
     results = _results(config, prepared, runs, clock.seconds)
@@ -150,22 +145,15 @@ def _clear(directory: Path) -> None:
             Checkpoints(folder).clear()
 
 
-def _programs(
-    policies: dict[str, Policy], prepared: Prepared, config: StudyConfig, reward: Reward
-) -> dict[str, Program]:
-    """The program of each policy; those with the same agent share one."""
-    of_agent: dict[int, Program] = {}
-    for policy in policies.values():
-        of_agent.setdefault(id(policy.agent), Program(prepared.env, policy.agent, config, reward))
-    return {name: of_agent[id(policy.agent)] for name, policy in policies.items()}
-
-
-def _compile(program: Program, policy: Policy, key: Array, onlooker: Onlooker | None) -> None:
-    """Compiles what a policy will need, unless another with the same agent has already."""
-    if not program.is_compiled:
-        state = program.compile_ahead(key, hparams=policy.hparams, params=policy.params)
-        if onlooker is not None:
-            onlooker.compile(policy.agent, state)
+def _program_for(
+    policy: Policy, prepared: Prepared, config: StudyConfig, reward: Any, programs: list[Program]
+) -> Program:
+    """The compiled program of the policy's agent; one that exists already serves again."""
+    for program in programs:
+        if program.agent is policy.agent:
+            return program
+    programs.append(Program(prepared.env, policy.agent, config, reward))
+    return programs[-1]
 
 
 def _results(
