@@ -26,7 +26,7 @@ COLUMNS = 128
 FEWEST_COLUMNS = 32
 """Queries from which on columns are faster than rows on a CPU: they fill its registers."""
 
-COLUMN_SCORES = 2**18
+COLUMN_SCORES = 2**19
 """Scores of a block of columns."""
 
 
