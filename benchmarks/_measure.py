@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -117,22 +115,6 @@ def clock(work: Callable[[], object], seconds: float, at_least: int = 3) -> floa
 def peak_megabytes() -> float:
     """The most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def product_rate(dim: int, seconds: float) -> float:
-    """Operations a second of products ``[2048, dim] x [dim, 128]``, what scoring a catalogue in blocks cannot beat."""
-    vectors, queries = jnp.ones((2048, dim)), jnp.ones((128, dim))
-    count = 64
-
-    @jax.jit
-    def products(vectors: jax.Array, queries: jax.Array) -> jax.Array:
-        def body(i: int, held: jax.Array) -> jax.Array:
-            # Of other numbers each time, so that no product is moved out of the loop.
-            return held + (vectors @ (queries + i).T)[:, :1]
-
-        return jax.lax.fori_loop(0, count, body, jnp.zeros((2048, 1)))
-
-    return 2 * 2048 * 128 * dim * count / clock(lambda: products(vectors, queries).block_until_ready(), seconds)
 
 
 def temporary_megabytes(compiled: Any) -> float:

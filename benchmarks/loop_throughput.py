@@ -21,31 +21,20 @@ from functools import partial
 import jax
 import optax
 import tyro
-from _measure import (
-    Number,
-    Options,
-    clock,
-    in_own_process,
-    megabytes,
-    number,
-    peak_megabytes,
-    percent,
-    product_rate,
-    ratio,
-    show,
-)  # fmt: skip
+from _loops import BATCH, DIM, EPSILON, SLATE, dqn, product_rate
+from _measure import Number, Options, clock, in_own_process, megabytes, number, peak_megabytes, percent, ratio, show
 from _numpy_loop import NumpyLoop
 from rich.console import Console
 
 from recjax import agents, envs, nn
-from recjax.catalogue import row_adam
-from recjax.fit import Progress, RowWise, rows_pay
+from recjax.fit import Progress
 from recjax.loop import LoopConfig, Program, run_program
 from recjax.prng import inlined
 from recjax.replay import Ring
 from recjax.rewards import click
+from recjax.study import first_seed
 
-SLATE, HISTORY, DIM, BATCH, EPSILON, INDEX_EVERY = 5, 20, 32, 128, 0.1, 100
+HISTORY = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +50,7 @@ class Loop:
 
     def __init__(self, users: int, items: int, learn: bool, chunk: int) -> None:
         env = envs.synthetic(num_items=items, slate_size=SLATE, history_length=HISTORY)
-        by_rows = rows_pay(items, BATCH * (SLATE + HISTORY))
-        agent = agents.dqn(
-            nn.DotProductQ.of(num_items=items, dim=DIM),
-            RowWise(row_adam(1e-3), optax.adam(1e-3)) if by_rows else optax.adam(1e-3),
-            policy=agents.SlatePolicy(epsilon=EPSILON),
-            index_every=INDEX_EVERY if by_rows else None,
-        )
+        agent = dqn(items, HISTORY)
         config = LoopConfig(
             steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=BATCH,
             replay_capacity=max(65_536, users * 16), learn_start=0,
@@ -82,7 +65,7 @@ class Loop:
     @property
     def replay(self) -> Ring:
         """What the seed remembers."""
-        return jax.tree.map(lambda x: x[0] if x.ndim else x, self.state.replay)
+        return first_seed(self.state.replay)
 
     def updates(self, count: int) -> Callable[[], None]:
         """The loop's own learning alone, ``count`` updates a call: sample from its replay, one TD update."""
@@ -105,7 +88,7 @@ class Loop:
 
     def peer(self) -> NumpyLoop:
         """The same loop in NumPy, with the same network."""
-        params = jax.tree.map(lambda leaf: leaf[0], self.state.agent.params)
+        params = first_seed(self.state.agent).params
         return NumpyLoop(self.program.env, params, self.program.config.users, EPSILON)
 
     def memory(self) -> tuple[float, float]:

@@ -17,18 +17,14 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import optax
 import tyro
-from _measure import Number, Options, measure, megabytes, number, percent, product_rate, show, temporary_megabytes
+from _loops import BATCH, DIM, SLATE, dqn, product_rate
+from _measure import Number, Options, measure, megabytes, number, percent, show, temporary_megabytes
 
-from recjax import agents, envs, nn
-from recjax.catalogue import row_adam
-from recjax.fit import RowWise, rows_pay
+from recjax import envs
 from recjax.loop import LoopConfig, Program
 from recjax.loop.memory import GIB, tree_bytes
 from recjax.rewards import click
-
-SLATE, DIM, BATCH, EPSILON = 5, 32, 128, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +58,7 @@ class Cell:
 
     def program(self) -> Program:
         env = envs.synthetic(num_items=self.items, slate_size=SLATE, history_length=self.history)
-        by_rows = rows_pay(self.items, BATCH * (SLATE + self.history))
-        agent = agents.dqn(
-            nn.DotProductQ.of(num_items=self.items, dim=DIM),
-            RowWise(row_adam(1e-3), optax.adam(1e-3)) if by_rows else optax.adam(1e-3),
-            policy=agents.SlatePolicy(epsilon=EPSILON),
-            index_every=100 if by_rows else None,
-        )
+        agent = dqn(self.items, self.history)
         # Chunks long enough that calling one costs little, short enough to be timed.
         chunk = max(2, min(256, int(0.5 / self.seconds_a_step())))
         config = LoopConfig(

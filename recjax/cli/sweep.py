@@ -126,7 +126,6 @@ def _claim(sweep: SweepOptions, asked: str) -> None:
     Raises:
       ValueError: the folder cannot be written.
     """
-
     try:
         sweep.out.mkdir(parents=True, exist_ok=True)
         write_text(sweep.out / SWEEP, asked)

@@ -14,6 +14,7 @@ from recjax.catalogue import row_adam
 from recjax.fit import RowWise
 from recjax.loop import LoopConfig, Program
 from recjax.rewards import click
+from recjax.study import first_seed
 
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -31,7 +32,7 @@ def replay_of(env, agent):
     )  # fmt: skip
     program = Program(env, agent, config, click)
     state, _ = program.chunk(program.init(jax.random.key(0)))
-    return program.buffer, jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, state.replay)
+    return program.buffer, first_seed(state.replay)
 
 
 @pytest.mark.parametrize("by_rows", [False, True], ids=["whole_table", "by_rows"])
