@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,19 @@ ACCELERATED_USERS = 2**18
 """The same elsewhere, where large products beat many small ones."""
 
 
+def traced_once(function: Callable[..., Any], *static: str) -> Callable[..., Any]:
+    """The function, traced once for all programs that call it with the same shapes; XLA compiles it in each of them.
+
+    Checks, chunks and evaluation call the same functions of agent and environment, and tracing them is most of
+    what a program costs that XLA has compiled in an earlier process.
+
+    Args:
+      function: pure; one that cannot be hashed is traced anew by each program.
+      *static: names of its arguments that are no arrays.
+    """
+    return jax.jit(function, static_argnames=static) if isinstance(function, Hashable) else function
+
+
 @struct.dataclass
 class Users:
     """The users being served: what is seen of them, and what is not."""
@@ -39,7 +52,7 @@ def respond(
 ) -> tuple[Users, Step]:
     """The users after what each was shown, and the step; nobody takes the place of those who are done."""
     keys = jax.random.split(key, users.observation.history.shape[0])
-    each = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))
+    each = jax.vmap(traced_once(env.step), in_axes=(0, 0, 0, None, None))
     observation, state, response, terminated, truncated, _ = each(keys, users.state, action.slate, params, world)
     step = Step(
         observation=users.observation,
@@ -89,7 +102,7 @@ class Interaction(NamedTuple):
 
         def draw(keys: Array, numbers: Array) -> Users:
             of_each = jax.random.split(keys[0], numbers.shape[0])
-            return Users(*jax.vmap(self.env.reset, in_axes=(0, None, None))(of_each, params, world))
+            return Users(*jax.vmap(traced_once(self.env.reset), in_axes=(0, None, None))(of_each, params, world))
 
         return in_blocks(draw, key[None], jnp.arange(count))
 
@@ -99,7 +112,7 @@ class Interaction(NamedTuple):
         """Act and respond, once for every user; those who are done make room for new ones."""
 
         def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
-            action = self.agent.act(keys[0], agent, users.observation, explore=explore)
+            action = traced_once(self.agent.act, "explore")(keys[0], agent, users.observation, explore=explore)
             going, step = respond(self.env, self.reward, keys[1], users, action, params, world)
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
