@@ -110,6 +110,14 @@ class Interaction(NamedTuple):
         self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
     ) -> tuple[Users, Step]:
         """Act and respond, once for every user; those who are done make room for new ones."""
+        going, step = self.serve(key, users, agent, params, world, explore=explore)
+        replace_key = jax.random.split(key, 3)[2]
+        return self.replace(replace_key, going, step.terminated | step.truncated, params, world), step
+
+    def serve(
+        self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
+    ) -> tuple[Users, Step]:
+        """Act and respond, once for every user; those who are done stay where they are."""
 
         def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
             action = traced_once(self.agent.act, "explore")(keys[0], agent, users.observation, explore=explore)
@@ -117,10 +125,8 @@ class Interaction(NamedTuple):
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
 
-        keys = jax.random.split(key, 3)
-        going, step = in_blocks(act_and_respond, keys[:2], users)
-        step = dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
-        return self.replace(keys[2], going, step.terminated | step.truncated, params, world), step
+        going, step = in_blocks(act_and_respond, jax.random.split(key, 3)[:2], users)
+        return going, dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
         """New users in the rows of those who are done, drawn a few at a time: arrivals cost what arrives.
@@ -221,7 +227,7 @@ def follow(
 
     def body(state: tuple, keys: tuple[Array, Array]) -> tuple[tuple, Any]:
         users, world, staying, carry = state
-        users, step = interaction.step(keys[0], users, agent, env.params, world, explore=explore)
+        users, step = interaction.serve(keys[0], users, agent, env.params, world, explore=explore)
         step = absent(with_items(step), staying)
         world = interaction.tick(keys[1], world, step, env.params)
         carry, output = visit(carry, step, staying)
@@ -241,7 +247,7 @@ def with_items(step: Step) -> Step:
 
 
 def absent(step: Step, staying: Array) -> Step:
-    """A step without the users who have left: a new one stands in their row, unobserved."""
+    """A step without the users who have left, and whose row goes on unobserved."""
     seen = staying[:, None]
     here = lambda x: jnp.where(staying.reshape(staying.shape + (1,) * (x.ndim - 1)), x, 0)  # noqa: E731
     is_slate = jnp.issubdtype(step.slate.dtype, jnp.integer)
