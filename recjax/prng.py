@@ -34,6 +34,7 @@ def inlined(key: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_THREEFRY)
 
 
+@jax.jit
 def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
     """Threefry-2x32 of 20 rounds, ``u32[...]`` each.
 

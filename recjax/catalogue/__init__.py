@@ -18,7 +18,7 @@ from recjax.catalogue.cross_entropy import mean_softmax_cross_entropy
 from recjax.catalogue.ids import distinct_ids
 from recjax.catalogue.index_cache import CachedIndex, build_index, refresh
 from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
-from recjax.catalogue.lookup import is_followed, lookup, value_and_row_grad
+from recjax.catalogue.lookup import is_followed, lookup, lookup_or_zeros, value_and_row_grad
 from recjax.catalogue.negatives import Negatives, accidental_hits
 from recjax.catalogue.plan import BLOCK_SIZE, Plan, plan_for
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
@@ -50,6 +50,7 @@ __all__ = [
     "is_followed",
     "logsumexp",
     "lookup",
+    "lookup_or_zeros",
     "max_score",
     "mean_score",
     "mean_softmax_cross_entropy",

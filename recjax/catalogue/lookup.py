@@ -21,7 +21,7 @@ from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
 from recjax.catalogue.rows import RowGrads, concatenate
-from recjax.types import Array, PyTree
+from recjax.types import PAD_ID, Array, PyTree
 
 
 def lookup(table: Array, ids: Array) -> Array:
@@ -44,6 +44,29 @@ def lookup(table: Array, ids: Array) -> Array:
     """
     tape = _tape.get()
     return table[ids] if tape is None else tape.lookup(table, ids)
+
+
+def lookup_or_zeros(table: Array, ids: Array) -> Array:
+    """:func:`lookup`, with zeros for ``PAD_ID``.
+
+    >>> lookup_or_zeros(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, PAD_ID])).tolist()
+    [[3.0, 4.0], [0.0, 0.0]]
+
+    Args:
+      table: ``[V, D]``.
+      ids: integers of any shape ``[...]`` in ``0 .. V-1``, or ``PAD_ID``.
+
+    Returns:
+      ``[..., D]`` in the dtype of the table.
+
+    Raises:
+      ValueError: as :func:`lookup`.
+    """
+    is_row = ids != PAD_ID
+    if is_followed(table):
+        return jnp.where(is_row[..., None], lookup(table, ids), 0)
+    # A gradient is dropped where it is scattered, which costs less than a selection from it before.
+    return table.at[jnp.where(is_row, ids, table.shape[0])].get(mode="fill", fill_value=0)
 
 
 def is_followed(table: Array) -> bool:

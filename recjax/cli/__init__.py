@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -49,9 +50,14 @@ COMMANDS = {
 
 DESCRIPTION = "The feedback loop of a recommender as compiled JAX. `recjax loop` needs no arguments."
 
+GARBAGE_THRESHOLDS = 200_000, 30, 30
+"""Of Python's garbage collector. Tracing makes very many objects that stay, and by default it looks through all of them
+again and again."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; what is wrong with its input goes to standard error, with exit status 2."""
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"recjax {recjax.__version__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,19 @@ ACCELERATED_USERS = 2**18
 """The same elsewhere, where large products beat many small ones."""
 
 
+def traced_once(function: Callable[..., Any], *static: str) -> Callable[..., Any]:
+    """The function, traced once for all programs that call it with the same shapes; XLA compiles it in each of them.
+
+    Checks, chunks and evaluation call the same functions of agent and environment, and tracing them is most of
+    what a program costs that XLA has compiled in an earlier process.
+
+    Args:
+      function: pure; one that cannot be hashed is traced anew by each program.
+      *static: names of its arguments that are no arrays.
+    """
+    return jax.jit(function, static_argnames=static) if isinstance(function, Hashable) else function
+
+
 @struct.dataclass
 class Users:
     """The users being served: what is seen of them, and what is not."""
@@ -39,7 +52,7 @@ def respond(
 ) -> tuple[Users, Step]:
     """The users after what each was shown, and the step; nobody takes the place of those who are done."""
     keys = jax.random.split(key, users.observation.history.shape[0])
-    each = jax.vmap(env.step, in_axes=(0, 0, 0, None, None))
+    each = jax.vmap(traced_once(env.step), in_axes=(0, 0, 0, None, None))
     observation, state, response, terminated, truncated, _ = each(keys, users.state, action.slate, params, world)
     step = Step(
         observation=users.observation,
@@ -89,7 +102,7 @@ class Interaction(NamedTuple):
 
         def draw(keys: Array, numbers: Array) -> Users:
             of_each = jax.random.split(keys[0], numbers.shape[0])
-            return Users(*jax.vmap(self.env.reset, in_axes=(0, None, None))(of_each, params, world))
+            return Users(*jax.vmap(traced_once(self.env.reset), in_axes=(0, None, None))(of_each, params, world))
 
         return in_blocks(draw, key[None], jnp.arange(count))
 
@@ -97,17 +110,23 @@ class Interaction(NamedTuple):
         self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
     ) -> tuple[Users, Step]:
         """Act and respond, once for every user; those who are done make room for new ones."""
+        going, step = self.serve(key, users, agent, params, world, explore=explore)
+        replace_key = jax.random.split(key, 3)[2]
+        return self.replace(replace_key, going, step.terminated | step.truncated, params, world), step
+
+    def serve(
+        self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
+    ) -> tuple[Users, Step]:
+        """Act and respond, once for every user; those who are done stay where they are."""
 
         def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
-            action = self.agent.act(keys[0], agent, users.observation, explore=explore)
+            action = traced_once(self.agent.act, "explore")(keys[0], agent, users.observation, explore=explore)
             going, step = respond(self.env, self.reward, keys[1], users, action, params, world)
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
 
-        keys = jax.random.split(key, 3)
-        going, step = in_blocks(act_and_respond, keys[:2], users)
-        step = dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
-        return self.replace(keys[2], going, step.terminated | step.truncated, params, world), step
+        going, step = in_blocks(act_and_respond, jax.random.split(key, 3)[:2], users)
+        return going, dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
         """New users in the rows of those who are done, drawn a few at a time: arrivals cost what arrives.
@@ -208,7 +227,7 @@ def follow(
 
     def body(state: tuple, keys: tuple[Array, Array]) -> tuple[tuple, Any]:
         users, world, staying, carry = state
-        users, step = interaction.step(keys[0], users, agent, env.params, world, explore=explore)
+        users, step = interaction.serve(keys[0], users, agent, env.params, world, explore=explore)
         step = absent(with_items(step), staying)
         world = interaction.tick(keys[1], world, step, env.params)
         carry, output = visit(carry, step, staying)
@@ -228,7 +247,7 @@ def with_items(step: Step) -> Step:
 
 
 def absent(step: Step, staying: Array) -> Step:
-    """A step without the users who have left: a new one stands in their row, unobserved."""
+    """A step without the users who have left, and whose row goes on unobserved."""
     seen = staying[:, None]
     here = lambda x: jnp.where(staying.reshape(staying.shape + (1,) * (x.ndim - 1)), x, 0)  # noqa: E731
     is_slate = jnp.issubdtype(step.slate.dtype, jnp.integer)

@@ -21,7 +21,7 @@ from recjax.envs.base import Environment
 from recjax.eval import Accumulator, default_metrics
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import Faults
-from recjax.loop.interact import Interaction, Users, follow, with_items
+from recjax.loop.interact import Interaction, Users, follow, traced_once, with_items
 from recjax.loop.memory import check_memory, memory_of
 from recjax.loop.validate import Checked, check
 from recjax.prng import inlined
@@ -222,7 +222,7 @@ class Program:
         agent_key, users_key, run_key = jax.random.split(key, 3)
         env = self.env
         world = env.world(jax.random.fold_in(users_key, 0))
-        users = self._interaction.arrive(users_key, env.params, world, self.config.users)
+        users = self._interaction.arrive(inlined(users_key), env.params, world, self.config.users)
         stored_parts = jax.eval_shape(partial(misfits, self.storage), self.checked.step) if self.buffer else ()
         blank = lambda shape: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)  # noqa: E731
         return LoopState(
@@ -290,9 +290,10 @@ class Program:
     def _updates(
         self, key: Array, learning: dict[str, PyTree], replay: PyTree
     ) -> tuple[dict[str, PyTree], dict[str, Array]]:
-        buffer, learn = self.buffer, self.agent.learn
+        buffer = self.buffer
         assert buffer is not None
-        assert learn is not None
+        assert self.agent.learn is not None
+        learn = traced_once(self.agent.learn)
 
         def update(learning: dict[str, PyTree], key: Array) -> tuple[dict[str, PyTree], dict[str, Array]]:
             sample_key, learn_key = jax.random.split(key)

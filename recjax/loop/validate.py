@@ -7,6 +7,7 @@ inside a scan.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,8 @@ from recjax.agents.base import Action, Agent, Update
 from recjax.envs.base import Environment
 from recjax.eval import Accumulator
 from recjax.loop.config import LoopConfig
-from recjax.loop.interact import with_items
+from recjax.loop.interact import traced_once, with_items
+from recjax.prng import inlined
 from recjax.replay import Buffer
 from recjax.rewards import Reward
 from recjax.types import Items, Observation, PyTree, Response, Spec, Step
@@ -78,12 +80,12 @@ def check_environment(env: Environment) -> Any:
     if env.tick is not None and env.init_world is None:
         raise ValueError("Environment.tick changes a world, but init_world is None; give what the world is at step 0.")
     world = _trace("Environment.init_world", env.world, key)
-    arrived = _trace("Environment.reset", env.reset, key, env.params, world)
+    arrived = _trace("Environment.reset", traced_once(env.reset), key, env.params, world)
     observation, state = _fields("Environment.reset", arrived, ("observation", "state"))
     _check_observation("Environment.reset", observation, spec)
     size = _shape((spec.action_size,)) if spec.action_size else _shape((spec.slate_size,), jnp.int32)
     names = ("observation", "state", "response", "terminated", "truncated", "info")
-    answer = _trace("Environment.step", env.step, key, state, size, env.params, world)
+    answer = _trace("Environment.step", traced_once(env.step), key, state, size, env.params, world)
     after, state_after, response, terminated, truncated, info = _fields("Environment.step", answer, names)
     _check_observation("Environment.step", after, spec)
     _expect("The observation of Environment.step", after, observation, "that of Environment.reset")
@@ -113,7 +115,8 @@ def check_agent(
     state = _trace("Agent.init", lambda key: agent.init(key, spec, env.items, *start), _key())
     for explore in (True, False):
         name = f"Agent.act(explore={explore})"
-        action = _trace(name, lambda *a, explore=explore: agent.act(*a, explore=explore), _key(), state, observation)
+        act = partial(traced_once(agent.act, "explore"), explore=explore)
+        action = _trace(name, act, _key(), state, observation)
         if not isinstance(action, Action):
             raise ValueError(f"{name} must return agents.Action(slate, log_prob, extras); got {_describe(action)}.")
         width, kind = (spec.action_size, jnp.float32) if spec.action_size else (spec.slate_size, jnp.int32)
@@ -138,7 +141,7 @@ def check_learning(agent: Agent, state: PyTree, step: PyTree, buffer: Buffer | N
     after = _trace("Buffer.add", buffer.add, memory, step)
     _expect("The state of Buffer.add", after, memory, "that of Buffer.init")
     batch = _trace("Buffer.sample", lambda key, state: buffer.sample(key, state, config.batch_size), _key(), after)
-    update = _trace("Agent.learn", agent.learn, _key(), state, batch)
+    update = _trace("Agent.learn", traced_once(agent.learn), _key(), state, batch)
     if not isinstance(update, Update):
         raise ValueError(f"Agent.learn must return agents.Update(state, metrics); got {_describe(update)}.")
     _expect("The state of Agent.learn", update.state, state, "that of Agent.init")
@@ -244,7 +247,7 @@ class _Name(str):
 
 
 def _key() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda: inlined(jax.random.key(0)))
 
 
 def _shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:

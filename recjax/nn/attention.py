@@ -6,7 +6,7 @@ and off without one, so that the same call serves training and use.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -79,10 +79,89 @@ def attend(
     num_heads, head = query.shape[-2:]
     key, value = (jnp.repeat(x, num_heads // x.shape[-2], axis=-2) for x in (key, value))
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * head**-0.5
-    logits = logits if bias is None else logits + bias
-    weights = nn.softmax(jnp.where(visible, logits, jnp.finfo(jnp.float32).min))
-    weights = dropout(module, rate, weights.astype(query.dtype))
+    weights = _weights(module, rate, logits, visible, bias).astype(query.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+class Projection(NamedTuple):
+    """A linear map to heads.
+
+    Attributes:
+      kernel: ``[D, H, d]``.
+      bias: ``[H, d]``.
+    """
+
+    kernel: Array
+    bias: Array
+
+    def of(self, x: Array) -> Array:
+        """``[..., H, d]`` of ``[..., D]``."""
+        return jnp.tensordot(x.astype(self.kernel.dtype), self.kernel, 1) + jnp.broadcast_to(
+            self.bias, (*x.shape[:-1], *self.bias.shape)
+        )
+
+
+class Heads(nn.Module):
+    """The parameters of a linear map to heads, named and drawn as ``flax.linen.DenseGeneral`` does.
+
+    Attributes:
+      num_heads: heads.
+      head: width of a head.
+      dtype: of the computation; parameters are float32.
+    """
+
+    num_heads: int
+    head: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, dim: int) -> Projection:
+        """The map of vectors of ``dim`` features."""
+        heads = (self.num_heads, self.head)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2)), (dim, *heads))
+        bias = self.param("bias", nn.initializers.zeros, heads)
+        return Projection(kernel.astype(self.dtype), bias.astype(self.dtype))
+
+
+def attend_once(
+    module: nn.Module,
+    rate: float,
+    query: Array,
+    key: Projection,
+    value: Projection,
+    x: Array,
+    visible: Array,
+    bias: Array | None = None,
+) -> Array:
+    """:func:`attend` for one query a sequence, without making keys and values of its ``L`` positions.
+
+    The softmax does not see the last term of ``query' (K x + b) = (K' query)' x + query' b``, and the sum of weighted
+    values is the value of the weighted sum. So a head takes ``2 L D`` products where keys and values take ``2 L D d``.
+
+    Args:
+      module: whose ``dropout`` key drops attention weights.
+      rate: share of attention weights that are dropped.
+      query: ``[B, 1, H, d]``.
+      key: how keys are made of ``x``.
+      value: how values are.
+      x: ``[B, L, D]``.
+      visible: ``bool[B, 1, 1, L]``; a row that sees nothing has a finite result.
+      bias: ``f32[B or 1, H, 1, L]``, added to the logits.
+
+    Returns:
+      ``[B, 1, H, d]``.
+    """
+    asked = jnp.einsum("bqhd,nhd->bhqn", query, key.kernel)
+    logits = jnp.einsum("bhqn,bln->bhql", asked, x).astype(jnp.float32) * query.shape[-1] ** -0.5
+    weights = _weights(module, rate, logits, visible, bias).astype(x.dtype)
+    read = jnp.einsum("bhql,bln->bhqn", weights, x)
+    total = weights.sum(-1)[:, :, :, None]
+    return (jnp.einsum("bhqn,nhd->bhqd", read, value.kernel) + total * value.bias[None, :, None]).swapaxes(1, 2)
+
+
+def _weights(module: nn.Module, rate: float, logits: Array, visible: Array, bias: Array | None) -> Array:
+    logits = logits if bias is None else logits + bias
+    return dropout(module, rate, nn.softmax(jnp.where(visible, logits, jnp.finfo(jnp.float32).min)))
 
 
 class RelativeBias(nn.Module):
@@ -173,16 +252,19 @@ class SelfAttention(nn.Module):
                 " choose a divisor."
             )
 
-        def heads(name: str, x: Array) -> Array:
-            return nn.DenseGeneral((self.num_heads, head), dtype=self.dtype, name=name)(x)
-
-        query = heads("query", x[:, -num_queries:] if asking is None else asking)
-        key, value = heads("key", x), heads("value", x)
-        if self.rotary:
-            positions = jnp.arange(length)
-            query, key = rotate(query, positions[-num_queries:]), rotate(key, positions)
+        query, key, value = (
+            Heads(self.num_heads, head, self.dtype, name=name)(dim) for name in ("query", "key", "value")
+        )
+        queries = query.of(x[:, -num_queries:] if asking is None else asking)
         bias = None if bias is None else bias[:, :, -num_queries:]
-        attended = attend(self, self.dropout, query, key, value, visible, bias)
+        if num_queries == 1 and not self.rotary:
+            attended = attend_once(self, self.dropout, queries, key, value, x.astype(self.dtype), visible, bias)
+        else:
+            keys = key.of(x)
+            if self.rotary:
+                positions = jnp.arange(length)
+                queries, keys = rotate(queries, positions[-num_queries:]), rotate(keys, positions)
+            attended = attend(self, self.dropout, queries, keys, value.of(x), visible, bias)
         return nn.DenseGeneral(dim, axis=(-2, -1), kernel_init=SMALL, dtype=self.dtype, name="out")(attended)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.catalogue import lookup
+from recjax.catalogue import lookup_or_zeros
 from recjax.nn.adaptors import LinearAdaptor
 from recjax.nn.contracts import FeatureEncoder, OncePerItem
 from recjax.registry import Registry
@@ -56,9 +56,12 @@ class MeanWordEncoder(nn.Module):
         assert isinstance(self.parent, nn.Module)
         nn.share_scope(self.parent, self)
         table = self.param(self.table, row_norm(self.initial_norm), (self.size, self.dim))
-        present = (values != PAD_ID)[..., None]
-        total = jnp.where(present, lookup(table, values).astype(self.dtype), 0).sum(-2)
-        return total / jnp.maximum(present.sum(-2), 1).astype(self.dtype)
+        # Word by word: the vectors of all words of all texts, [..., W, dim], need not be written to be added.
+        total = jnp.zeros((*values.shape[:-1], self.dim), self.dtype)
+        for word in jnp.unstack(values, axis=-1):
+            total += lookup_or_zeros(table, word).astype(self.dtype)
+        count = jnp.maximum(jnp.sum(values != PAD_ID, axis=-1, keepdims=True), 1)
+        return total / count.astype(self.dtype)
 
 
 @feature_encoders.register("words")

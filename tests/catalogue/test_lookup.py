@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.catalogue import RowGrads, is_followed, lookup, value_and_row_grad
+from recjax.catalogue import RowGrads, is_followed, lookup, lookup_or_zeros, value_and_row_grad
 from recjax.types import PAD_ID
 
 
@@ -81,6 +81,19 @@ def test_outside_it_is_plain_indexing():
     assert not is_followed(table)
     gradient = jax.grad(lambda t: lookup(t, jnp.array([1, 1])).sum())(table)
     assert gradient.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0]]
+
+
+def test_padding_reads_zeros_and_hands_no_gradient_back():
+    table = jnp.arange(1.0, 9.0).reshape(4, 2)
+    ids = jnp.array([[3, PAD_ID, 0], [3, 3, PAD_ID]])
+    expected = np.where(ids[..., None] == PAD_ID, 0, np.asarray(table)[np.maximum(ids, 0)])
+    np.testing.assert_array_equal(lookup_or_zeros(table, ids), expected)
+    loss_fn = lambda params, ids: ((lookup_or_zeros(params, ids) + 1) ** 2).sum()  # noqa: E731
+    by_hand = np.zeros((4, 2))
+    np.add.at(by_hand, np.asarray(ids)[ids != PAD_ID], 2 * (expected[ids != PAD_ID] + 1))
+    np.testing.assert_allclose(jax.grad(loss_fn)(table, ids), by_hand)
+    (_, _), rows = value_and_row_grad(lambda *a: (loss_fn(*a), None), table, True, ids)
+    np.testing.assert_allclose(rows.dense(4), by_hand)
 
 
 def test_a_table_that_is_never_read_has_no_rows():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,42 @@ def test_second_call_does_not_compile_again(program, key):
     program.init(other)
     assert {name: function._cache_size() for name, function in program._compiled.items()} == sizes
     assert (sizes["chunk"], sizes["evaluate"]) == (1, 1)
+
+
+def test_what_users_and_agents_do_is_traced_once_for_all_programs(env, agent, key):
+    """Checks, chunks and evaluations of two programs; ``act`` twice, as it explores or not."""
+    traced = Counter()
+
+    def counted(name, function):
+        def call(*arguments, **options):
+            traced[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    env = env._replace(step=counted("step", env.step), reset=counted("reset", env.reset))
+    agent = agent._replace(act=counted("act", agent.act), learn=counted("learn", agent.learn))
+    config = dataclasses.replace(CONFIG, eval_users=CONFIG.users)
+    for _ in range(2):
+        program = Program(env, agent, config, click)
+        state, _ = program.chunk(program.init(key))
+        program.evaluate(state, key)
+    assert traced == {"step": 1, "reset": 1, "act": 2, "learn": 1}
+
+
+def test_what_cannot_be_hashed_is_traced_anew(env, agent, key):
+    @dataclasses.dataclass
+    class Unhashable:
+        function: object
+
+        def __call__(self, *arguments):
+            return self.function(*arguments)
+
+    program, plain = (
+        Program(env._replace(step=step), agent, CONFIG, click) for step in (Unhashable(env.step), env.step)
+    )
+    states = [each.chunk(each.init(key))[0] for each in (program, plain)]
+    assert leaves_equal(*states)
 
 
 def test_another_discount_is_the_same_program(program, agent, key):

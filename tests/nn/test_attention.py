@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +131,43 @@ def test_both_paths_of_attention_agree(x, visible):
     by_hand = tiny.apply(params, x, visible, bias, rngs={"dropout": jax.random.key(0)})
     seen = visible[:, 0].any(-1)
     np.testing.assert_allclose(by_hand[seen], SelfAttention(H).apply(params, x, visible, bias)[seen], atol=1e-5)
+
+
+def test_the_last_query_alone_equals_the_last_of_all(x, visible):
+    """Alone, it makes no keys and values; the result, and the gradients of all parameters, are the same."""
+    attention = SelfAttention(H)
+    bias = jax.random.normal(jax.random.key(5), (1, H, L, L))
+    params = moved(attention, x, visible)
+
+    def last(params, visible):
+        return attention.apply(params, x, visible, bias)[:, -1]
+
+    alone, whole = (
+        jax.jit(jax.value_and_grad(lambda p, v: (last(p, v) ** 3).sum()))(params, v)
+        for v in (visible[:, :, -1:], visible)
+    )
+    np.testing.assert_allclose(last(params, visible[:, :, -1:]), last(params, visible), atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), alone, whole)
+
+
+def test_the_last_query_alone_makes_no_keys_and_values(x, visible):
+    attention = SelfAttention(H)
+    params = moved(attention, x, visible)
+    program = str(jax.make_jaxpr(attention.apply)(params, x, visible[:, :, -1:]))
+    made = f"f32[{B},{L},{H},{D // H}]"
+    assert made not in program
+    assert made in str(jax.make_jaxpr(attention.apply)(params, x, visible))
+
+
+def test_projections_have_the_parameters_of_flax(x, visible):
+    class Theirs(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.DenseGeneral((H, D // H), name="key")(x)
+
+    ours, theirs = (m.init(jax.random.key(0), *i) for m, i in ((SelfAttention(H), (x, visible)), (Theirs(), (x,))))
+    ours, theirs = ours["params"]["key"], theirs["params"]["key"]
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_rotation_makes_products_depend_on_distances_only():

@@ -19,7 +19,7 @@ NETWORKS = {**{name: q_networks[name] for name in q_networks}, "recommendation":
 
 # A bias of the attention keys shifts all logits of a query alike, so softmax does not see it; and
 # the last bias of an advantage is subtracted again with its mean.
-SILENT = {"['user']['history']['block_0']['attention']['key']['bias']", "['bias_0']"}
+SILENT = {*(f"['user']['history']['block_{n}']['attention']['key']['bias']" for n in range(2)), "['bias_0']"}
 
 
 class Case:
