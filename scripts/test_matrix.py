@@ -36,13 +36,18 @@ class Run(NamedTuple):
     name: str
     python: str
     options: tuple[str, ...]
-    word: str
+    words: tuple[str, ...]
 
 
 MATRIX = (
-    Run("3.11", "3.11", (), "test"),
-    Run("3.13", "3.13", (), "test"),
-    Run("3.11-floor", "3.11", ("--constraint", str(ROOT / "constraints" / "floor.txt")), "pytest"),
+    Run("3.11", "3.11", (), ("test",)),
+    Run("3.13", "3.13", (), ("test",)),
+    Run(
+        "3.11-floor",
+        "3.11",
+        ("--constraint", str(ROOT / "constraints" / "floor.txt")),
+        ("pytest", "-n", "auto", "--dist", "worksteal"),
+    ),
 )
 
 
@@ -91,7 +96,7 @@ def main() -> int:
             continue
         log = LOGS / f"{run.name}.log"
         print(f"{run.name}: {python} -> {log.relative_to(ROOT)}", flush=True)
-        command = [sys.executable, str(BOOTSTRAP), "--python", python, *run.options, run.word, *sys.argv[1:]]
+        command = [sys.executable, str(BOOTSTRAP), "--python", python, *run.options, *run.words, *sys.argv[1:]]
         start = time.monotonic()
         with log.open("w") as output:
             code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT).returncode

@@ -71,7 +71,7 @@ def test_every_table_is_read_as_the_same_log(kind):
 
 def test_missing_values_of_every_kind_are_missing():
     pandas = pytest.importorskip("pandas")
-    users = [None, float("nan"), pandas.NA, pandas.NaT, np.datetime64("NaT"), "ann"]
+    users = [None, float("nan"), pandas.NA, pandas.NaT, np.datetime64("NaT", "s"), "ann"]
     frame = {"user": users, "item": range(6), "time": [*TIMES.tolist(), pandas.NaT, TIMES[0].item()]}
     _, report = data.from_frame(frame, data.Columns(time="time"), on_bad="drop")
     assert (report.kept, report.counts) == (1, {"missing_user": 5, "bad_time": 1})

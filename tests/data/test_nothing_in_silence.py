@@ -63,7 +63,7 @@ def test_ids_of_a_data_set_have_names():
         data.Dataset("d", Interactions([0], [1]), IdMap(("u",)), IdMap(("a",)), titles=("A", "B"))
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), ""])
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "s"), ""])
 def test_missing_values_name_nobody(missing):
     assert IdMap(("a",)).encode(["a", missing]).tolist() == [0, 1]
     with pytest.raises(ValueError, match="row 1 has none"):
