@@ -190,7 +190,10 @@ class Task:
             detail = ", ".join(filter(None, [speed, left, *numbers]))
             share = f"{self.completed / self.total:4.0%}" if self.total else "100%"
             self._progress._console.print(
-                f"{self.name} {share}{taken}: {detail}", highlight=False, markup=False, soft_wrap=True
+                f"{self.name} {share}{taken}{': ' if detail else ''}{detail}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
 
 

@@ -36,7 +36,13 @@ def traced_once(function: Callable[..., Any], *static: str) -> Callable[..., Any
       function: pure; one that cannot be hashed is traced anew by each program.
       *static: names of its arguments that are no arrays.
     """
-    return jax.jit(function, static_argnames=static) if isinstance(function, Hashable) else function
+    if not isinstance(function, Hashable):
+        return function
+    try:
+        return jax.jit(function, static_argnames=static)
+    except ValueError:
+        # It has no argument of that name. Calling it says so in Python's words, which are more to the point.
+        return function
 
 
 @struct.dataclass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def prepare(
         log = dataclasses.replace(log, context_names=(), context=None)
         dataset = data.without_impressions(log)
         split = data.leave_one_out(dataset.interactions)
-        env, simulator = _logged(config, log, split, simulate_key, stages)
+        env, simulator = _logged(config, log, split, simulate_key, stages, progress)
     else:
         env, simulator = _environment(config, simulate_key)
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
@@ -124,11 +126,22 @@ class _Stages:
         return tree, metadata
 
 
+@contextlib.contextmanager
+def _shown(progress: Progress | None, name: str, what: str) -> Iterator[None]:
+    """Says what goes on while nothing is counted: on a big log it takes minutes."""
+    task = (progress or Progress(enabled=False)).task(name, total=1)
+    with task.stage(what):
+        yield
+    task.update(1)
+    task.finish()
+
+
 def _logged(
-    config: StudyConfig, dataset: Dataset, split: Split, key: Array, stages: _Stages
+    config: StudyConfig, dataset: Dataset, split: Split, key: Array, stages: _Stages, progress: Progress | None
 ) -> tuple[Environment, dict[str, Any]]:
     def fit() -> tuple[Preference, dict[str, Any]]:
-        preference, report = envs.fit_preference(dataset, config.preference, factors=FACTORS, key=key)
+        with _shown(progress, "simulator", "fitting"):
+            preference, report = envs.fit_preference(dataset, config.preference, factors=FACTORS, key=key)
         return envs.at_level(preference, report), _described(report)
 
     users, n = dataset.num_users, dataset.num_items
@@ -208,7 +221,8 @@ def _represent(
     def fit() -> tuple[PyTree, dict[str, Any]]:
         train = data.sequences(known.log, known.num_users)
         fitted = fit_recommendation(model, train, items, config.training, key=key, hooks=Hooks(progress=progress))
-        return fitted.params, rank(config, known, split, scorer(model, fitted.params, items), neighbours)
+        with _shown(progress, "held-out items", "ranking"):
+            return fitted.params, rank(config, known, split, scorer(model, fitted.params, items), neighbours)
 
     blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))
     like = jax.eval_shape(lambda: model.init(key, blank, items))

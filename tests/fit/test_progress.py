@@ -82,6 +82,15 @@ def test_a_stage_is_shown_with_its_time_and_no_rate_knows_of_it():
     assert lines[2].startswith("loop 100%: 10 steps/s")
 
 
+def test_what_has_nothing_to_say_ends_without_a_colon():
+    clock, stream = Clock(), io.StringIO()
+    task = Progress(console=Console(file=stream), clock=clock).task("simulator", total=1)
+    clock.now += 4
+    task.update(1)
+    task.finish()
+    assert stream.getvalue() == "simulator 100% in 0:04\n"
+
+
 def test_disabled_shows_and_converts_nothing():
     Number.conversions = 0
     assert lines_of(steps=100, seconds=1000.0, enabled=False) == []

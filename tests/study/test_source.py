@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from recjax import study
 from recjax.data import BadRowsError, Interactions, LogSchema, without_impressions
 from recjax.envs import PreferenceConfig
+from recjax.fit import Progress
 from recjax.study import StudyConfig, open_source, ranking
 from recjax.testing import walking_log
 
@@ -88,7 +91,15 @@ def test_a_log_of_impressions_is_prepared(tmp_path, monkeypatch):
     assert len(left.interactions) == len(left.extras["propensity"]) == 36
     monkeypatch.setattr(ranking, "RANKED_USERS", 7)
     one = dataclasses.replace(StudyConfig().training, epochs=1)
-    prepared = study.prepare(StudyConfig(data=str(path), slate_size=2, max_events=8, training=one))
+    shown = io.StringIO()
+    prepared = study.prepare(
+        StudyConfig(data=str(path), slate_size=2, max_events=8, training=one),
+        progress=Progress(console=Console(file=shown)),
+    )
+    assert re.findall(r"(.*\w) +0%: (\w+) …", shown.getvalue()) == [
+        ("simulator", "fitting"),
+        ("held-out items", "ranking"),
+    ]
     protocol = prepared.ranking["protocol"]
     assert re.search(r"users: 7 of 9, drawn at random \| models learn from: 8 events of 4 of 9 users", protocol)
     assert prepared.simulator["fit"]["feedback"] == "impressions"
