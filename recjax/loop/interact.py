@@ -53,6 +53,16 @@ class Users:
     state: PyTree
 
 
+def arrive(env: Environment, key: Array, params: PyTree, world: PyTree, count: int) -> Users:
+    """New users."""
+
+    def draw(keys: Array, numbers: Array) -> Users:
+        of_each = jax.random.split(keys[0], numbers.shape[0])
+        return Users(*jax.vmap(traced_once(env.reset), in_axes=(0, None, None))(of_each, params, world))
+
+    return in_blocks(draw, key[None], jnp.arange(count))
+
+
 def respond(
     env: Environment, reward: Reward, key: Array, users: Users, action: Action, params: PyTree, world: PyTree
 ) -> tuple[Users, Step]:
@@ -105,25 +115,20 @@ class Interaction(NamedTuple):
 
     def arrive(self, key: Array, params: PyTree, world: PyTree, count: int) -> Users:
         """New users."""
-
-        def draw(keys: Array, numbers: Array) -> Users:
-            of_each = jax.random.split(keys[0], numbers.shape[0])
-            return Users(*jax.vmap(traced_once(self.env.reset), in_axes=(0, None, None))(of_each, params, world))
-
-        return in_blocks(draw, key[None], jnp.arange(count))
+        return arrive(self.env, key, params, world, count)
 
     def step(
         self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
     ) -> tuple[Users, Step]:
         """Act and respond, once for every user; those who are done make room for new ones."""
-        going, step = self.serve(key, users, agent, params, world, explore=explore)
-        replace_key = jax.random.split(key, 3)[2]
-        return self.replace(replace_key, going, step.terminated | step.truncated, params, world), step
+        keys = jax.random.split(key, 3)
+        going, step = self.serve(keys[:2], users, agent, params, world, explore=explore)
+        return self.replace(keys[2], going, step.terminated | step.truncated, params, world), step
 
     def serve(
-        self, key: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
+        self, keys: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
     ) -> tuple[Users, Step]:
-        """Act and respond, once for every user; those who are done stay where they are."""
+        """Act and respond, by a key for each, once for every user; those who are done stay where they are."""
 
         def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
             action = traced_once(self.agent.act, "explore")(keys[0], agent, users.observation, explore=explore)
@@ -131,7 +136,7 @@ class Interaction(NamedTuple):
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
 
-        going, step = in_blocks(act_and_respond, jax.random.split(key, 3)[:2], users)
+        going, step = in_blocks(act_and_respond, keys, users)
         return going, dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
@@ -233,7 +238,7 @@ def follow(
 
     def body(state: tuple, keys: tuple[Array, Array]) -> tuple[tuple, Any]:
         users, world, staying, carry = state
-        users, step = interaction.serve(keys[0], users, agent, env.params, world, explore=explore)
+        users, step = interaction.serve(jax.random.split(keys[0]), users, agent, env.params, world, explore=explore)
         step = absent(with_items(step), staying)
         world = interaction.tick(keys[1], world, step, env.params)
         carry, output = visit(carry, step, staying)

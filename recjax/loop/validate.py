@@ -247,6 +247,7 @@ class _Name(str):
 
 
 def _key() -> Any:
+    """As programs give, so that what is traced here is not traced again."""
     return jax.eval_shape(lambda: inlined(jax.random.key(0)))
 
 

@@ -96,9 +96,8 @@ class Projection(NamedTuple):
 
     def of(self, x: Array) -> Array:
         """``[..., H, d]`` of ``[..., D]``."""
-        return jnp.tensordot(x.astype(self.kernel.dtype), self.kernel, 1) + jnp.broadcast_to(
-            self.bias, (*x.shape[:-1], *self.bias.shape)
-        )
+        projected = jnp.tensordot(x.astype(self.kernel.dtype), self.kernel, 1)
+        return projected + jnp.broadcast_to(self.bias, projected.shape)
 
 
 class Heads(nn.Module):

@@ -17,7 +17,7 @@ from recjax.agents import Action, Agent
 from recjax.data import Dataset
 from recjax.envs import Environment
 from recjax.loop import LoopState, Users
-from recjax.loop.interact import absent, respond, traced_once, with_items
+from recjax.loop.interact import absent, arrive, respond, traced_once, with_items
 from recjax.prng import inlined
 from recjax.rewards import Reward
 from recjax.types import PAD_ID, Array, PyTree, seed_axes
@@ -62,7 +62,7 @@ class Onlooker:
     def __init__(self, env: Environment, reward: Reward, key: Array) -> None:
         self._env, self._reward = env, reward
         self._arrive_key, self._act_key, self._respond_key = jax.random.split(inlined(key), 3)
-        self._arrive = jax.jit(self._arrived)
+        self._arrive = jax.jit(lambda key, params, world: arrive(env, key, params, world, USERS))
         self._act = jax.jit(
             lambda act, *arguments: traced_once(act, "explore")(*arguments, explore=False).slate, static_argnums=0
         )
@@ -87,13 +87,6 @@ class Onlooker:
             seen.append(step)
         slates, rewards, clicks, satisfactions = zip(*jax.device_get(seen), strict=True)
         return Followed(np.asarray(history), np.stack(slates), np.stack(rewards), _stack(clicks), _stack(satisfactions))
-
-    def _arrived(self, key: Array, params: PyTree, world: PyTree) -> Users:
-        return Users(
-            *jax.vmap(traced_once(self._env.reset), in_axes=(0, None, None))(
-                jax.random.split(key, USERS), params, world
-            )
-        )
 
     def _responded(
         self, key: Array, users: Users, slate: Array, staying: Array, params: PyTree, world: PyTree
