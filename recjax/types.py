@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +191,8 @@ class Candidates:
     """Documents that exist for one step only, among which a slate is chosen.
 
     Attributes:
-      ids: ``i32[..., M]`` items of the catalogue that they are, padded anywhere with ``PAD_ID``.
+      ids: ``i32[..., M]`` items of the catalogue that they are, padded anywhere with ``PAD_ID``. Where documents come
+        and go and a catalogue has only their kinds (topics), several may be of one kind.
       features: leaves ``[..., M, F]`` what is known of each of them at this step, or None.
     """
 
@@ -225,6 +226,22 @@ class Observation:
     context: Array | None = None
     time: Array | None = None
     candidates: Candidates | None = None
+
+
+class Revealed(NamedTuple):
+    """Users with everything that a platform does not see, which oracles are given.
+
+    Attributes:
+      observation: what policies see, leaves ``[B, ...]``.
+      state: hidden state of the users, leaves ``[B, ...]``.
+      params: of the environment.
+      world: what changes for all users, None where nothing does.
+    """
+
+    observation: Observation
+    state: PyTree
+    params: PyTree
+    world: PyTree
 
 
 @struct.dataclass

@@ -68,7 +68,8 @@ def settings() -> Iterator[tuple[str, str, envs.ResponseModel]]:
     """``(parameter, what was done to it, values)``: the defaults first, then one change at a time.
 
     A rate is halved and doubled. Where that has no meaning the change is the nearest thing: a decay
-    gets half and twice the half-life, a discount half and twice the logarithm, a logit half and twice the odds.
+    gets half and twice the half-life, a discount half and twice the logarithm, a logit half and twice the odds, and
+    bait, of which there is none, one and two logits.
     """
     default = envs.ResponseModel()
     yield "default", "", default
@@ -78,6 +79,8 @@ def settings() -> Iterator[tuple[str, str, envs.ResponseModel]]:
             low, high = value**2, value**0.5
         if name == "no_click_logit":
             low, high = value - float(np.log(2)), value + float(np.log(2))
+        if name == "bait":
+            low, high = 1.0, 2.0
         for change in (low, high):
             yield name, f"{value:g} → {change:.3g}", dataclasses.replace(default, **{name: change})
 

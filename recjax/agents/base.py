@@ -111,6 +111,8 @@ class Agent(NamedTuple):
       memory: the experience that ``learn`` is given, such as :func:`recjax.replay.uniform`; the loop
         makes it. None for agents that do not learn.
       hparams: default hyper-parameters, a pytree of scalars that may be traced, and mapped over seeds.
+      is_oracle: whether ``act`` is given :class:`recjax.types.Revealed` in place of an observation. Such a policy
+        says what could be reached, and cannot be served.
     """
 
     init: Init
@@ -120,6 +122,7 @@ class Agent(NamedTuple):
     scores: Scores | None = None
     memory: Memory | None = None
     hparams: PyTree = None
+    is_oracle: bool = False
 
 
 agents: Registry[Any] = Registry("agent")

@@ -21,6 +21,7 @@ from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
 from recjax.catalogue.lookup import is_followed, lookup, lookup_or_zeros, value_and_row_grad
 from recjax.catalogue.negatives import Negatives, accidental_hits
 from recjax.catalogue.plan import BLOCK_SIZE, Plan, plan_for
+from recjax.catalogue.ratio import Choices, best_slate, slate_value
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
 from recjax.catalogue.row_optimizers import RowOptimizer, row_adagrad, row_adam, row_sgd
 from recjax.catalogue.rows import RowGrads, coalesce
@@ -33,6 +34,7 @@ __all__ = [
     "BlockScorer",
     "CachedIndex",
     "Catalogue",
+    "Choices",
     "ItemIndex",
     "Negatives",
     "Plan",
@@ -42,6 +44,7 @@ __all__ = [
     "accidental_hits",
     "argmax",
     "as_scorer",
+    "best_slate",
     "block_size_of",
     "build_index",
     "coalesce",
@@ -62,6 +65,7 @@ __all__ = [
     "row_sgd",
     "sample",
     "score_at",
+    "slate_value",
     "softmax_cross_entropy",
     "top_k",
     "value_and_row_grad",

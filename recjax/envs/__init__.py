@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from recjax._lazy import lazy
 
 if TYPE_CHECKING:
-    from recjax.envs.base import Environment, Transition, environments, register
+    from recjax.envs.base import Environment, Oracle, Transition, environments, register
     from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
     from recjax.envs.evidence import Evidence, read_evidence
     from recjax.envs.preference import Preference, fit_preference
@@ -32,6 +32,7 @@ __all__ = [
     "Description",
     "Environment",
     "Evidence",
+    "Oracle",
     "Preference",
     "PreferenceConfig",
     "PreferenceReport",

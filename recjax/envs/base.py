@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from recjax.display import html_table
 from recjax.registry import Registry
-from recjax.types import Array, Items, Observation, PyTree, Response, Spec, Step
+from recjax.types import Array, Items, Observation, PyTree, Response, Revealed, Spec, Step
 
 
 class Transition(NamedTuple):
@@ -84,6 +86,34 @@ class Tick(Protocol):
         ...
 
 
+class Choose(Protocol):
+    """A policy of somebody who sees everything, for a batch of users."""
+
+    def __call__(self, key: Array, users: Revealed, setting: PyTree) -> Array:
+        """Returns what to show: slates ``i32[B, K]`` (vectors ``f32[B, A]``) as :class:`Respond` takes them.
+
+        Args:
+          key: a PRNG key.
+          users: what is seen of them, and what is not.
+          setting: one of ``Oracle.settings``, None without them.
+        """
+        ...
+
+
+class Oracle(NamedTuple):
+    """A policy that sees what is hidden, and so tells what could be reached in an environment.
+
+    Attributes:
+      choose: see :class:`Choose`.
+      doc: what it does, as a report says it. Where it is no optimum, it is a lower bound of what could be reached.
+      settings: leaves ``[P, ...]`` of a small family of policies, the best of which is to be searched; or None.
+    """
+
+    choose: Choose
+    doc: str
+    settings: PyTree = None
+
+
 class Environment(NamedTuple):
     """A population of users as pure functions of one user; the loop maps them over users and seeds.
 
@@ -96,6 +126,7 @@ class Environment(NamedTuple):
       step: see :class:`Respond`.
       init_world: makes what changes for all users (stock, clock), or None where nothing does.
       tick: what becomes of it after each step, or None where it stays.
+      oracles: policies that see what is hidden, by name: the yardsticks of a study.
     """
 
     spec: Spec
@@ -105,6 +136,7 @@ class Environment(NamedTuple):
     step: Respond
     init_world: InitWorld | None = None
     tick: Tick | None = None
+    oracles: Mapping[str, Oracle] = MappingProxyType({})
 
     def __repr__(self) -> str:
         return f"Environment({'; '.join(f'{name}: {value}' for name, value in self._facts())})"

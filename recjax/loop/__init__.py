@@ -15,6 +15,7 @@ from recjax._lazy import lazy
 
 if TYPE_CHECKING:
     from recjax.loop.config import LoopConfig
+    from recjax.loop.episodes import Episodes, episode_runner
     from recjax.loop.interact import Interaction, Users, follow
     from recjax.loop.interrupt import Interrupted
     from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from recjax.loop.run import Result, Saving, run, run_program
 
 __all__ = [
+    "Episodes",
     "Interaction",
     "Interrupted",
     "LoopConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "Result",
     "Saving",
     "Users",
+    "episode_runner",
     "follow",
     "learn_offline",
     "run",

@@ -13,7 +13,7 @@ from flax import struct
 from recjax.agents.base import Action, Agent
 from recjax.envs.base import Environment
 from recjax.rewards import Reward
-from recjax.types import PAD_ID, Array, Observation, PyTree, Step, shown_items
+from recjax.types import PAD_ID, Array, Observation, PyTree, Revealed, Step, shown_items
 
 ARRIVALS = 16
 """One in so many users is drawn at a time in the place of users who leave; more leavers take several draws."""
@@ -131,7 +131,10 @@ class Interaction(NamedTuple):
         """Act and respond, by a key for each, once for every user; those who are done stay where they are."""
 
         def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
-            action = traced_once(self.agent.act, "explore")(keys[0], agent, users.observation, explore=explore)
+            seen = (
+                Revealed(users.observation, users.state, params, world) if self.agent.is_oracle else users.observation
+            )
+            action = traced_once(self.agent.act, "explore")(keys[0], agent, seen, explore=explore)
             going, step = respond(self.env, self.reward, keys[1], users, action, params, world)
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]

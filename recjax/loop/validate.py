@@ -21,7 +21,7 @@ from recjax.loop.interact import traced_once, with_items
 from recjax.prng import inlined
 from recjax.replay import Buffer
 from recjax.rewards import Reward
-from recjax.types import Items, Observation, PyTree, Response, Spec, Step
+from recjax.types import Items, Observation, PyTree, Response, Revealed, Spec, Step
 
 
 class Checked(NamedTuple):
@@ -54,7 +54,11 @@ def check(
     """
     user = check_environment(env)
     observation = _batched(user.observation, config.users)
-    state, action = check_agent(agent, env, observation, start)
+    seen = observation
+    if agent.is_oracle:
+        world = jax.eval_shape(env.world, _key())
+        seen = Revealed(observation, _batched(user.state, config.users), env.params, world)
+    state, action = check_agent(agent, env, seen, start)
     response = _batched(user.response, config.users)
     rewards = _trace("reward", reward, response)
     wanted = _shape((config.users, 1 if env.spec.action_size else env.spec.slate_size))
@@ -95,28 +99,38 @@ def check_environment(env: Environment) -> Any:
         _expect(f"{name} of Environment.step", flag, _shape((), bool), "bool[], one flag for one user")
     if not isinstance(info, dict):
         raise ValueError(f"info of Environment.step must be a dictionary of scalars; got {type(info).__name__}.")
-    return _User(observation, response)
+    users = Revealed(_batched(observation, 2), _batched(state, 2), env.params, world)
+    for name, oracle in env.oracles.items():
+        setting = jax.tree.map(lambda x: _shape(x.shape[1:], x.dtype), oracle.settings)
+        slate = _trace(f"Environment.oracles[{name!r}]", oracle.choose, key, users, setting)
+        _expect(f"The slate of Environment.oracles[{name!r}]", slate, _batched(size, 2), "one action a user")
+    return _User(observation, state, response)
 
 
 class _User(NamedTuple):
     observation: Observation
+    state: PyTree
     response: Response
 
 
 def check_agent(
-    agent: Agent, env: Environment, observation: PyTree, start: tuple[PyTree, PyTree]
+    agent: Agent, env: Environment, seen: PyTree, start: tuple[PyTree, PyTree]
 ) -> tuple[PyTree, tuple[Any, Any, Any]]:
-    """Traces ``init``, ``act`` and ``log_prob`` for a batch of users; returns the shapes of the state and the action.
+    """Traces ``init``, ``act`` and ``log_prob`` for what is seen of a batch of users.
+
+    Returns:
+      Shapes of the state and of the action.
 
     Raises:
       ValueError: what does not keep the contract of :class:`recjax.agents.Agent`.
     """
-    spec, users = env.spec, observation.history.shape[0]
+    spec = env.spec
+    users = (seen.observation if agent.is_oracle else seen).history.shape[0]
     state = _trace("Agent.init", lambda key: agent.init(key, spec, env.items, *start), _key())
     for explore in (True, False):
         name = f"Agent.act(explore={explore})"
         act = partial(traced_once(agent.act, "explore"), explore=explore)
-        action = _trace(name, act, _key(), state, observation)
+        action = _trace(name, act, _key(), state, seen)
         if not isinstance(action, Action):
             raise ValueError(f"{name} must return agents.Action(slate, log_prob, extras); got {_describe(action)}.")
         width, kind = (spec.action_size, jnp.float32) if spec.action_size else (spec.slate_size, jnp.int32)
@@ -124,7 +138,7 @@ def check_agent(
         _expect(f"slate of {name}", action.slate, _shape((users, width), kind), meaning)
         _expect(f"log_prob of {name}", action.log_prob, _shape((users,)), "one log-probability a user")
     if agent.log_prob is not None:
-        found = _trace("Agent.log_prob", agent.log_prob, state, observation, action.slate)
+        found = _trace("Agent.log_prob", agent.log_prob, state, seen, action.slate)
         _expect("Agent.log_prob", found, _shape((users,)), "one log-probability a user")
     return state, tuple(action)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.agents import Action, Agent
+from recjax.agents import Action, Agent, oracle
 from recjax.envs import Environment
 from recjax.loop import Interaction, follow, validate
-from recjax.types import PAD_ID, Observation, PyTree, Step
+from recjax.loop.faults import is_slate
+from recjax.types import PAD_ID, Observation, PyTree, Spec, Step
 
 USERS, STEPS = 8, 6
 
@@ -20,8 +22,9 @@ def check_environment(env: Environment, *, users: int = USERS, steps: int = STEP
     """Checks an environment under random actions.
 
     Shapes and types of ``reset``, ``step``, ``init_world`` and ``tick``; histories of known items, padded on the
-    left, whose behaviours are padded alike; distinct candidates; finite signals; never ``terminated`` and
-    ``truncated`` at once; the same key gives the same; and a user does alone what it does among others.
+    left, whose behaviours are padded alike; known candidates; finite signals, and flags of 0 and 1; never
+    ``terminated`` and ``truncated`` at once; the same key gives the same; a user does alone what it does among
+    others; and oracles show slates.
 
     Args:
       env: the environment.
@@ -41,11 +44,15 @@ def check_environment(env: Environment, *, users: int = USERS, steps: int = STEP
     for observation in (arrived, step.next_observation):
         _check_histories(observation, env.spec.num_items)
         _check_candidates(observation, env.spec.num_items)
-    for name, values in step.response.items():
-        assert bool(jnp.all(jnp.isfinite(values))), f"The signal {name!r} is infinite or NaN."
+    for signal in env.spec.signals:
+        values = step.response[signal.name]
+        assert bool(jnp.all(jnp.isfinite(values))), f"The signal {signal.name!r} is infinite or NaN."
+        is_flag = not signal.is_flag or bool(jnp.all((values == 0) | (values == 1)))
+        assert is_flag, f"The signal {signal.name!r} is_flag, but has values other than 0 and 1."
     both = step.terminated & step.truncated
     assert not bool(jnp.any(both)), "A step is terminated and truncated at once; it is one or the other."
     _check_alone(env)
+    _check_oracles(env, users)
 
 
 def random_agent(env: Environment) -> Agent:
@@ -67,7 +74,8 @@ def random_agent(env: Environment) -> Agent:
 
 def _rollout(env: Environment, key: Any, users: int, steps: int) -> tuple[Observation, Step]:
     """The observations of arrival, and every step of a cohort, leaves ``[steps, users, ...]``."""
-    interaction = Interaction(env, random_agent(env), reward=lambda response: jnp.zeros((users, 1)))
+    slots = 1 if env.spec.action_size else env.spec.slate_size
+    interaction = Interaction(env, random_agent(env), reward=lambda response: jnp.zeros((users, slots)))
 
     @jax.jit
     def run(key: Any) -> tuple[Observation, Step]:
@@ -96,9 +104,6 @@ def _check_candidates(observation: Observation, num_items: int) -> None:
     ids = np.asarray(observation.candidates.ids)
     known = (ids >= PAD_ID) & (ids < num_items)
     assert known.all(), f"A candidate is item {ids[~known][0]}; items are 0 .. {num_items - 1}, padding {PAD_ID}."
-    ordered = np.sort(ids, axis=-1)
-    repeated = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != PAD_ID)
-    assert not repeated.any(), f"Item {ordered[..., 1:][repeated][0]} is twice among the candidates of one step."
 
 
 def _check_alone(env: Environment) -> None:
@@ -119,3 +124,31 @@ def _check_alone(env: Environment) -> None:
             np.testing.assert_allclose(
                 one, other[row], rtol=1e-4, atol=1e-5, err_msg="A user must answer alone as among others."
             )
+
+
+def _check_oracles(env: Environment, users: int) -> None:
+    """Oracles show slates that a policy could have shown."""
+    for name, one in env.oracles.items():
+        setting = jax.tree.map(lambda x: jnp.asarray(x)[0], one.settings)
+        interaction = Interaction(env, oracle(one.choose, setting), reward=lambda response: jnp.zeros(()))
+        step = jax.jit(partial(_first_step, interaction, users))(jax.random.key(3), setting)
+        _check_actions(step, env.spec, f"The oracle {name!r}")
+
+
+def _first_step(interaction: Interaction, users: int, key: Any, agent: PyTree) -> Step:
+    keys = jax.random.split(key, 3)
+    params, world = interaction.env.params, interaction.env.world(keys[0])
+    arrived = interaction.arrive(keys[1], params, world, users)
+    return interaction.serve(jax.random.split(keys[2]), arrived, agent, params, world, explore=False)[1]
+
+
+def _check_actions(step: Step, spec: Spec, whose: str) -> None:
+    if spec.action_size:
+        assert bool(jnp.all(jnp.isfinite(step.slate))), f"{whose} chose a vector that is infinite or NaN."
+        return
+    right = is_slate(step, spec)
+    wrong = np.asarray(step.slate)[int(jnp.argmin(right))]
+    assert bool(jnp.all(right)), (
+        f"{whose} showed {wrong.tolist()}: slates hold distinct items in 0 .. num_items - 1 (distinct candidates),"
+        " PAD_ID in empty slots."
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from recjax import envs
 from recjax.data import Dataset, IdMap, Interactions
+from recjax.envs import Environment
 
 NUM_USERS, NUM_ITEMS, EVENTS_PER_USER = 120, 40, 25
 
@@ -36,3 +40,20 @@ def dataset(planted_logits: np.ndarray) -> Dataset:
         context_names=("odd",),
         context=(np.arange(NUM_USERS)[:, None] % 2).astype(np.float32),
     )
+
+
+MADE: dict[str, Callable[[Dataset], Environment]] = {
+    "synthetic": lambda dataset: envs.synthetic(num_items=30, slate_size=4, history_length=5),
+    "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
+}
+"""A small environment of every registered name."""
+
+
+@pytest.fixture(scope="session")
+def names() -> set[str]:
+    return set(MADE)
+
+
+@pytest.fixture(scope="session", params=sorted(MADE))
+def env(request: pytest.FixtureRequest, dataset: Dataset) -> Environment:
+    return MADE[request.param](dataset)

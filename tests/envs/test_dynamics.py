@@ -21,6 +21,7 @@ FACTORS = dynamics.ItemFactors(
     vectors=jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]]),
     bias=jnp.array([0.5, 0.0, -0.5, 1.0]),
     topics=jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]]),
+    bait=jnp.array([0.0, 2.0, -1.0, 0.5]),
 )
 ALWAYS_CLICK = ResponseModel(no_click_logit=-100.0)
 STEP = jax.jit(dynamics.step)
@@ -48,15 +49,15 @@ def expected_choice(state, slate, response_model: ResponseModel) -> np.ndarray:
         vector, topic = np.float64(FACTORS.vectors[item]), np.float64(FACTORS.topics[item])
         preference = vector @ np.float64(state.vector) + float(FACTORS.bias[item]) + float(state.bias)
         bored = max(0.0, float(np.float64(state.memory) @ topic))
-        attraction = preference - response_model.boredom_weight * bored
-        weights.append(np.exp(response_model.choice_scale * attraction) * response_model.position_discount**slot)
+        appeal = preference - response_model.boredom_weight * bored + response_model.bait * float(FACTORS.bait[item])
+        weights.append(np.exp(response_model.choice_scale * appeal) * response_model.position_discount**slot)
     weights.append(np.exp(response_model.no_click_logit))
     return np.array(weights) / np.sum(weights)
 
 
 def test_choice_frequencies_follow_the_closed_form():
     state, slate = user(memory=(0.4, 0.1)), [3, 0, 1]
-    response_model = ResponseModel(choice_scale=1.3, no_click_logit=0.5, position_discount=0.7)
+    response_model = ResponseModel(choice_scale=1.3, no_click_logit=0.5, position_discount=0.7, bait=0.6)
     keys = jax.random.split(jax.random.key(1), 20_000)
     response = MANY(keys, state, jnp.array(slate), response_model, FACTORS)[2]
     clicks = np.asarray(response["click"])
@@ -80,8 +81,9 @@ def test_pick_inverts_the_distribution_function():
     assert int(picked[5]) == 4, "the last number before 1 falls to an index that can be picked"
 
 
-def test_satisfaction_is_sigmoid_of_attraction():
-    _, _, response, *_ = STEP(jax.random.key(0), user(memory=(0.5, 0.0)), jnp.array([1]), ALWAYS_CLICK, FACTORS)
+def test_satisfaction_is_sigmoid_of_attraction_whatever_the_bait():
+    bait = ALWAYS_CLICK.replace(bait=3.0)
+    _, _, response, *_ = STEP(jax.random.key(0), user(memory=(0.5, 0.0)), jnp.array([1]), bait, FACTORS)
     # <(1, .5), (.8, .6)> + 0 + .25 - 4 * max(0, .5 * .8)
     assert float(response["satisfaction"][0]) == pytest.approx(1 / (1 + np.exp(-(1.1 + 0.25 - 1.6))), rel=1e-5)
 

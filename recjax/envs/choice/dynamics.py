@@ -5,7 +5,8 @@ Let ``l_j`` be the preference logit of the item in slot ``j``, ``z_j`` its unit 
 
 * boredom ``b_j = max(0, <m, z_j>)``, in [0, 1];
 * attraction ``a_j = l_j - boredom_weight * b_j``;
-* choice: one softmax over ``choice_scale * a_j + j * log(position_discount)`` of the slots and
+* appeal ``e_j = a_j + bait * g_j`` with a standard normal ``g_j`` of each item;
+* choice: one softmax over ``choice_scale * e_j + j * log(position_discount)`` of the slots and
   ``no_click_logit``, so a slate gets at most one click;
 * satisfaction with the clicked item ``y = sigmoid(a_j)``; the click converts with probability
   ``conversion_rate * y``;
@@ -43,11 +44,13 @@ class ItemFactors:
       vectors: ``f32[N, T]`` preference factors.
       bias: ``f32[N]`` logit with which an average user likes the item.
       topics: ``f32[N, T]`` unit vectors (or zero) that boredom compares.
+      bait: ``f32[N]`` standard normal, how far an item promises more than it holds.
     """
 
     vectors: Array
     bias: Array
     topics: Array
+    bait: Array
 
 
 @struct.dataclass
@@ -108,16 +111,16 @@ def boredom(user: User, slate: Array, factors: ItemFactors) -> Array:
     return jnp.maximum(factors.topics[slate] @ user.memory, 0.0)
 
 
-def choice_logits(attraction: Array, shown: Array, response_model: ResponseModel) -> Array:
+def choice_logits(appeal: Array, shown: Array, response_model: ResponseModel) -> Array:
     """Logits ``f32[K + 1]`` of the user's choice: one a slot, and last the one of no click.
 
     Args:
-      attraction: ``f32[K]``.
+      appeal: ``f32[K]``.
       shown: ``bool[K]``, False for slots that hold no item and so cannot be clicked.
       response_model: the declared parameters.
     """
-    position = jnp.arange(attraction.shape[-1]) * jnp.log(response_model.position_discount)
-    slots = jnp.where(shown, response_model.choice_scale * attraction + position, -jnp.inf)
+    position = jnp.arange(appeal.shape[-1]) * jnp.log(response_model.position_discount)
+    slots = jnp.where(shown, response_model.choice_scale * appeal + position, -jnp.inf)
     return jnp.append(slots, response_model.no_click_logit)
 
 
@@ -165,7 +168,8 @@ def step(key: Array, user: User, slate: Array, response_model: ResponseModel, fa
     bored = boredom(user, slate, factors)
     attraction = preference_logits(user, slate, factors) - response_model.boredom_weight * bored
 
-    choice = pick(choice_logits(attraction, shown, response_model), choice_u)
+    appeal = attraction + response_model.bait * factors.bait[slate]
+    choice = pick(choice_logits(appeal, shown, response_model), choice_u)
     click = jnp.arange(slate.shape[0]) == choice
     clicked = jnp.any(click)
     pleasure = jnp.where(click, jax.nn.sigmoid(attraction), 0.0)

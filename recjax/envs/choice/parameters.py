@@ -45,6 +45,13 @@ class ResponseModel:
         "Odds of a click in a slot relative to the slot above it. 0.9 is mild: slot five keeps two thirds of the odds"
         " of the first, and slates are short enough to be seen at a glance.",
     )
+    bait: float = _declare(
+        0.0,
+        0.0,
+        INF,
+        "Standard deviation over items of appeal that is no promise of pleasure: logits of choice, not of attraction."
+        " At 0 what is clicked is what pleases; at 2 a catalogue has items that are clicked much and disappoint.",
+    )
     conversion_rate: float = _declare(
         0.1,
         0.0,

@@ -24,7 +24,7 @@ class Description(NamedTuple):
 def describe(response_model: ResponseModel) -> list[Description]:
     """Every declared parameter with its value and its meaning, in order of declaration.
 
-    >>> describe(ResponseModel(boredom_weight=2.0))[4][:2]
+    >>> describe(ResponseModel(boredom_weight=2.0))[5][:2]
     ('boredom_weight', 2.0)
     """
     return [

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 from flax import struct
 
 from recjax.envs.base import Environment, Transition
 from recjax.envs.choice import dynamics
+from recjax.envs.choice.oracles import oracles
 from recjax.envs.choice.response_model import ResponseModel, as_arrays
 from recjax.types import Array, Items, Observation, PyTree, Spec
+
+BAIT_SEED = 20
+"""Which items are bait is the same in every environment of a size, so that sweeps compare like with like."""
 
 
 @struct.dataclass
@@ -49,7 +54,12 @@ def environment(
         runs for a share of the users in most steps, more than those who leave, so it must not touch the whole
         catalogue.
     """
-    factors = dynamics.ItemFactors(vectors=item_vectors, bias=item_bias, topics=dynamics.topics(item_vectors))
+    factors = dynamics.ItemFactors(
+        vectors=item_vectors,
+        bias=item_bias,
+        topics=dynamics.topics(item_vectors),
+        bait=jax.random.normal(jax.random.key(BAIT_SEED), item_bias.shape),
+    )
     params = Params(response_model=as_arrays(response_model), factors=factors, population=population)
 
     def reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, dynamics.User]:
@@ -59,4 +69,4 @@ def environment(
     def step(key: Array, state: dynamics.User, slate: Array, params: Params, world: PyTree) -> Transition:
         return dynamics.step(key, state, slate, params.response_model, params.factors)
 
-    return Environment(spec=spec, params=params, items=items, reset=reset, step=step)
+    return Environment(spec, params, items, reset, step, oracles=oracles(spec.slate_size))

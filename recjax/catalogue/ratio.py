@@ -1,0 +1,114 @@
+"""The slate that maximises a ratio of sums: the best one for a user who chooses among its items."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from recjax.catalogue.block_scores import block_size_of
+from recjax.catalogue.items import Catalogue, as_scorer
+from recjax.catalogue.reduce import score_at
+from recjax.catalogue.scorer import BlockScorer
+from recjax.catalogue.search import top_k
+from recjax.types import PAD_ID, Array, PyTree
+
+ITERATIONS = 8
+"""Most passes over the catalogue. The ratio grows at each; about three reach the optimum."""
+
+LARGEST = 60.0
+"""Odds against choosing nothing are cut at ``exp`` of it, so that their sums stay finite."""
+
+
+class Choices(NamedTuple):
+    """What a user chooses among, and what each choice is worth.
+
+    Attributes:
+      odds: ``(queries, items)`` whose scores are the logits of choosing each item, less that of choosing nothing.
+      values: ``(queries, items)`` whose scores are what follows when an item is chosen.
+      nothing: ``f32[B]`` what follows when nothing is.
+    """
+
+    odds: tuple[PyTree, Catalogue]
+    values: tuple[PyTree, Catalogue]
+    nothing: Array
+
+
+def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tuple[Array, Array]:
+    """The slate of ``k`` items with the largest expected value under a user's choice.
+
+    With odds ``s_i = exp(logit_i)`` of choosing item ``i`` rather than nothing, values ``v_i``, and ``v_0`` of nothing,
+    the slate ``A`` maximises
+
+    ``(sum_A s_i v_i + v_0) / (sum_A s_i + 1)``.
+
+    For any ``λ`` the slate with the largest ``sum_A s_i (v_i - λ)`` is a top-k; with the ratio of that slate as the
+    next ``λ``, the ratio grows until it is optimal (Dinkelbach's iteration). Each iteration is one pass over the
+    catalogue.
+
+    Args:
+      choices: what the user chooses among.
+      k: items of a slate.
+      exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``k`` items must be left.
+
+    Returns:
+      ``(value f32[B], slate i32[B, k])``, items in the order of ``s_i (v_i - λ)``. The search has no gradient;
+      :func:`slate_value` of its slate has one.
+
+    References:
+      Dinkelbach, "On nonlinear fractional programming", Management Science 13, 1967; Ie et al., "SlateQ", IJCAI 2019,
+      who solve the same problem by a linear program.
+    """
+
+    scorer = _gains(choices)
+    batch = choices.nothing.shape[0]
+
+    def improve(state: _Search) -> _Search:
+        _, better = top_k((choices.odds[0], choices.values[0], state.value), scorer, k, exclude=exclude)
+        found = slate_value(choices, better)
+        gained = (found > state.value) | (state.passes == 0)
+        slate = jnp.where(gained[:, None], better, state.slate)
+        return _Search(jnp.where(gained, found, state.value), slate, gained, state.passes + 1)
+
+    # The first level is no slate's value; whatever it finds is taken.
+    start = _Search(choices.nothing, jnp.full((batch, k), PAD_ID, jnp.int32), jnp.ones(batch, bool), jnp.int32(0))
+    found = lax.while_loop(lambda state: jnp.any(state.gained) & (state.passes < ITERATIONS), improve, start)
+    return found.value, found.slate
+
+
+class _Search(NamedTuple):
+    """The best slate so far, its value, whether the last pass has found it, and how many passes there were."""
+
+    value: Array
+    slate: Array
+    gained: Array
+    passes: Array
+
+
+def slate_value(choices: Choices, slate: Array) -> Array:
+    """The expected value ``f32[B]`` of slates ``i32[B, K]``; slots with ``PAD_ID`` cannot be chosen."""
+    shown = slate != PAD_ID
+    ids = jnp.where(shown, slate, 0)
+    odds = jnp.where(shown, jnp.exp(jnp.minimum(score_at(*choices.odds, ids), LARGEST)), 0.0)
+    values = jnp.where(shown, score_at(*choices.values, ids), 0.0)
+    return (jnp.sum(odds * values, axis=-1) + choices.nothing) / (jnp.sum(odds, axis=-1) + 1.0)
+
+
+def _gains(choices: Choices) -> BlockScorer:
+    """Scores ``s_i (v_i - λ)`` of queries ``(of the odds, of the values, λ)``."""
+    odds, values = as_scorer(choices.odds[1]), as_scorer(choices.values[1])
+
+    def gain(logits: Array, value: Array, level: Array) -> Array:
+        return jnp.exp(jnp.minimum(logits, LARGEST)) * (value - level[:, None])
+
+    def of_block(queries: tuple[PyTree, PyTree, Array], start: Array | int, size: int) -> Array:
+        own, worth, level = queries
+        return gain(odds.score_block(own, start, size), values.score_block(worth, start, size), level)
+
+    def of_ids(queries: tuple[PyTree, PyTree, Array], ids: Array) -> Array:
+        own, worth, level = queries
+        return gain(odds.score_ids(own, ids), values.score_ids(worth, ids), level)
+
+    size = min(block_size_of(odds, choices.odds[0]), block_size_of(values, choices.values[0]))
+    return BlockScorer(of_block, odds.num_items, of_ids if odds.random_access and values.random_access else None, size)
