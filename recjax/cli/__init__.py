@@ -98,7 +98,7 @@ def _dispatch(arguments: list[str]) -> None:
         from recjax.cli.options import with_config_file
 
         command = with_config_file(arguments, command)
-    from recjax.loop.interrupt import answered_interrupts
+    from recjax.interrupt import answered_interrupts
 
     with _types(), answered_interrupts():
         tyro.cli(command, args=arguments[1:], prog=f"recjax {name}", **options)

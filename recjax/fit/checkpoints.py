@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.interrupt import held_back_interrupt
 from recjax.types import PyTree
 
 _REMOVING = ".removing"
@@ -103,6 +104,10 @@ class Checkpoints:
         data = {path: jax.random.key_data(leaf) if _is_key(leaf) else leaf for path, leaf in leaves.items()}
         # Orbax refuses arrays without elements; their shape is in the document.
         arrays = {path: np.asarray(x) for path, x in jax.device_get(data).items() if np.size(x)}
+        with held_back_interrupt():
+            self._write(step, document, arrays)
+
+    def _write(self, step: int, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         _check_space(self.directory, sum(array.nbytes for array in arrays.values()))
         path = self.directory / str(step)
         if path.exists():  # half of a checkpoint

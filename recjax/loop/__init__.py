@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from recjax._lazy import lazy
 
 if TYPE_CHECKING:
+    from recjax.interrupt import Interrupted
     from recjax.loop.config import LoopConfig
     from recjax.loop.episodes import Episodes, episode_runner
     from recjax.loop.interact import Interaction, Users, follow
-    from recjax.loop.interrupt import Interrupted
     from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
     from recjax.loop.program import LoopState, Program
     from recjax.loop.run import Result, Saving, run, run_program

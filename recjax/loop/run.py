@@ -18,9 +18,9 @@ from recjax.display import html_table
 from recjax.envs.base import Environment
 from recjax.eval import Accumulator, label, mean_interval
 from recjax.fit import Checkpoints, Progress, Task, resumed, shard_seeds, tree_digest
+from recjax.interrupt import Interrupted, answered_interrupts, deferred_interrupt
 from recjax.loop.config import LoopConfig
 from recjax.loop.faults import raise_faults
-from recjax.loop.interrupt import Interrupted, answered_interrupts, deferred_interrupt
 from recjax.loop.program import LoopState, Program
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward

@@ -153,7 +153,7 @@ def test_ctrl_c_is_heard_while_python_does_not_run(tmp_path):
     """The process waits in a handler, as a compiled program would make it."""
     code = """
 import os, signal, time
-from recjax.loop.interrupt import answered_interrupts
+from recjax.interrupt import answered_interrupts
 signal.signal(signal.SIGINT, lambda *_: time.sleep(60))
 with answered_interrupts():
     os.kill(os.getpid(), signal.SIGINT)

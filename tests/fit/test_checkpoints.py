@@ -1,5 +1,6 @@
 """Checkpoints: whatever is saved comes back, whenever the process dies."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -209,6 +210,16 @@ def test_logs_nothing_and_leaves_logging_alone(tmp_path):
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_ctrl_c_while_saving_waits_for_the_checkpoint(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr("recjax.fit.checkpoints._check_space", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(1, {"x": jnp.ones(3)})
+    tree, _ = checkpoints.restore({"x": jnp.zeros(3)})
+    assert tree["x"].tolist() == [1.0, 1.0, 1.0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_killed_while_saving_leaves_a_readable_checkpoint(tmp_path):

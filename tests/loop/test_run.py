@@ -17,8 +17,8 @@ from rich.console import Console
 
 from recjax import agents, envs, loop, replay
 from recjax.fit import Checkpoints, Progress
+from recjax.interrupt import deferred_interrupt
 from recjax.loop import Interrupted, LoopConfig, Program, Saving, run_program
-from recjax.loop.interrupt import deferred_interrupt
 from recjax.rewards import click
 
 # The function of the same name hides the module from attribute access.

@@ -45,6 +45,18 @@ def deferred_interrupt() -> Iterator[threading.Event]:
 
 
 @contextmanager
+def held_back_interrupt() -> Iterator[None]:
+    """Holds the first SIGINT or SIGTERM back until the block has ended, then lets it have its usual effect.
+
+    For what threads of a library do, such as writing a file: interrupted, they would go on and fail by themselves.
+    """
+    with deferred_interrupt() as requested:
+        yield
+    if requested.is_set():
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def answered_interrupts() -> Iterator[None]:
     """Says on standard error that Ctrl-C was heard, while a program owns the process; a second one ends it.
 
