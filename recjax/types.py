@@ -193,7 +193,8 @@ class Candidates:
     Attributes:
       ids: ``i32[..., M]`` items of the catalogue that they are, padded anywhere with ``PAD_ID``. Where documents come
         and go and a catalogue has only their kinds (topics), several may be of one kind.
-      features: leaves ``[..., M, F]`` what is known of each of them at this step, or None.
+      features: leaves ``[..., M, F]`` what is known of each of them at this step, or None; one array where
+        ``Spec.candidate_size`` says how wide it is.
     """
 
     ids: Array
@@ -287,6 +288,8 @@ class Spec:
       history_length: positions in a history (``L``).
       context_size: width of ``Observation.context``, 0 when there is none.
       num_candidates: width of ``Observation.candidates`` (``M``), 0 where slates are of the whole catalogue.
+      candidate_size: numbers that are known of each candidate (``F``): their features are then ``f32[..., M, F]``; 0
+        where they have none, or others.
       action_size: numbers of a continuous action (``A``), 0 where actions are slates.
       has_time: whether ``Observation.time`` is there.
       has_impressions: whether histories hold items that were shown and not clicked.
@@ -298,6 +301,7 @@ class Spec:
     history_length: int
     context_size: int = 0
     num_candidates: int = 0
+    candidate_size: int = 0
     action_size: int = 0
     has_time: bool = False
     has_impressions: bool = False
@@ -305,7 +309,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         floors = {"num_items": 1, "slate_size": 1, "history_length": 1}
-        floors |= dict.fromkeys(("context_size", "num_candidates", "action_size"), 0)
+        floors |= dict.fromkeys(("context_size", "num_candidates", "candidate_size", "action_size"), 0)
         for name, floor in floors.items():
             value = getattr(self, name)
             if value < floor:
@@ -332,11 +336,13 @@ class Spec:
         return "candidates" if self.num_candidates else "catalogue"
 
     def empty_observation(self, batch_shape: tuple[int, ...] = ()) -> Observation:
-        """An observation of users without history, for shapes and initialisation; candidates have no features."""
+        """An observation of users without history, for shapes and initialisation."""
         pad = jnp.full((*batch_shape, self.history_length), PAD_ID, jnp.int32)
         candidates = None
         if self.num_candidates:
-            candidates = Candidates(jnp.full((*batch_shape, self.num_candidates), PAD_ID, jnp.int32))
+            shape = (*batch_shape, self.num_candidates)
+            features = jnp.zeros((*shape, self.candidate_size), jnp.float32) if self.candidate_size else None
+            candidates = Candidates(jnp.full(shape, PAD_ID, jnp.int32), features)
         return Observation(
             history=pad,
             behaviour=pad,

@@ -50,12 +50,14 @@ from recjax.agents.uniform import fill_uniformly
 from recjax.agents.value import (
     DQNHyper,
     DQNState,
+    SlateQState,
     TabularHyper,
     TabularState,
     TargetNetwork,
     dqn,
     last_item,
     q_learning,
+    slate_q,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "ExplorationHyper",
     "FixedState",
     "SlatePolicy",
+    "SlateQState",
     "SupervisedState",
     "TabularHyper",
     "TabularState",
@@ -90,6 +93,7 @@ __all__ = [
     "random",
     "register",
     "similarity_prior",
+    "slate_q",
     "supervised",
     "supervised_greedy",
 ]

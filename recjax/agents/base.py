@@ -72,6 +72,14 @@ class Act(Protocol):
         ...
 
 
+class Tick(Protocol):
+    """Counts a step of the environment."""
+
+    def __call__(self, state: PyTree) -> PyTree:
+        """Returns the state after one more step, in which every user was shown something."""
+        ...
+
+
 class Learn(Protocol):
     """One batched update."""
 
@@ -111,6 +119,8 @@ class Agent(NamedTuple):
       memory: the experience that ``learn`` is given, such as :func:`recjax.replay.uniform`; the loop
         makes it. None for agents that do not learn.
       hparams: default hyper-parameters, a pytree of scalars that may be traced, and mapped over seeds.
+      tick: see :class:`Tick`; a loop calls it once a step, before it learns. Schedules of exploration count by it. None
+        for agents that count nothing.
       is_oracle: whether ``act`` is given :class:`recjax.types.Revealed` in place of an observation. Such a policy
         says what could be reached, and cannot be served.
     """
@@ -122,6 +132,7 @@ class Agent(NamedTuple):
     scores: Scores | None = None
     memory: Memory | None = None
     hparams: PyTree = None
+    tick: Tick | None = None
     is_oracle: bool = False
 
 

@@ -37,9 +37,9 @@ class ExplorationHyper:
     """How much to explore; scalars that may be traced, and mapped over seeds.
 
     Attributes:
-      epsilon_start: probability that a slot explores before the first update.
-      epsilon_end: the same after ``epsilon_steps`` updates; linear in between.
-      epsilon_steps: updates over which ε falls.
+      epsilon_start: probability that a slot explores at the first step.
+      epsilon_end: the same after ``epsilon_steps`` steps of the environment; linear in between.
+      epsilon_steps: steps over which ε falls.
       temperature: of Boltzmann exploration, in units of the scores.
     """
 
@@ -49,7 +49,7 @@ class ExplorationHyper:
     temperature: Array | float = 0.1
 
     def epsilon(self, step: Array) -> Array:
-        """ε after ``step`` updates."""
+        """ε after ``step`` steps of the environment."""
         return linear_decay(self.epsilon_start, self.epsilon_end, self.epsilon_steps)(step)
 
 
@@ -75,7 +75,7 @@ class Draw(Protocol):
           items: the catalogue.
           slate_size: ``K``.
           hparams: how much to explore.
-          step: ``i32[]`` updates done.
+          step: ``i32[]`` steps of the environment done.
           exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``K`` items
             must be left.
         """

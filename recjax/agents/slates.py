@@ -13,8 +13,8 @@ from recjax.agents.exploration import explorations, greedy, is_possible
 from recjax.catalogue import Catalogue, as_scorer, dense_scorer, score_at
 from recjax.types import PAD_ID, Array, Behaviour, Observation, PyTree, Spec
 
-Rate = Callable[[Any, Observation], tuple[PyTree, Catalogue]]
-"""``(state, observation) -> (queries, items)``, as ``Agent.scores``."""
+Select = Callable[[Any, Observation], tuple[PyTree, Catalogue, Array | None]]
+"""``(state, observation) -> (queries, items, exclude)``, what slates are chosen from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SlatePolicy:
 
     Attributes:
       exploration: a name in ``recjax.agents.explorations``: "epsilon_greedy" or "boltzmann".
-      epsilon: default ε of a slot, a constant or ``(start, end, steps)``, linear in updates.
+      epsilon: default ε of a slot, a constant or ``(start, end, steps)``, linear in steps.
       temperature: default temperature of Boltzmann exploration, in units of the scores.
       exclude_history: never show an item of the observed history.
     """
@@ -57,27 +57,27 @@ class SlatePolicy:
             "temperature": float(self.temperature),
         }
 
-    def functions(self, rate: Rate) -> tuple[Act, LogProb]:
+    def functions(self, select: Select) -> tuple[Act, LogProb]:
         """``act`` and ``log_prob`` of an agent that rates items.
 
         Args:
-          rate: the agent's ``scores``; states have the fields ``spec``, ``hparams``
-            (:class:`~recjax.agents.ExplorationHyper`) and ``step``.
+          select: what slates are chosen from, see :meth:`choices`; states have the fields ``spec``, ``hparams``
+            (:class:`~recjax.agents.ExplorationHyper`) and ``acted``.
         """
         exploration = explorations[self.exploration]
 
         def act(key: Array, state: Any, observation: Observation, *, explore: bool = True) -> Action:
-            queries, items, exclude = self.choices(state.spec, observation, *rate(state, observation))
+            queries, items, exclude = select(state, observation)
             if not explore:
                 return greedy(queries, items, state.spec.slate_size, exclude=exclude)
-            options: dict[str, Any] = {"hparams": state.hparams, "step": state.step, "exclude": exclude}
+            options: dict[str, Any] = {"hparams": state.hparams, "step": state.acted, "exclude": exclude}
             return exploration.draw(key, queries, items, state.spec.slate_size, **options)
 
         def log_prob(state: Any, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
-            queries, items, exclude = self.choices(state.spec, observation, *rate(state, observation))
+            queries, items, exclude = select(state, observation)
             if not explore:
                 return greedy_log_prob(queries, items, slate, exclude)
-            options: dict[str, Any] = {"hparams": state.hparams, "step": state.step, "exclude": exclude}
+            options: dict[str, Any] = {"hparams": state.hparams, "step": state.acted, "exclude": exclude}
             found = exploration.log_prob(queries, items, slate, **options)
             return jnp.where(is_possible(slate, as_scorer(items).num_items, exclude), found, -jnp.inf)
 
@@ -92,11 +92,15 @@ class SlatePolicy:
           ``(queries, items, exclude)`` as the operations of :mod:`recjax.catalogue` take them, where
           ``exclude: i32[B, E]`` must not be shown.
         """
-        history = history_items(spec, observation) if self.exclude_history else None
+        unwanted = self.unwanted(spec, observation)
         if observation.candidates is None:
-            return queries, items, history
-        scores = score_at(queries, items, observation.candidates.ids)
-        return *dense_scorer(scores), unwanted_candidates(observation, history)
+            return queries, items, unwanted
+        return *dense_scorer(score_at(queries, items, observation.candidates.ids)), unwanted
+
+    def unwanted(self, spec: Spec, observation: Observation) -> Array | None:
+        """Items (positions of candidates) that must not be shown, ``i32[B, E]``; None where everything may."""
+        history = history_items(spec, observation) if self.exclude_history else None
+        return history if observation.candidates is None else unwanted_candidates(observation, history)
 
 
 def history_items(spec: Spec, observation: Observation) -> Array:

@@ -43,6 +43,11 @@ def hyper_parameters(given: T | None, defaults: T) -> T:
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if given is None else given)
 
 
+def count_step(state: T) -> T:
+    """The state of an agent that explores, after one more step of the environment: ``acted`` grows by 1."""
+    return state.replace(acted=state.acted + 1)  # type: ignore[attr-defined]
+
+
 def owned(tree: PyTree) -> PyTree:
     """A copy, so that donating an agent's state never deletes what the caller still holds."""
     return jax.tree.map(jnp.array, tree)

@@ -21,7 +21,7 @@ from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
 from recjax.catalogue.lookup import is_followed, lookup, lookup_or_zeros, value_and_row_grad
 from recjax.catalogue.negatives import Negatives, accidental_hits
 from recjax.catalogue.plan import BLOCK_SIZE, Plan, plan_for
-from recjax.catalogue.ratio import Choices, best_slate, slate_value
+from recjax.catalogue.ratio import Choices, best_slate, gains, greedy_slate, ranked, slate_value
 from recjax.catalogue.reduce import logsumexp, max_score, mean_score, score_at, softmax_cross_entropy
 from recjax.catalogue.row_optimizers import RowOptimizer, row_adagrad, row_adam, row_sgd
 from recjax.catalogue.rows import RowGrads, coalesce
@@ -50,6 +50,8 @@ __all__ = [
     "coalesce",
     "dense_scorer",
     "distinct_ids",
+    "gains",
+    "greedy_slate",
     "is_followed",
     "logsumexp",
     "lookup",
@@ -59,6 +61,7 @@ __all__ = [
     "mean_softmax_cross_entropy",
     "normalize",
     "plan_for",
+    "ranked",
     "refresh",
     "row_adagrad",
     "row_adam",

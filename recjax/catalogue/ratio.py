@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,8 +11,8 @@ from jax import lax
 from recjax.catalogue.block_scores import block_size_of
 from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.reduce import score_at
-from recjax.catalogue.scorer import BlockScorer
-from recjax.catalogue.search import top_k
+from recjax.catalogue.scorer import BlockScorer, Scorer
+from recjax.catalogue.search import argmax, top_k
 from recjax.types import PAD_ID, Array, PyTree
 
 ITERATIONS = 8
@@ -61,11 +62,10 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
       who solve the same problem by a linear program.
     """
 
-    scorer = _gains(choices)
     batch = choices.nothing.shape[0]
 
     def improve(state: _Search) -> _Search:
-        _, better = top_k((choices.odds[0], choices.values[0], state.value), scorer, k, exclude=exclude)
+        _, better = top_k(*gains(choices, state.value), k, exclude=exclude)
         found = slate_value(choices, better)
         gained = (found > state.value) | (state.passes == 0)
         slate = jnp.where(gained[:, None], better, state.slate)
@@ -95,20 +95,70 @@ def slate_value(choices: Choices, slate: Array) -> Array:
     return (jnp.sum(odds * values, axis=-1) + choices.nothing) / (jnp.sum(odds, axis=-1) + 1.0)
 
 
-def _gains(choices: Choices) -> BlockScorer:
-    """Scores ``s_i (v_i - λ)`` of queries ``(of the odds, of the values, λ)``."""
+def greedy_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> Array:
+    """A slate ``i32[B, k]`` to which the item is added that raises its value most, one after the other.
+
+    The arguments are those of :func:`best_slate`. Each item is a pass over the catalogue.
+    """
     odds, values = as_scorer(choices.odds[1]), as_scorer(choices.values[1])
+
+    def ratio(logits: Array, value: Array, worth: Array, weight: Array) -> Array:
+        chance = jnp.exp(jnp.minimum(logits, LARGEST))
+        return (worth[:, None] + chance * value) / (weight[:, None] + chance)
+
+    slate = jnp.zeros((choices.nothing.shape[0], 0), jnp.int32)
+    worth, weight = choices.nothing, jnp.ones_like(choices.nothing)
+    for _ in range(k):
+        scorer = _both(odds, values, ratio, choices)
+        taken = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
+        best = argmax((choices.odds[0], choices.values[0], worth, weight), scorer, exclude=taken)[:, None]
+        one = jnp.maximum(best, 0)
+        chance = jnp.where(best < 0, 0.0, jnp.exp(jnp.minimum(score_at(*choices.odds, one), LARGEST)))[:, 0]
+        worth, weight = worth + chance * score_at(*choices.values, one)[:, 0], weight + chance
+        slate = jnp.concatenate([slate, best], axis=-1)
+    return slate
+
+
+def gains(choices: Choices, level: Array) -> tuple[PyTree, BlockScorer]:
+    """``s_i (v_i - λ)`` of every item as ``(queries, items)``.
+
+    Where ``λ`` is the value of the best slate, that slate is their top-k.
+
+    Args:
+      choices: what the user chooses among.
+      level: ``f32[B]``, ``λ``. At 0 items are ranked by what they are expected to earn alone.
+    """
 
     def gain(logits: Array, value: Array, level: Array) -> Array:
         return jnp.exp(jnp.minimum(logits, LARGEST)) * (value - level[:, None])
 
-    def of_block(queries: tuple[PyTree, PyTree, Array], start: Array | int, size: int) -> Array:
-        own, worth, level = queries
-        return gain(odds.score_block(own, start, size), values.score_block(worth, start, size), level)
+    scorer = _both(as_scorer(choices.odds[1]), as_scorer(choices.values[1]), gain, choices)
+    return (choices.odds[0], choices.values[0], level), scorer
 
-    def of_ids(queries: tuple[PyTree, PyTree, Array], ids: Array) -> Array:
-        own, worth, level = queries
-        return gain(odds.score_ids(own, ids), values.score_ids(worth, ids), level)
+
+def ranked(slate: Array, num_items: int) -> tuple[Array, BlockScorer]:
+    """A slate ``i32[B, K]`` as ``(queries, items)`` whose top-k it is; all other items score 0."""
+
+    def of_block(slate: Array, start: Array | int, size: int) -> Array:
+        return of_ids(slate, jnp.broadcast_to(start + jnp.arange(size), (len(slate), size)))
+
+    def of_ids(slate: Array, ids: Array) -> Array:
+        place = slate.shape[-1] - jnp.arange(slate.shape[-1], dtype=jnp.float32)
+        return jnp.sum(jnp.where(ids[:, :, None] == slate[:, None, :], place[None, None], 0.0), axis=-1)
+
+    return slate, BlockScorer(of_block, num_items, of_ids)
+
+
+def _both(odds: Scorer, values: Scorer, combine: Callable[..., Array], choices: Choices) -> BlockScorer:
+    """Scores ``combine(logits, values, *rest)`` of queries ``(of the odds, of the values, *rest)``."""
+
+    def of_block(queries: tuple[Any, ...], start: Array | int, size: int) -> Array:
+        own, worth, *rest = queries
+        return combine(odds.score_block(own, start, size), values.score_block(worth, start, size), *rest)
+
+    def of_ids(queries: tuple[Any, ...], ids: Array) -> Array:
+        own, worth, *rest = queries
+        return combine(odds.score_ids(own, ids), values.score_ids(worth, ids), *rest)
 
     size = min(block_size_of(odds, choices.odds[0]), block_size_of(values, choices.values[0]))
     return BlockScorer(of_block, odds.num_items, of_ids if odds.random_access and values.random_access else None, size)

@@ -78,7 +78,7 @@ class RowWise:
 
     tables: RowOptimizer
     rest: optax.GradientTransformation
-    names: tuple[str, ...] = ("embedding",)
+    names: tuple[str, ...] = ("embedding", "item_bias", "item_odds")
     max_grad_norm: float | None = None
     whole: bool = False
 

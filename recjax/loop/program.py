@@ -247,6 +247,7 @@ class Program:
                 state,
                 users=users,
                 world=self._interaction.tick(tick_key, state.world, shown, params),
+                agent=state.agent if self.agent.tick is None else self.agent.tick(state.agent),
                 faults=state.faults.of_step(step, self.env.spec),
                 step=state.step + 1,
             )

@@ -205,6 +205,9 @@ def _check_observation(where: str, observation: Any, spec: Spec) -> None:
     ids = None if observation.candidates is None else observation.candidates.ids
     expected = None if wanted.candidates is None else wanted.candidates.ids
     _expect(f"candidates.ids of the observation of {where}", ids, expected, "Spec")
+    if spec.candidate_size:
+        known = observation.candidates.features  # type: ignore[union-attr]
+        _expect(f"candidates.features of the observation of {where}", known, wanted.candidates.features, "Spec")
 
 
 def _check_response(response: Any, spec: Spec) -> None:

@@ -26,8 +26,10 @@ from recjax.nn.contracts import (
     ItemVectorNetwork,
     LikelihoodModel,
     OncePerItem,
+    Outcomes,
     ScoringNetwork,
     SequenceModel,
+    SlateNetwork,
 )
 from recjax.nn.features import MeanWordEncoder, feature_encoders
 from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
@@ -36,6 +38,7 @@ from recjax.nn.item import ItemTower
 from recjax.nn.q_networks import MLPQ, DotProductQ, DuelingDotProductQ, q_networks
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
+from recjax.nn.slate_networks import CandidateSlateQ, DotProductSlateQ
 from recjax.nn.towers import Towers
 from recjax.nn.transfer import (
     catalogue_scores,
@@ -53,8 +56,10 @@ from recjax.nn.user import UserTower
 __all__ = [
     "MLPQ",
     "BidirectionalEncoder",
+    "CandidateSlateQ",
     "DenseNetwork",
     "DotProductQ",
+    "DotProductSlateQ",
     "DuelingDotProductQ",
     "FeatureEncoder",
     "GRUEncoder",
@@ -70,6 +75,7 @@ __all__ = [
     "MeanWordEncoder",
     "MixtureAdaptor",
     "OncePerItem",
+    "Outcomes",
     "Recommendation",
     "RelativeBias",
     "ScoringNetwork",
@@ -77,6 +83,7 @@ __all__ = [
     "SelfAttentionEncoder",
     "SequenceModel",
     "Similarity",
+    "SlateNetwork",
     "Towers",
     "TransformerBlock",
     "UserTower",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import flax.linen as nn
 
-from recjax.catalogue import Catalogue, dense_scorer, score_at
+from recjax.catalogue import Catalogue, Choices, dense_scorer, score_at
 from recjax.types import Array, Items, Observation, PyTree
 
 
@@ -114,6 +114,33 @@ class ItemVectorNetwork(ScoringNetwork):
     def item_vectors(self, ids: Array, items: Items) -> Array:
         """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., D]``."""
         raise NotImplementedError
+
+
+class Outcomes(NamedTuple):
+    """What may come of given slates.
+
+    Attributes:
+      odds: ``f32[B, K]`` logits of choosing each slot, less that of choosing nothing.
+      values: ``f32[B, K]`` what follows when the slot is chosen.
+      nothing: ``f32[B]`` what follows when nothing is.
+    """
+
+    odds: Array
+    values: Array
+    nothing: Array
+
+
+class SlateNetwork(nn.Module):
+    """Base of networks that say what users choose and what each choice is worth."""
+
+    def choices(self, observation: Observation, items: Items) -> Choices:
+        """What each user chooses among: the catalogue, or the positions of the candidates where there are any."""
+        raise NotImplementedError
+
+    def outcomes(self, observation: Observation, slate: Array, items: Items) -> Outcomes:
+        """The same of slates ``i32[B, K]`` of items (of positions), all of them in range; it has gradients."""
+        choices = self.choices(observation, items)
+        return Outcomes(score_at(*choices.odds, slate), score_at(*choices.values, slate), choices.nothing)
 
 
 class DenseNetwork(ScoringNetwork):

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, mean_score
-from recjax.nn.contracts import ItemVectorNetwork
+from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, lookup, mean_score
+from recjax.nn.contracts import ItemVectorNetwork, ScoringNetwork
 from recjax.nn.similarity import normalize
 from recjax.nn.towers import Towers
 from recjax.registry import Registry
@@ -20,14 +20,20 @@ q_networks: Registry[Callable[..., Towers]] = Registry("Q-network")
 """Factories ``(*, item, user, **fields)`` of Q-networks, see :class:`recjax.nn.Towers`."""
 
 
-class _DotProduct(Towers):
+INITIAL_SCALE = 0.1
+"""Of the similarity in a value. Rewards of a slot are of the order of a tenth, and what a network says before it has
+learned anything is unlearned the sooner, the smaller it is."""
+
+
+class _DotProduct(Towers, ScoringNetwork):
     """What the Q-networks by inner products share: the scale, the value of a state, and the queries."""
 
     def setup(self) -> None:
         """Declares the parameters."""
         super().setup()
-        self.scale = self.param("scale", nn.initializers.ones, ())
-        self.value = nn.Dense(1)
+        self.scale = self.param("scale", nn.initializers.constant(INITIAL_SCALE), ())
+        self.value = nn.Dense(1, kernel_init=nn.initializers.zeros)
+        self.item_bias = self.param("item_bias", nn.initializers.zeros, (self.num_items, 1))
 
     def __call__(self, observation: Observation, items: Items) -> Array:
         """Values of every item, ``f32[B, N]``."""
@@ -35,25 +41,27 @@ class _DotProduct(Towers):
         return queries @ index.vectors.T
 
     def queries(self, observation: Observation, items: Items) -> Array:
-        """``f32[B, dim + 1]``, what the index of :meth:`catalogue` scores."""
+        """``f32[B, dim + 2]``, what the index of :meth:`catalogue` scores."""
         user = self.represent(observation, items).astype(jnp.float32)
-        return jnp.concatenate([self.scale * normalize(user), self.value(user)], axis=-1)
+        return with_one(jnp.concatenate([self.scale * normalize(user), self.value(user)], axis=-1))
 
     def catalogue(self, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
         """Queries and index, for the operations of :mod:`recjax.catalogue`."""
-        vectors = self._centred(normalize(self.item.all(items).astype(jnp.float32)))
-        return self.queries(observation, items), ItemIndex(_with_one(vectors))
+        vectors = with_one(normalize(self.item.all(items).astype(jnp.float32)))
+        index = self._centred(jnp.concatenate([vectors, self.item_bias], axis=-1))
+        return self.queries(observation, items), ItemIndex(index)
 
-    def _centred(self, vectors: Array) -> Array:
-        return vectors
+    def _centred(self, index: Array) -> Array:
+        return index
 
 
 @q_networks.register("dot_product")
 class DotProductQ(_DotProduct, ItemVectorNetwork):
-    """``q(s, a) = scale * cos(u(s), v(a)) + V(s)``, an inner product of width ``dim + 1``.
+    """``q(s, a) = scale * cos(u(s), v(a)) + V(s) + b(a)``, an inner product of width ``dim + 2``.
 
-    The scale is trained. As the query is ``[scale * u, V]`` and the item vector is
-    ``[v, 1]``, the largest value over the catalogue is one maximum-inner-product search.
+    The scale is trained, and so is the bias of each item. As the query is ``[scale * u, V, 1]`` and the item vector is
+    ``[v, 1, b]``, the largest value over the catalogue is one maximum-inner-product search. At the start values are
+    small and the same for all states: what is said before anything was learned has to be unlearned first.
     """
 
     def at(self, observation: Observation, actions: Array, items: Items) -> Array:
@@ -61,15 +69,16 @@ class DotProductQ(_DotProduct, ItemVectorNetwork):
         return jnp.einsum("bd,bmd->bm", self.queries(observation, items), self.item_vectors(actions, items))
 
     def item_vectors(self, ids: Array, items: Items) -> Array:
-        """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 1]``."""
-        return _with_one(normalize(self.item(ids, items).astype(jnp.float32)))
+        """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 2]``."""
+        vectors = with_one(normalize(self.item(ids, items).astype(jnp.float32)))
+        return jnp.concatenate([vectors, lookup(self.item_bias, ids)], axis=-1)
 
 
 @q_networks.register("dueling_dot_product")
 class DuelingDotProductQ(_DotProduct):
     """:class:`DotProductQ` less the mean advantage over the catalogue, so that ``V(s)`` is the mean value.
 
-    Centred item vectors keep this an inner product, at the price that each depends on all items: values of
+    Centred item vectors and biases keep this an inner product, at the price that each depends on all items: values of
     chosen items need the vectors of all, and there are no item vectors to cache.
 
     References:
@@ -77,13 +86,15 @@ class DuelingDotProductQ(_DotProduct):
       ICML 2016.
     """
 
-    def _centred(self, vectors: Array) -> Array:
-        return vectors - vectors.mean(0, keepdims=True)
+    def _centred(self, index: Array) -> Array:
+        # The one that carries the value of the state stays.
+        centred = index - index.mean(0, keepdims=True)
+        return centred.at[:, -2].set(1.0)
 
 
 @q_networks.register("mlp")
-class MLPQ(Towers):
-    """``q(s, a) = MLP([u(s), v(a)])`` with ReLU layers.
+class MLPQ(Towers, ScoringNetwork):
+    """``q(s, a) = MLP([u(s), v(a)]) + b(a)`` with ReLU layers and a bias of each item.
 
     The first layer is a sum of a user and an item part, each computed once. A block of
     ``size`` items takes ``[B, size, max(hidden)]`` of memory, so :meth:`catalogue` asks for
@@ -108,15 +119,18 @@ class MLPQ(Towers):
         self.user_layer = nn.Dense(self.hidden[0], dtype=self.item.dtype, kernel_init=half)
         self.item_layer = nn.Dense(self.hidden[0], dtype=self.item.dtype, kernel_init=half, use_bias=False)
         # Plain parameters, because the head also runs inside the scan over blocks.
+        small = nn.initializers.variance_scaling(INITIAL_SCALE**2, "fan_in", "truncated_normal")
+        kernels = [*[nn.initializers.lecun_normal()] * (len(self.hidden) - 1), small]
         self.head = [
             (
-                self.param(f"kernel_{i}", nn.initializers.lecun_normal(), shape),
+                self.param(f"kernel_{i}", kernel, shape),
                 self.param(f"bias_{i}", nn.initializers.zeros, shape[1:]),
             )
-            for i, shape in enumerate(zip(self.hidden, (*self.hidden[1:], 1), strict=True))
+            for i, (kernel, *shape) in enumerate(zip(kernels, self.hidden, (*self.hidden[1:], 1), strict=True))
         ]
+        self.item_bias = self.param("item_bias", nn.initializers.zeros, (self.num_items, 1))
         if self.dueling:
-            self.value = nn.Dense(1)
+            self.value = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
     def __call__(self, observation: Observation, items: Items) -> Array:
         """Values of every item, ``f32[B, N]``."""
@@ -128,21 +142,25 @@ class MLPQ(Towers):
         if self.dueling:
             return super().at(observation, actions, items)
         user = self.user_layer(self.represent(observation, items))
-        return _mlp(self.head, user[:, None] + self.item_layer(self.item(actions, items)))
+        values = _mlp(self.head, user[:, None] + self.item_layer(self.item(actions, items)))
+        return values + lookup(self.item_bias, actions)[..., 0]
 
     def catalogue(self, observation: Observation, items: Items) -> tuple[tuple[Array, Array], BlockScorer]:
         """Queries and scorer, for the operations of :mod:`recjax.catalogue`."""
         state = self.represent(observation, items)
         user, item, head = self.user_layer(state), self.item_layer(self.item.all(items)), self.head
+        bias = self.item_bias[:, 0]
 
         def score_block(queries: tuple[Array, Array], start: Array | int, size: int) -> Array:
             user, baseline = queries
             block = lax.dynamic_slice_in_dim(item, start, size)
-            return _mlp(head, user[:, None] + block[None]) + baseline
+            return (
+                _mlp(head, user[:, None] + block[None]) + baseline + lax.dynamic_slice_in_dim(bias, start, size)[None]
+            )
 
         def score_ids(queries: tuple[Array, Array], ids: Array) -> Array:
             user, baseline = queries
-            return _mlp(head, user[:, None] + item[ids]) + baseline
+            return _mlp(head, user[:, None] + item[ids]) + baseline + bias[ids]
 
         block_size = max(1, BLOCK_SIZE // max(self.hidden))
         scorer = BlockScorer(score_block, self.num_items, score_ids, block_size)
@@ -158,7 +176,8 @@ def dueling_mlp(**fields: Any) -> MLPQ:
     return MLPQ(dueling=True, **fields)
 
 
-def _with_one(vectors: Array) -> Array:
+def with_one(vectors: Array) -> Array:
+    """Vectors with a last number of 1, which a query multiplies with what does not depend on the item."""
     return jnp.concatenate([vectors, jnp.ones_like(vectors[..., :1])], axis=-1)
 
 

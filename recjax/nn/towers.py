@@ -9,13 +9,13 @@ from typing import Any, Self
 import flax.linen as nn
 import jax.numpy as jnp
 
-from recjax.nn.contracts import ScoringNetwork, SequenceModel
+from recjax.nn.contracts import SequenceModel
 from recjax.nn.item import ItemTower
 from recjax.nn.user import UserTower
 from recjax.types import PAD_ID, Array, Items, Observation
 
 
-class Towers(SequenceModel, ScoringNetwork):
+class Towers(SequenceModel):
     """Base of networks over an item and a user tower.
 
     The parameters of the towers stand below ``item`` and ``user``, so trained towers move

@@ -20,6 +20,9 @@ from recjax.types import Array, Items, Observation, PyTree
 TOWERS = ("user", "item")
 """Names of the submodules that networks have in common."""
 
+ITEM_TABLES = ("item_bias", "item_odds")
+"""Names of parameters beside the towers that have a row for each item."""
+
 
 def catalogue_scores(
     network: nn.Module, params: PyTree, observation: Observation, items: Items, index: ItemIndex | None = None
@@ -132,7 +135,7 @@ def warm_start(params: PyTree, source: PyTree) -> PyTree:
 def with_new_items(params: PyTree, num_items: int) -> PyTree:
     """``params`` for a catalogue that has grown: the items that were there, and new ones behind them.
 
-    New items have the zero vector for an id. With a description (:class:`ItemTower`) they are what
+    New items have the zero vector for an id, and no bias. With a description (:class:`ItemTower`) they are what
     they are described as, and can be recommended at once; without one they score as no item in particular.
     Everything else stays, so build the network with the new ``num_items`` and go on, with or without training.
 
@@ -143,17 +146,23 @@ def with_new_items(params: PyTree, num_items: int) -> PyTree:
     Raises:
       ValueError: the catalogue has become smaller.
     """
-    item = params["params"]["item"]
-    table = item["embedding"]
-    if len(table) == 1:  # Items have no vectors of their own.
-        return params
-    new = num_items - (len(table) - 2)
+    own = dict(params["params"])
+    table = own["item"]["embedding"]
+    if len(table) > 1:  # Otherwise items have no vectors of their own.
+        grown = _with_rows(table[:-2], num_items)
+        own["item"] = {**own["item"], "embedding": jnp.concatenate([grown, table[-2:]])}
+    for name in ITEM_TABLES:
+        if name in own:
+            own[name] = _with_rows(own[name], num_items)
+    return {**params, "params": own}
+
+
+def _with_rows(table: Array, num_items: int) -> Array:
+    """A table with rows of zeros behind those that it has."""
+    new = num_items - len(table)
     if new < 0:
-        raise ValueError(
-            f"num_items is {num_items}, but the network knows {len(table) - 2}; items cannot be taken away."
-        )
-    grown = jnp.concatenate([table[:-2], jnp.zeros((new, table.shape[1]), table.dtype), table[-2:]])
-    return {**params, "params": {**params["params"], "item": {**item, "embedding": grown}}}
+        raise ValueError(f"num_items is {num_items}, but the network knows {len(table)}; items cannot be taken away.")
+    return jnp.concatenate([table, jnp.zeros((new, *table.shape[1:]), table.dtype)])
 
 
 def towers_of(params: PyTree) -> PyTree:

@@ -51,9 +51,12 @@ MAKE = {
     "dqn": lambda: agents.agents.make(
         "dqn", q_network(), optax.adam(1e-2), n_step=2, policy=agents.SlatePolicy("boltzmann")
     ),
+    "slate_q": lambda: agents.agents.make(
+        "slate_q", nn.DotProductSlateQ.of(num_items=SPEC.num_items, dim=8), optax.adam(1e-2), n_step=2
+    ),
     "q_learning": lambda: agents.agents.make("q_learning"),
 }
-STOCHASTIC = ("random", "supervised", "dqn", "q_learning")
+STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning")
 NEEDS_PARAMS = ("greedy", "similarity_prior")
 
 
@@ -164,7 +167,13 @@ def test_learning_reduces_the_error_of_one_sample(case):
         assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
         measure.append(float(metrics["loss" if "loss" in metrics else "td_error"]))
     assert measure[-1] < 0.9 * measure[0]
-    assert int(state.step) == 20
+
+
+def test_a_tick_counts_a_step_of_the_environment(case):
+    _, agent, *_, state = case
+    if agent.tick is None:
+        pytest.skip("counts nothing")
+    assert int(agent.tick(agent.tick(state)).acted) == int(state.acted) + 2
 
 
 def test_a_second_call_does_not_compile_again(case):

@@ -8,7 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.catalogue import BlockScorer, Choices, ItemIndex, best_slate, dense_scorer, slate_value
+from recjax.catalogue import (
+    BlockScorer,
+    Choices,
+    ItemIndex,
+    best_slate,
+    dense_scorer,
+    gains,
+    greedy_slate,
+    ranked,
+    slate_value,
+    top_k,
+)
 from recjax.types import PAD_ID
 
 ITEMS, USERS = 9, 64
@@ -17,11 +28,12 @@ ITEMS, USERS = 9, 64
 def by_enumeration(logits, values, nothing, k, excluded=()):
     """The value of the best slate of one user in float64."""
     allowed = [item for item in range(len(logits)) if item not in excluded]
-    ratios = [
-        (sum(np.exp(logits[i]) * values[i] for i in slate) + nothing) / (sum(np.exp(logits[i]) for i in slate) + 1)
-        for slate in itertools.combinations(allowed, k)
-    ]
-    return max(ratios)
+    return max(by_slate(logits, values, nothing, list(slate)) for slate in itertools.combinations(allowed, k))
+
+
+def by_slate(logits, values, nothing, slate):
+    odds = np.exp(logits[slate])
+    return (odds @ values[slate] + nothing) / (odds.sum() + 1)
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +82,26 @@ def test_empty_slots_and_enormous_odds():
     choices = Choices(dense_scorer(jnp.array([[500.0, 0.0]])), dense_scorer(jnp.array([[2.0, 5.0]])), jnp.zeros(1))
     np.testing.assert_allclose(slate_value(choices, jnp.array([[0, PAD_ID]])), 2.0, rtol=1e-6)
     np.testing.assert_allclose(slate_value(choices, jnp.array([[PAD_ID, PAD_ID]])), 0.0)
+
+
+def test_greedy_adds_the_item_that_raises_the_value_most(problem):
+    logits, values, nothing = problem
+    choices = Choices(dense_scorer(jnp.asarray(logits)), dense_scorer(jnp.asarray(values)), jnp.asarray(nothing))
+    excluded = jnp.zeros((USERS, 1), jnp.int32)
+    found = np.asarray(greedy_slate(choices, 3, exclude=excluded))
+    for user in range(USERS):
+        slate: list[int] = []
+        for _ in range(3):
+            rest = [item for item in range(1, ITEMS) if item not in slate]
+            worth = [by_slate(logits[user], values[user], nothing[user], [*slate, item]) for item in rest]
+            slate.append(rest[int(np.argmax(worth))])
+        assert found[user].tolist() == slate
+
+
+def test_rankings_give_their_slates_back(problem):
+    logits, values, nothing = problem
+    choices = Choices(dense_scorer(jnp.asarray(logits)), dense_scorer(jnp.asarray(values)), jnp.asarray(nothing))
+    value, slate = best_slate(choices, 3)
+    again = top_k(*gains(choices, value), 3)[1]
+    assert np.array_equal(np.sort(again), np.sort(slate))
+    assert np.array_equal(top_k(*ranked(slate, ITEMS), 3)[1], slate)

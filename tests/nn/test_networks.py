@@ -59,7 +59,7 @@ def test_dot_product_q(observation, items, dueling):
     network, params = _make((DuelingDotProductQ if dueling else DotProductQ).of(N, DIM), observation, items)
     users, vectors = _towers(network, params, observation, items)
     weights = _weights(params)
-    advantage = weights["scale"] * cosine_similarity(users, vectors)
+    advantage = weights["scale"] * cosine_similarity(users, vectors) + weights["item_bias"].T
     if dueling:
         advantage -= advantage.mean(1, keepdims=True)
     expected = advantage + users @ weights["value"]["kernel"] + weights["value"]["bias"]
@@ -79,7 +79,7 @@ def test_mlp_q(observation, items, dueling, hidden):
             x = np.concatenate([users[row], vectors[item]]) @ first + weights["user_layer"]["bias"]
             for i in range(len(hidden)):
                 x = np.maximum(x, 0) @ weights[f"kernel_{i}"] + weights[f"bias_{i}"]
-            expected[row, item] = x[0]
+            expected[row, item] = x[0] + weights["item_bias"][item, 0]
     if dueling:
         value = users @ weights["value"]["kernel"] + weights["value"]["bias"]
         expected += value - expected.mean(1, keepdims=True)

@@ -19,7 +19,7 @@ from recjax.agents.clicks import ClickPrediction, items_read
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
 from recjax.agents.slates import SlatePolicy
-from recjax.agents.state import check_problem, hyper_parameters, owned
+from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
 from recjax.catalogue import BlockScorer, CachedIndex, Catalogue, ItemIndex, as_scorer, build_index
 from recjax.fit import Optimizer, descend
 from recjax.nn import catalogue_scores, has_item_vectors, item_vectors, normalize
@@ -37,7 +37,7 @@ class SupervisedState:
       hparams: :class:`~recjax.agents.ExplorationHyper`.
       spec: static shape of the problem.
       index: cached item vectors, or None when they are computed at every use.
-      step: ``i32[]`` updates done.
+      acted: ``i32[]`` steps of the environment, by which exploration falls.
       items: features of the catalogue.
     """
 
@@ -46,7 +46,7 @@ class SupervisedState:
     hparams: ExplorationHyper
     spec: Spec = struct.field(pytree_node=False)
     index: CachedIndex | None
-    step: Array = shared()
+    acted: Array = shared()
     items: Items = shared()
 
 
@@ -104,7 +104,7 @@ def supervised(
             params=params,
             opt_state=optimizer.init(params),
             hparams=hyper_parameters(hparams, defaults),
-            step=jnp.zeros((), jnp.int32),
+            acted=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
             index=cached_index(network, params, items, index_every),
@@ -123,13 +123,11 @@ def supervised(
         index, of_index = recomputed(
             state.index, network, done.params, state.items, index_every, *items_read(batch, drawn)
         )
-        state = dataclasses.replace(
-            state, params=done.params, opt_state=done.opt_state, index=index, step=state.step + 1
-        )
+        state = dataclasses.replace(state, params=done.params, opt_state=done.opt_state, index=index)
         return Update(state, {"loss": done.loss, "clicks": done.aux} | of_index)
 
-    act, log_prob = policy.functions(scores)
-    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults)
+    act, log_prob = policy.functions(lambda state, seen: policy.choices(state.spec, seen, *scores(state, seen)))
+    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults, count_step)
 
 
 @register("similarity_prior")

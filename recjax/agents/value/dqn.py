@@ -16,7 +16,7 @@ from recjax.agents.clicks import ClickPrediction, items_read
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
 from recjax.agents.slates import SlatePolicy
-from recjax.agents.state import check_problem, hyper_parameters, owned
+from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
 from recjax.agents.value.target import TargetNetwork
 from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
 from recjax.catalogue.negatives import Negatives
@@ -51,6 +51,7 @@ class DQNState:
       index: cached item vectors of ``params``, or None when they are computed at every use.
       target_index: those of ``target_params``.
       step: ``i32[]`` updates done.
+      acted: ``i32[]`` steps of the environment, by which exploration falls.
       items: features of the catalogue.
     """
 
@@ -62,6 +63,7 @@ class DQNState:
     index: CachedIndex | None
     target_index: ItemIndex | None
     step: Array = shared()
+    acted: Array = shared()
     items: Items = shared()
 
 
@@ -147,12 +149,13 @@ def dqn(
     if not 0 <= discount <= 1:
         raise ValueError(f"discount is {discount}; it must be in [0, 1].")
     defaults = DQNHyper(discount=float(discount), **policy.hparams())
-    act, log_prob = policy.functions(algorithm.scores)
+    act, log_prob = policy.functions(algorithm.select)
 
     def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> DQNState:
         return algorithm.init(key, spec, items, hyper_parameters(hparams, defaults), params)
 
-    return Agent(init, act, algorithm.learn, log_prob, algorithm.scores, replay.uniform(window=n_step), defaults)
+    memory = replay.uniform(window=n_step)
+    return Agent(init, act, algorithm.learn, log_prob, algorithm.scores, memory, defaults, count_step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +197,7 @@ class _DQN:
             opt_state=self.optimizer.init(own),
             hparams=hparams,
             step=jnp.zeros((), jnp.int32),
+            acted=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
             index=index,
@@ -202,6 +206,9 @@ class _DQN:
 
     def scores(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return catalogue_scores(self.network, state.params, observation, state.items, index_of(state.index))
+
+    def select(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue, Array | None]:
+        return self.policy.choices(state.spec, observation, *self.scores(state, observation))
 
     def learn(self, key: Array, state: DQNState, batch: Batch) -> Update:
         self._check(batch)
@@ -242,7 +249,7 @@ class _DQN:
         queries, items, exclude = choose(state.spec, observation, *target)
         if not self.double:
             return max_score(queries, items, exclude=exclude)
-        own, own_items, _ = choose(state.spec, observation, *self.scores(state, observation))
+        own, own_items, _ = self.select(state, observation)
         best = argmax(own, own_items, exclude=exclude)[:, None]
         if observation.candidates is not None or state.target_index is not None:
             return score_at(queries, items, best)[:, 0]

@@ -14,7 +14,7 @@ from recjax import replay
 from recjax.agents.base import Agent, Update, register
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.slates import SlatePolicy
-from recjax.agents.state import check_problem, hyper_parameters
+from recjax.agents.state import check_problem, count_step, hyper_parameters
 from recjax.catalogue import BlockScorer, dense_scorer, max_score
 from recjax.losses import masked_mean, td_error
 from recjax.replay import Batch
@@ -42,13 +42,13 @@ class TabularState:
       table: ``f32[S, N]`` values.
       hparams: :class:`TabularHyper`.
       spec: static shape of the problem.
-      step: ``i32[]`` updates done.
+      acted: ``i32[]`` steps of the environment, by which exploration falls.
     """
 
     table: Array
     hparams: TabularHyper
     spec: Spec = struct.field(pytree_node=False)
-    step: Array = shared()
+    acted: Array = shared()
 
 
 def last_item(observation: Observation) -> Array:
@@ -107,7 +107,7 @@ def q_learning(
         return TabularState(
             table=jnp.zeros(shape) if params is None else jnp.array(params, jnp.float32),
             hparams=hyper_parameters(hparams, defaults),
-            step=jnp.zeros((), jnp.int32),
+            acted=jnp.zeros((), jnp.int32),
             spec=spec,
         )
 
@@ -135,7 +135,7 @@ def q_learning(
         repeats = jnp.maximum(same.astype(jnp.float32) @ weights, 1.0)
         table = state.table.at[s_tm1, a_tm1].add(hparams.step_size * error * weights / repeats)
         metrics = {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
-        return Update(dataclasses.replace(state, table=table, step=state.step + 1), metrics)
+        return Update(dataclasses.replace(state, table=table), metrics)
 
-    act, log_prob = policy.functions(scores)
-    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults)
+    act, log_prob = policy.functions(lambda state, seen: policy.choices(state.spec, seen, *scores(state, seen)))
+    return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults, count_step)
