@@ -66,6 +66,7 @@ class Draw(Protocol):
         hparams: ExplorationHyper,
         step: Array,
         exclude: Array | None = None,
+        best: Array | None = None,
     ) -> Action:
         """Returns slates ``i32[B, K]`` without repeats, with ``extras["propensity"]: f32[B, K]``.
 
@@ -78,6 +79,7 @@ class Draw(Protocol):
           step: ``i32[]`` steps of the environment done.
           exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``K`` items
             must be left.
+          best: ``i32[B, K]``, the greedy slate where it is known already.
         """
         ...
 
@@ -94,6 +96,7 @@ class SlateLogProb(Protocol):
         hparams: ExplorationHyper,
         step: Array,
         exclude: Array | None = None,
+        best: Array | None = None,
     ) -> Array:
         """Returns ``f32[B]``; the arguments are those of :class:`Draw`."""
         ...
@@ -116,7 +119,11 @@ explorations: Registry[Exploration] = Registry("exploration")
 
 def greedy(queries: PyTree, items: Catalogue, slate_size: int, *, exclude: Array | None = None) -> Action:
     """The best items, best first; probability 1, because the policy is deterministic."""
-    _, slate = top_k(queries, items, slate_size, exclude=exclude)
+    return certain(top_k(queries, items, slate_size, exclude=exclude)[1])
+
+
+def certain(slate: Array) -> Action:
+    """A slate that is shown without chance."""
     return Action(slate, jnp.zeros(len(slate)), {"propensity": jnp.ones(slate.shape, jnp.float32)})
 
 
@@ -129,6 +136,7 @@ def epsilon_greedy(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
+    best: Array | None = None,
 ) -> Action:
     """The greedy slate with slots redrawn at random, without repeats.
 
@@ -145,7 +153,7 @@ def epsilon_greedy(
     epsilon = hparams.epsilon(step)
     num_items = as_scorer(items).num_items
     explore_key, draw_key = jax.random.split(key)
-    _, best = top_k(queries, items, slate_size, exclude=exclude)
+    best = top_k(queries, items, slate_size, exclude=exclude)[1] if best is None else best
     explores = jax.random.bernoulli(explore_key, epsilon, best.shape)
     slate = fill_uniformly(draw_key, jnp.where(explores, PAD_ID, best), num_items, exclude)
 
@@ -169,9 +177,10 @@ def epsilon_greedy_log_prob(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
+    best: Array | None = None,
 ) -> Array:
     """The log-probability with which :func:`epsilon_greedy` shows a slate, ``f32[B]``."""
-    _, best = top_k(queries, items, slate.shape[-1], exclude=exclude)
+    best = top_k(queries, items, slate.shape[-1], exclude=exclude)[1] if best is None else best
     allowed = num_allowed(as_scorer(items).num_items, len(slate), exclude)
     return _epsilon_log_prob(slate, best, allowed, hparams.epsilon(step))
 
@@ -205,15 +214,16 @@ def boltzmann(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
+    best: Array | None = None,
 ) -> Action:
     """A slate drawn without replacement from ``softmax(scores / temperature)``.
 
     This is the Plackett-Luce model. The propensity of an item is its probability given the slots above it;
     their product is the probability of the slate.
 
-    The arguments are those of :class:`Draw`; ``step`` is not used.
+    The arguments are those of :class:`Draw`; ``step`` and ``best`` are not used.
     """
-    del step
+    del step, best
     slate = sample(key, queries, items, slate_size, temperature=hparams.temperature, exclude=exclude)
     slots = plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
     return Action(slate, jnp.sum(slots, axis=-1), {"propensity": jnp.exp(slots)})
@@ -227,9 +237,10 @@ def boltzmann_log_prob(
     hparams: ExplorationHyper,
     step: Array,
     exclude: Array | None = None,
+    best: Array | None = None,
 ) -> Array:
     """The log-probability with which :func:`boltzmann` shows a slate, ``f32[B]``."""
-    del step
+    del step, best
     slots = plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
     return jnp.sum(slots, axis=-1)
 

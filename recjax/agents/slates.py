@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from recjax.agents.base import Act, Action, LogProb
-from recjax.agents.exploration import explorations, greedy, is_possible
+from recjax.agents.exploration import certain, explorations, greedy, is_possible
 from recjax.catalogue import Catalogue, as_scorer, dense_scorer, score_at
 from recjax.types import PAD_ID, Array, Behaviour, Observation, PyTree, Spec
 
-Select = Callable[[Any, Observation], tuple[PyTree, Catalogue, Array | None]]
-"""``(state, observation) -> (queries, items, exclude)``, what slates are chosen from."""
+
+class Selection(NamedTuple):
+    """What slates of a batch of users are chosen from.
+
+    Attributes:
+      queries: as the operations of :mod:`recjax.catalogue` take them, with ``items``.
+      items: the catalogue, or the positions of the candidates.
+      exclude: ``i32[B, E]`` what must not be shown; None where everything may.
+      best: ``i32[B, K]`` the best slate, which is the top-k of the rest, where it is known already.
+    """
+
+    queries: PyTree
+    items: Catalogue
+    exclude: Array | None
+    best: Array | None = None
+
+
+Select = Callable[[Any, Observation], Selection]
+"""``(state, observation) -> Selection``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,35 +84,32 @@ class SlatePolicy:
         exploration = explorations[self.exploration]
 
         def act(key: Array, state: Any, observation: Observation, *, explore: bool = True) -> Action:
-            queries, items, exclude = select(state, observation)
+            chosen, slots = select(state, observation), state.spec.slate_size
+            if not explore and chosen.best is not None:
+                return certain(chosen.best)
             if not explore:
-                return greedy(queries, items, state.spec.slate_size, exclude=exclude)
-            options: dict[str, Any] = {"hparams": state.hparams, "step": state.acted, "exclude": exclude}
-            return exploration.draw(key, queries, items, state.spec.slate_size, **options)
+                return greedy(chosen.queries, chosen.items, slots, exclude=chosen.exclude)
+            options: dict[str, Any] = {"exclude": chosen.exclude, "best": chosen.best}
+            options |= {"hparams": state.hparams, "step": state.acted}
+            return exploration.draw(key, chosen.queries, chosen.items, slots, **options)
 
         def log_prob(state: Any, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
-            queries, items, exclude = select(state, observation)
+            chosen = select(state, observation)
             if not explore:
-                return greedy_log_prob(queries, items, slate, exclude)
-            options: dict[str, Any] = {"hparams": state.hparams, "step": state.acted, "exclude": exclude}
-            found = exploration.log_prob(queries, items, slate, **options)
-            return jnp.where(is_possible(slate, as_scorer(items).num_items, exclude), found, -jnp.inf)
+                return greedy_log_prob(chosen, slate)
+            options: dict[str, Any] = {"exclude": chosen.exclude, "best": chosen.best}
+            options |= {"hparams": state.hparams, "step": state.acted}
+            found = exploration.log_prob(chosen.queries, chosen.items, slate, **options)
+            return jnp.where(is_possible(slate, as_scorer(chosen.items).num_items, chosen.exclude), found, -jnp.inf)
 
         return act, log_prob
 
-    def choices(
-        self, spec: Spec, observation: Observation, queries: PyTree, items: Catalogue
-    ) -> tuple[PyTree, Catalogue, Array | None]:
-        """What a slate is chosen from: the catalogue, or the positions of the candidates.
-
-        Returns:
-          ``(queries, items, exclude)`` as the operations of :mod:`recjax.catalogue` take them, where
-          ``exclude: i32[B, E]`` must not be shown.
-        """
+    def choices(self, spec: Spec, observation: Observation, queries: PyTree, items: Catalogue) -> Selection:
+        """What a slate is chosen from, where ``items`` score the whole catalogue."""
         unwanted = self.unwanted(spec, observation)
         if observation.candidates is None:
-            return queries, items, unwanted
-        return *dense_scorer(score_at(queries, items, observation.candidates.ids)), unwanted
+            return Selection(queries, items, unwanted)
+        return Selection(*dense_scorer(score_at(queries, items, observation.candidates.ids)), unwanted)
 
     def unwanted(self, spec: Spec, observation: Observation) -> Array | None:
         """Items (positions of candidates) that must not be shown, ``i32[B, E]``; None where everything may."""
@@ -120,7 +134,9 @@ def unwanted_candidates(observation: Observation, history: Array | None) -> Arra
     return jnp.where(unwanted, jnp.arange(ids.shape[-1])[None], PAD_ID)
 
 
-def greedy_log_prob(queries: PyTree, items: Catalogue, slate: Array, exclude: Array | None) -> Array:
+def greedy_log_prob(chosen: Selection, slate: Array) -> Array:
     """0 for the greedy slate and ``-inf`` for any other, ``f32[B]``."""
-    best = greedy(queries, items, slate.shape[-1], exclude=exclude).slate
+    best = chosen.best
+    if best is None:
+        best = greedy(chosen.queries, chosen.items, slate.shape[-1], exclude=chosen.exclude).slate
     return jnp.where(jnp.all(slate == best, axis=-1), 0.0, -jnp.inf)

@@ -54,8 +54,8 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
       exclude: ``i32[B, E]`` items not to show; ``PAD_ID`` is ignored. At least ``k`` items must be left.
 
     Returns:
-      ``(value f32[B], slate i32[B, k])``, items in the order of ``s_i (v_i - λ)``. The search has no gradient;
-      :func:`slate_value` of its slate has one.
+      ``(value f32[B], slate i32[B, k])``, items in the order of ``s_i (v_i - λ)``, the largest first. The
+      search has no gradient; :func:`slate_value` of its slate has one.
 
     References:
       Dinkelbach, "On nonlinear fractional programming", Management Science 13, 1967; Ie et al., "SlateQ", IJCAI 2019,
@@ -74,7 +74,14 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
     # The first level is no slate's value; whatever it finds is taken.
     start = _Search(choices.nothing, jnp.full((batch, k), PAD_ID, jnp.int32), jnp.ones(batch, bool), jnp.int32(0))
     found = lax.while_loop(lambda state: jnp.any(state.gained) & (state.passes < ITERATIONS), improve, start)
-    return found.value, found.slate
+    return found.value, _in_order(choices, found.value, found.slate)
+
+
+def _in_order(choices: Choices, level: Array, slate: Array) -> Array:
+    """A slate as a top-k of :func:`gains` has it."""
+    scores = score_at(*gains(choices, level), jnp.maximum(slate, 0))
+    order = jnp.argsort(jnp.where(slate == PAD_ID, jnp.inf, -scores), axis=-1, stable=True)
+    return jnp.take_along_axis(slate, order, axis=-1)
 
 
 class _Search(NamedTuple):

@@ -70,13 +70,12 @@ def fixed_policy(
 
     def act(key: Array, state: FixedState, observation: Observation, *, explore: bool = True) -> Action:
         del key, explore
-        queries, choices, exclude = policy.choices(state.spec, observation, *scores(state, observation))
-        return greedy(queries, choices, state.spec.slate_size, exclude=exclude)
+        chosen = policy.choices(state.spec, observation, *scores(state, observation))
+        return greedy(chosen.queries, chosen.items, state.spec.slate_size, exclude=chosen.exclude)
 
     def log_prob(state: FixedState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
         del explore
-        queries, choices, exclude = policy.choices(state.spec, observation, *scores(state, observation))
-        return greedy_log_prob(queries, choices, slate, exclude)
+        return greedy_log_prob(policy.choices(state.spec, observation, *scores(state, observation)), slate)
 
     return Agent(init, act, log_prob=log_prob, scores=scores)
 

@@ -15,7 +15,7 @@ from recjax.agents.base import Agent, Update, register
 from recjax.agents.clicks import ClickPrediction, items_read
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
-from recjax.agents.slates import SlatePolicy
+from recjax.agents.slates import Selection, SlatePolicy
 from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
 from recjax.agents.value.target import TargetNetwork
 from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
@@ -207,7 +207,7 @@ class _DQN:
     def scores(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return catalogue_scores(self.network, state.params, observation, state.items, index_of(state.index))
 
-    def select(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue, Array | None]:
+    def select(self, state: DQNState, observation: Observation) -> Selection:
         return self.policy.choices(state.spec, observation, *self.scores(state, observation))
 
     def learn(self, key: Array, state: DQNState, batch: Batch) -> Update:
@@ -246,10 +246,10 @@ class _DQN:
     def _best_value(self, state: DQNState, observation: Observation) -> Array:
         choose = self.policy.choices
         target = catalogue_scores(self.network, state.target_params, observation, state.items, state.target_index)
-        queries, items, exclude = choose(state.spec, observation, *target)
+        queries, items, exclude, _ = choose(state.spec, observation, *target)
         if not self.double:
             return max_score(queries, items, exclude=exclude)
-        own, own_items, _ = self.select(state, observation)
+        own, own_items, *_ = self.select(state, observation)
         best = argmax(own, own_items, exclude=exclude)[:, None]
         if observation.candidates is not None or state.target_index is not None:
             return score_at(queries, items, best)[:, 0]

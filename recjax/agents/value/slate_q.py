@@ -12,7 +12,7 @@ from flax import struct
 
 from recjax import replay
 from recjax.agents.base import Agent, Update, register
-from recjax.agents.slates import SlatePolicy
+from recjax.agents.slates import Selection, SlatePolicy
 from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
 from recjax.agents.value.dqn import DQNHyper
 from recjax.agents.value.target import TargetNetwork
@@ -169,17 +169,19 @@ class _SlateQ:
     def scores(self, state: SlateQState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return self.select(state, observation)[:2]
 
-    def select(self, state: SlateQState, observation: Observation) -> tuple[PyTree, Catalogue, Array | None]:
-        """What slates are chosen from: the top-k of it is the slate that the search finds."""
+    def select(self, state: SlateQState, observation: Observation) -> Selection:
+        """What slates are chosen from, and the slate that the search finds."""
         exclude = self.policy.unwanted(state.spec, observation)
         choices, slots = self._choices(state.params, observation, state.items), state.spec.slate_size
         if self.search == "greedy":
             num_items = state.spec.num_candidates or state.spec.num_items
-            return *ranked(greedy_slate(choices, slots, exclude=exclude), num_items), exclude
-        level = jnp.zeros_like(choices.nothing)
+            slate = greedy_slate(choices, slots, exclude=exclude)
+            return Selection(*ranked(slate, num_items), exclude, slate)
         if self.search == "optimal":
-            level = best_slate(choices, slots, exclude=exclude)[0]
-        return *gains(choices, level), exclude
+            value, slate = best_slate(choices, slots, exclude=exclude)
+            return Selection(*gains(choices, value), exclude, slate)
+        by_chance = gains(choices, jnp.zeros_like(choices.nothing))
+        return Selection(*by_chance, exclude, top_k(*by_chance, slots, exclude=exclude)[1])
 
     def learn(self, key: Array, state: SlateQState, batch: Batch) -> Update:
         del key
@@ -217,8 +219,8 @@ class _SlateQ:
         discount, rewards = state.hparams.discount, steps.reward.sum(-1)
         r_t, discount_t, last = n_step_return(rewards, steps.terminated, steps.truncated, discount)
         o_t = jax.tree.map(lambda x: x[jnp.arange(last.shape[0]), last], steps.next_observation)
-        queries, items, exclude = self.select(state, o_t)
-        _, slate = top_k(queries, items, state.spec.slate_size, exclude=exclude)
+        slate = self.select(state, o_t).best
+        assert slate is not None
         return r_t + discount_t * slate_value(self._choices(state.target_params, o_t, state.items), slate)
 
     def _choices(self, params: PyTree, observation: Observation, items: Items) -> Choices:

@@ -118,8 +118,8 @@ def q_learning(
         del key
         step, hparams = jax.tree.map(lambda x: x[:, 0], batch.experience), state.hparams
         o_t = step.next_observation
-        queries, choices, exclude = policy.choices(state.spec, o_t, *scores(state, o_t))
-        v_t = max_score(queries, choices, exclude=exclude)
+        after = policy.choices(state.spec, o_t, *scores(state, o_t))
+        v_t = max_score(after.queries, after.items, exclude=after.exclude)
         discount_t = jnp.where(step.terminated, 0.0, hparams.discount)
 
         shown = shown_items(step.slate, step.observation)
