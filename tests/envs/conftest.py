@@ -72,6 +72,11 @@ MADE: dict[str, Callable[[Dataset], Environment]] = {
 
 
 @pytest.fixture(scope="session")
+def untrained() -> dict[str, np.ndarray]:
+    return small_networks()
+
+
+@pytest.fixture(scope="session")
 def names() -> set[str]:
     return set(MADE)
 

@@ -42,7 +42,7 @@ class Params:
     """What all users share.
 
     Attributes:
-      rewards: ``f32[U, N]``.
+      rewards: ``f32[U, N]``; of users who only click, 1 where they do.
       average: ``f32[N]`` mean of the rewards over kinds of users.
       leaving: the rule, or None where users stay until the session is cut.
       context: ``f32[U, C]`` what the platform knows of each kind of user, or None.
@@ -129,6 +129,9 @@ def matrix(
         raise ValueError(f"max_steps is {max_steps}; a session has at least 1 slate.")
     length = max_steps * slate_size if history_length is None else history_length
     memory = max(length, leaving.window if leaving else 0, 0 if repeats else max_steps * slate_size)
+    if not ratings:
+        # Nobody is told more of a reward, so none is worth more.
+        table, click_from = (table >= click_from).astype(np.float32), 1.0
     rules = Rules(click_from, max_steps, repeats, ratings, length, memory)
     num_items = table.shape[1]
     spec = Spec(
