@@ -47,11 +47,11 @@ def coat(
 
     Args:
       ratings: ``f32[U, N]`` of any users and items, which distances are of; by default those of Coat, which the user
-        brings (:func:`recjax.data.sets.coat.completed`).
+        brings.
       rewards: ``f32[U, N]`` what users answer with instead, such as predictions to train on; by default the ratings.
       mode: see above.
-      faithful: repeats a quirk of the original: before the eighth coat, the window of 7 is the last ``min(t, 7 - t)``
-        (:mod:`recjax.envs.sims.leaving`).
+      faithful: repeats a quirk of the original: before step 7, the window at step ``t`` is the last ``min(t, 7 - t)``
+        coats, where by default it is all of them.
       user_features: whether the context begins with the 14 features of the user. The published policies do not see
         them. Only of Coat's own users.
       slate_size: coats shown at once, all of which are rated; the original shows 1.
@@ -92,8 +92,7 @@ def coat_clicks(
     the nearest even number, as NumPy does it.
 
     Args:
-      ratings: ``f32[U, N]`` of any users and items; by default those of Coat, which the user brings
-        (:func:`recjax.data.sets.coat.completed`).
+      ratings: ``f32[U, N]`` of any users and items; by default those of Coat, which the user brings.
       user_features: as for :func:`coat`.
       slate_size: coats shown at once; the original shows 1.
       data_dir: where data sets lie that the user brings. Default: ``RECJAX_DATA``.

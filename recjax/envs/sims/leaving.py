@@ -117,10 +117,10 @@ def too_close(distances: ArrayLike, *, threshold: float, window: int, faithful: 
 
     Args:
       distances: ``f32[N, N]`` of each two items, symmetric, 0 on the diagonal, so an item that comes back within the
-        window drives users away.
+        window drives users away. A table of all pairs: for some ten thousand items at most.
       threshold: above 0, in units of ``distances``.
       window: items looked back on, at least 1.
-      faithful: repeats the quirk of the original's window.
+      faithful: repeats a quirk of the original: after ``t < window`` items, it looks back on ``min(t, window - t)``.
 
     Raises:
       ValueError: an argument is out of range, or the distances are not symmetric.
@@ -144,7 +144,7 @@ def too_often(categories: ArrayLike, *, threshold: int, window: int, faithful: b
       categories: ``f32[N, C]``, 1 where the item is of the category and 0 elsewhere.
       threshold: how often a category may occur among the last items, at least 0.
       window: items looked back on, at least 1.
-      faithful: repeats the quirk of the original's window.
+      faithful: repeats a quirk of the original: after ``t < window`` items, it looks back on ``min(t, window - t)``.
 
     Raises:
       ValueError: an argument is out of range.

@@ -211,11 +211,14 @@ def _step(key: Array, state: User, slate: Array, params: Params, world: PyTree, 
 
 def _push(row: Array, values: Array, there: Array) -> Array:
     """``row`` with those of ``values`` that are ``there`` at its end, in their order."""
-    if values.shape[0] == 1:
-        return jnp.where(there[0], jnp.concatenate([row[1:], values.astype(row.dtype)]), row)
-    order = jnp.argsort(~there, stable=True)
-    whole = jnp.concatenate([row, values[order].astype(row.dtype)])
-    return jax.lax.dynamic_slice_in_dim(whole, jnp.sum(there), row.shape[0])
+    slots, place, count = jnp.arange(there.shape[0]), jnp.cumsum(there) - 1, jnp.sum(there)
+    moves = there[None] & (place[None] == slots[:, None])
+    packed = jnp.sum(jnp.where(moves, values[None], 0), axis=1)
+    whole = jnp.concatenate([row, packed.astype(row.dtype)])
+    # Shifts by powers of two: to gather the row takes several times as long.
+    for bit in range(slots.size.bit_length()):
+        whole = jnp.where((count >> bit) & 1 == 1, jnp.roll(whole, -(1 << bit)), whole)
+    return whole[: row.shape[0]]
 
 
 def _observe(user: User, params: Params, rules: Rules) -> Observation:

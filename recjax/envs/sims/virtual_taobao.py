@@ -1,7 +1,7 @@
 """VirtualTaobao: users made by a network, who answer vectors of weights with clicks on a page of products.
 
 Three perceptrons were trained on a log of Taobao (Shi et al., AAAI 2019) and are brought by the user
-(:mod:`recjax.envs.sims.taobao_networks`); between their layers lies ``max(h, 0.01 h)``.
+(``taobao_networks.py``); between their layers lies ``max(h, 0.01 h)``.
 
 * A user is ``z ~ U(0, 1)^128``, put through the generator; within each of 11 groups of its 88 outputs one category is
   drawn from the softmax, which makes ``u`` in {0, 1}^88.
@@ -95,14 +95,18 @@ def virtual_taobao(
     faithful: bool = False,
     data_dir: PathLike | None = None,
 ) -> Environment:
-    """Users who answer vectors of 27 weights with 0 to 10 clicks; see :mod:`recjax.envs.sims.virtual_taobao`.
+    """VirtualTaobao's users, who answer vectors of 27 weights in [-1, 1] with 0 to 10 clicks.
+
+    Users, clicks and session lengths come from three networks that were trained on a log of Taobao (Shi et al., AAAI
+    2019). The context is the user's 88 features, the clicks and the page index of the last turn, and the turn.
 
     Args:
-      networks: arrays named ``NETWORK.LAYER.weight`` and ``.bias`` (:mod:`recjax.envs.sims.taobao_networks`); by
-        default the trained ones, which the user brings.
-      leaving: "cirs", when vectors repeat themselves, or "session", by a length drawn on arrival.
-      window: of "cirs": the last ``window - 1`` vectors count, at least 1.
-      threshold: of "cirs": a distance, at least 0.
+      networks: arrays named ``NETWORK.LAYER.weight`` (``f32[out, in]``) and ``NETWORK.LAYER.bias`` of the networks
+        "generator", "leave" and "action"; by default the trained ones, which the user brings.
+      leaving: "cirs": users leave when a vector is within ``threshold`` of one of the last ``window - 1``, as CIRS has
+        it (Gao et al., TOIS 2023); "session": after a number of turns that the leave network draws on arrival.
+      window: of "cirs", at least 1.
+      threshold: of "cirs": a Euclidean distance, at least 0.
       max_steps: turns after which a session is cut.
       faithful: repeats what CIRS shows to policies: the user's features on arrival only, and later in their place the
         last vector (padded with zeros). By default the features stay, as in its mode ``static`` and in VirtualTaobao.
