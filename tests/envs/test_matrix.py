@@ -312,6 +312,7 @@ def test_clicks_of_the_study_of_state_encoders(coat):
         (lambda: envs.matrix(RATINGS[0], click_from=4), r"rewards must be finite .* got float32\(9,\)"),
         (lambda: envs.matrix(RATINGS * np.inf, click_from=4), "rewards must be finite"),
         (lambda: envs.matrix(RATINGS, click_from=4, max_steps=0), "max_steps is 0"),
+        (lambda: envs.matrix(RATINGS, click_from=0, repeats=False), "click_from is 0; with repeats=False"),
         (
             lambda: envs.matrix(RATINGS[:, :3], click_from=4, leaving=RULES["often"][0]),
             "leaving has 9 items and rewards",

@@ -103,7 +103,7 @@ def matrix(
 
     Args:
       rewards: ``f32[U, N]`` of kinds of users and items, finite.
-      click_from: from which reward on an item is clicked.
+      click_from: from which reward on an item is clicked; above 0 where repeats earn nothing.
       leaving: when users leave, of :func:`recjax.envs.too_close` or :func:`recjax.envs.too_often`; None: never.
       repeats: whether an item that was shown before earns anything again.
       max_steps: slates after which a session is cut.
@@ -127,6 +127,10 @@ def matrix(
     table = _checked(rewards, leaving, items, context)
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; a session has at least 1 slate.")
+    if not repeats and click_from <= 0:
+        raise ValueError(
+            f"click_from is {click_from}; with repeats=False it must be > 0, for repeats earn 0, no click."
+        )
     length = max_steps * slate_size if history_length is None else history_length
     memory = max(length, leaving.window if leaving else 0, 0 if repeats else max_steps * slate_size)
     if not ratings:
