@@ -25,29 +25,43 @@ if TYPE_CHECKING:
     from recjax.envs.preference import Preference, fit_preference
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
+    from recjax.envs.sims.coat import coat, coat_clicks
+    from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
+    from recjax.envs.sims.matrix import matrix
     from recjax.envs.sims.synthetic import synthetic
+    from recjax.envs.sims.virtual_taobao import virtual_taobao
 
 __all__ = [
     "Description",
     "Environment",
     "Evidence",
+    "Leaving",
     "Oracle",
     "Preference",
     "PreferenceConfig",
     "PreferenceReport",
     "ReliabilityBin",
     "ResponseModel",
+    "TooClose",
+    "TooOften",
     "Transition",
     "as_arrays",
     "at_level",
+    "coat",
+    "coat_clicks",
     "describe",
+    "distances",
     "environments",
     "fit_preference",
     "logged",
+    "matrix",
     "read_evidence",
     "register",
     "synthetic",
+    "too_close",
+    "too_often",
+    "virtual_taobao",
 ]
 
 lazy(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -42,11 +43,37 @@ def dataset(planted_logits: np.ndarray) -> Dataset:
     )
 
 
+def ratings(users: int, items: int) -> np.ndarray:
+    """Whole numbers 1 to 5."""
+    return np.random.default_rng(2).integers(1, 6, (users, items)).astype(np.float32)
+
+
+def small_networks() -> dict[str, np.ndarray]:
+    """Untrained networks of VirtualTaobao with two hidden units."""
+    rng, arrays = np.random.default_rng(3), {}
+    for name, widths in {"generator": (128, 2, 88), "leave": (88, 2, 2, 101), "action": (116, 2, 2, 21)}.items():
+        for layer, (before, after) in enumerate(itertools.pairwise(widths)):
+            arrays[f"{name}.{2 * layer}.weight"] = rng.normal(size=(after, before)).astype(np.float32)
+            arrays[f"{name}.{2 * layer}.bias"] = rng.normal(size=after).astype(np.float32)
+    return arrays
+
+
 MADE: dict[str, Callable[[Dataset], Environment]] = {
     "synthetic": lambda dataset: envs.synthetic(num_items=30, slate_size=4, history_length=5),
+    "coat": lambda dataset: envs.coat(ratings(6, 12)),
+    "coat_clicks": lambda dataset: envs.coat_clicks(ratings(6, 12)),
+    "matrix": lambda dataset: envs.matrix(
+        ratings(6, 12), click_from=4, leaving=envs.too_often(np.eye(12)[:, :3], threshold=0, window=2), slate_size=3
+    ),
+    "virtual_taobao": lambda dataset: envs.virtual_taobao(small_networks()),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
 }
 """A small environment of every registered name."""
+
+
+@pytest.fixture(scope="session")
+def untrained() -> dict[str, np.ndarray]:
+    return small_networks()
 
 
 @pytest.fixture(scope="session")

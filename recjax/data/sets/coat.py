@@ -8,7 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from recjax.data.ids import IdMap
+from recjax.data.named import PathLike
 from recjax.data.schema import Dataset, Interactions
+from recjax.data.sources import LocalFile, brought
+
+COMPLETED = {
+    "whole": LocalFile(
+        "coat_pseudoGT_ratingM.ascii.gz", "fee71820f155a3f43ab50858734a23102c8328cf9bd0e586ed5a7db2fb084223"
+    ),
+    "factorised": LocalFile(
+        "coat_mf_ips_ratingM.ascii.gz", "9705e4b79eb5a4ff7d730c85e8637c4e327e1f14f3b38e25e82c608290d4f0ff"
+    ),
+}
+"""Ratings of all coats by all users, as two studies of reinforcement learning take them: see :func:`completed`."""
 
 
 def _matrix(path: Path) -> np.ndarray:
@@ -47,3 +59,19 @@ def parse(files: dict[str, Path]) -> Dataset:
         test=_ratings(files["test.ascii.gz"]),
         extras={"propensity": _matrix(files["propensities.ascii.gz"])[log.user, log.item]},
     )
+
+
+def completed(name: str, data_dir: PathLike | None = None) -> np.ndarray:
+    """A completed matrix of ratings, ``f32[290, 300]``.
+
+    Args:
+      name: "whole" are the whole numbers 1 to 5 that EasyRL4Rec takes for the truth; "factorised" the real
+        numbers of matrix factorisation with inverse propensities that the study of state encoders rounds. Both are
+        in the code of Huang et al. (SIGIR 2022), github.com/BetsyHJ/RL4Rec.
+      data_dir: where data sets lie that the user brings; the file is looked for in its folder ``coat``.
+
+    Raises:
+      ValueError: the file is not there, or has other content.
+    """
+    file = COMPLETED[name]
+    return _matrix(brought("coat", (file,), data_dir)[file.name])
