@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
     from recjax.envs.sims.logged import at_level, logged
+    from recjax.envs.sims.sardine import sardine
+    from recjax.envs.sims.sardine_users import SardineSetting
     from recjax.envs.sims.synthetic import synthetic
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "PreferenceReport",
     "ReliabilityBin",
     "ResponseModel",
+    "SardineSetting",
     "Transition",
     "as_arrays",
     "at_level",
@@ -47,6 +50,7 @@ __all__ = [
     "logged",
     "read_evidence",
     "register",
+    "sardine",
     "synthetic",
 ]
 
