@@ -45,6 +45,7 @@ def dataset(planted_logits: np.ndarray) -> Dataset:
 MADE: dict[str, Callable[[Dataset], Environment]] = {
     "synthetic": lambda dataset: envs.synthetic(num_items=30, slate_size=4, history_length=5),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
+    "recogym": lambda dataset: envs.recogym(num_items=30, history_length=6),
     "sardine": lambda dataset: envs.sardine(envs.SardineSetting(num_items=40, slate_size=4), history_length=6),
 }
 """A small environment of every registered name."""
