@@ -23,10 +23,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import _recogym
+import _sardine
 from _anchors import Anchor
 from _results import Row, machine, write_rows
 
-ANCHORS: tuple[Anchor, ...] = ()
+ANCHORS: tuple[Anchor, ...] = (*_recogym.ANCHORS, *_sardine.ANCHORS)
 
 SMOKE_EPISODES = 16
 
