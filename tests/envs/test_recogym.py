@@ -23,7 +23,7 @@ LIVELY = {
     "organic_to_bandit": 0.3,
     "leave_organic": 0.1,
     "bandit_to_organic": 0.4,
-    "leave_bandit": 0.25,
+    "leave_bandit": 0.5,
     "history_length": 40,
 }
 
@@ -116,13 +116,17 @@ def test_one_user_follows_the_definition(env):
         click, before = click_u < rate, len(events)
         assert float(after.response["click"][0]) == click
         events.append((int(product), Behaviour.CLICK if click else Behaviour.IMPRESSION))
-        left = next_u >= 0.75 and not click
+        left = next_u >= 0.5 and not click
         if click or next_u < 0.4:
             omega, left = phase(phase_key, omega, next_u < 0.4)
         assert int(after.info["views"]) == len(events) - before - 1
         assert bool(after.terminated) == left
         ended, state = ended + left, after.state
     assert ended > 1, "and this one left, and was kept all the same"
+    nothing = step(jax.random.key(0), state, jnp.array([PAD_ID]), env.params, None)
+    assert float(nothing.info["click_probability"]) == 0.0
+    recommended = [x.observation.behaviour > int(Behaviour.VIEW) for x in (state, nothing)]
+    assert recommended[1].sum() <= recommended[0].sum()
 
 
 def test_where_users_go_after_a_recommendation(followed):
@@ -132,7 +136,7 @@ def test_where_users_go_after_a_recommendation(followed):
     assert click.sum() > 50
     waiting = ~click & (views == 0)
     assert close_to((views[~click] > 0).mean(), 0.4, (~click).sum())
-    assert close_to(after.terminated[waiting].mean(), 0.25 / 0.6, waiting.sum())
+    assert close_to(after.terminated[waiting].mean(), 0.5 / 0.6, waiting.sum())
     browsing = views > 0
     assert close_to(after.terminated[browsing].mean(), 0.25, browsing.sum())
     assert close_to(after.terminated[click].mean(), 0.25, click.sum()), "a click overrides leaving"

@@ -218,7 +218,7 @@ def tired():
             return jax.vmap(env.step, in_axes=(0, 0, 0, None, None))(keys, state, slates, env.params, None).state, None
 
         return jax.lax.scan(
-            visit, state, jax.vmap(lambda i: jax.vmap(lambda k: jax.random.fold_in(k, i))(keys))(jnp.arange(4))
+            visit, state, jax.vmap(lambda i: jax.vmap(lambda k: jax.random.fold_in(k, i))(keys))(jnp.arange(9))
         )[0]
 
     state = jax.jit(run)(jax.random.split(jax.random.key(5), 24))
@@ -242,7 +242,7 @@ def test_the_myopic_oracle_shows_what_is_most_relevant(tired):
         np.testing.assert_allclose(user.click_probabilities(slate).sum(), max(values), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("price", "forgotten"), [(0.8, 0), (4.0, 2)])
+@pytest.mark.parametrize(("price", "forgotten"), [(0.8, 0), (4.0, 7)])
 def test_the_look_ahead_oracle_weighs_clicks_against_boredom(tired, price, forgotten):
     """Slot by slot the item of the largest worth, where all outcomes of the slots above are gone through."""
     env, setting, users = tired

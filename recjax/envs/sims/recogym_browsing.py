@@ -79,9 +79,8 @@ def browse(key: Array, browser: Browser, organic: Organic) -> Browser:
     return jax.tree.map(lambda x: x[0], _browse_all(key[None], one, organic))
 
 
-@jax.custom_batching.custom_vmap
-def _browse_all(keys: Array, browsers: Browser, organic: Organic) -> Browser:
-    """Many users at the end of their organic phases; ``vmap`` makes them more."""
+def _in_rounds(keys: Array, browsers: Browser, organic: Organic) -> Browser:
+    """Users ``[U, ...]`` at the end of their organic phases."""
     count = browsers.browses.shape[0]
     lanes = -(-count // LANES)
 
@@ -94,12 +93,16 @@ def _browse_all(keys: Array, browsers: Browser, organic: Organic) -> Browser:
     return jax.lax.while_loop(lambda browsers: jnp.any(browsers.browses), serve, browsers)
 
 
+_browse_all = jax.custom_batching.custom_vmap(_in_rounds)
+
+
 @_browse_all.def_vmap
 def _(size: int, in_batched: list[Any], keys: Array, browsers: Browser, organic: Organic) -> tuple[Browser, Browser]:
+    """Users of users, of seeds, are more users; where catalogues differ, each has rounds of its own."""
     batched = jax.tree.map(lambda _: True, browsers)
     if any(jax.tree.leaves(in_batched[2])):
         axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(in_batched))
-        return jax.vmap(_browse_all.fun, in_axes=axes)(keys, browsers, organic), batched
+        return jax.vmap(_in_rounds, in_axes=axes)(keys, browsers, organic), batched
 
     def merge(is_batched: bool, x: Array) -> Array:
         whole = x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
