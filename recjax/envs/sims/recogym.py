@@ -60,7 +60,7 @@ class User:
 @register("recogym")
 def recogym(
     *,
-    num_items: int = 10,
+    num_items: int = 100,
     history_length: int = 50,
     factors: int = 5,
     flips: int = 0,
@@ -102,7 +102,7 @@ def recogym(
     clocks other than one tick an event.
 
     Args:
-      num_items: products.
+      num_items: products; 10 by default in the original.
       history_length: positions of a history.
       factors: width of tastes.
       flips: pairs of products that swap what recommending them does.
@@ -126,7 +126,7 @@ def recogym(
       Rohde, Bonner, Dunlop, Vasile, Karatzoglou, "RecoGym: A Reinforcement Learning Environment for the problem of
       Product Recommendation in Online Advertising", 2018; its code, https://github.com/criteo-research/reco-gym.
 
-    >>> env = recogym(num_items=100)
+    >>> env = recogym()
     >>> observation, state = jax.jit(env.reset)(jax.random.key(1), env.params, None)
     >>> after = jax.jit(env.step)(jax.random.key(2), state, jnp.array([7]), env.params, None)
     >>> after.response["click"].shape
