@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
     from recjax.envs.sims.logged import at_level, logged
-    from recjax.envs.sims.recogym import recogym
+    from recjax.envs.sims.recogym import RecogymSetting, recogym
     from recjax.envs.sims.sardine import sardine
     from recjax.envs.sims.sardine_users import SardineSetting
     from recjax.envs.sims.synthetic import synthetic
@@ -39,6 +39,7 @@ __all__ = [
     "Preference",
     "PreferenceConfig",
     "PreferenceReport",
+    "RecogymSetting",
     "ReliabilityBin",
     "ResponseModel",
     "SardineSetting",

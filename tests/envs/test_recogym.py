@@ -15,22 +15,14 @@ from recjax.envs.sims.recogym import link
 from recjax.types import PAD_ID, Behaviour, Revealed
 
 ITEMS, USERS, STEPS = 23, 4096, 3
-LIVELY = {
-    "num_items": ITEMS,
-    "factors": 3,
-    "flips": 4,
-    "drift": 0.5,
-    "organic_to_bandit": 0.3,
-    "leave_organic": 0.1,
-    "bandit_to_organic": 0.4,
-    "leave_bandit": 0.5,
-    "history_length": 40,
-}
+LIVELY = envs.RecogymSetting(
+    factors=3, flips=4, drift=0.5, organic_to_bandit=0.3, leave_organic=0.1, bandit_to_organic=0.4, leave_bandit=0.5
+)
 
 
 @pytest.fixture(scope="module")
 def env():
-    return envs.recogym(**LIVELY)
+    return envs.recogym(num_items=ITEMS, history_length=40, setting=LIVELY)
 
 
 @pytest.fixture(scope="module")
@@ -186,16 +178,19 @@ def test_first_views_are_drawn_from_the_softmax(env):
 
 
 def test_leaving_a_bandit_phase_is_a_quirk_when_faithful():
-    kwargs = {"num_items": 4, "leave_organic": 0.1, "leave_bandit": 0.3}
-    assert float(envs.recogym(**kwargs).params.leave) == pytest.approx(0.3)
-    assert float(envs.recogym(**kwargs, faithful=True).params.leave) == pytest.approx(0.1)
+    setting = envs.RecogymSetting(leave_organic=0.1, leave_bandit=0.3)
+    for faithful, leave in ((False, 0.3), (True, 0.1)):
+        params = envs.recogym(num_items=4, setting=setting, faithful=faithful).params
+        assert float(params.leave) == pytest.approx(leave)
+        assert float(params.organic.leave) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("faithful", [False, True])
 def test_flips_swap_the_most_similar_pairs(faithful):
     """By the definition: all pairs by falling inner product, where the original puts 0 for a product and itself."""
     for flips in (1, 3, 6):
-        params = envs.recogym(num_items=12, flips=flips, faithful=faithful, key=jax.random.key(3)).params
+        setting = envs.RecogymSetting(flips=flips)
+        params = envs.recogym(num_items=12, setting=setting, faithful=faithful, key=jax.random.key(3)).params
         plain = np.asarray(params.organic.vectors, float)
         products = plain @ plain.T
         np.fill_diagonal(products, 0.0 if faithful else -np.inf)
@@ -255,16 +250,21 @@ def test_the_oracle_recommends_what_is_clicked_most_probably(followed, env):
 @pytest.mark.parametrize(
     ("kwargs", "named"),
     [
-        ({"flips": 6}, "flips=6; it must be in 0 .. 5"),
-        ({"factors": 0}, "factors=0; it must be >= 1"),
-        ({"taste_scale": -1.0}, "taste_scale=-1.0"),
-        ({"drift": -0.1}, "drift=-0.1"),
-        ({"organic_to_bandit": 0.0}, r"organic_to_bandit=0.0; it must be in \(0, 1\]"),
-        ({"leave_organic": 0.8}, "leave_organic=0.8"),
-        ({"bandit_to_organic": 1.5}, "bandit_to_organic=1.5"),
-        ({"leave_bandit": 0.96}, r"leave_bandit=0.96; it must be in \[0, 1 - bandit_to_organic\]"),
+        ({"flips": -1}, "flips is -1; it must be >= 0"),
+        ({"factors": 0}, "factors is 0; it must be >= 1"),
+        ({"taste_scale": -1.0}, "taste_scale is -1.0"),
+        ({"drift": -0.1}, "drift is -0.1"),
+        ({"organic_to_bandit": 0.0}, r"organic_to_bandit is 0.0; it must be in \(0, 1\]"),
+        ({"leave_organic": 0.8}, "leave_organic is 0.8"),
+        ({"bandit_to_organic": 1.5}, "bandit_to_organic is 1.5"),
+        ({"leave_bandit": 0.96}, r"leave_bandit is 0.96; it must be in \[0, 1 - bandit_to_organic\]"),
     ],
 )
 def test_bad_input_is_named(kwargs, named):
     with pytest.raises(ValueError, match=named):
-        envs.recogym(**kwargs)
+        envs.RecogymSetting(**kwargs)
+
+
+def test_more_pairs_than_products_are_refused():
+    with pytest.raises(ValueError, match="flips is 6, but 10 items make 5 pairs"):
+        envs.recogym(num_items=10, setting=envs.RecogymSetting(flips=6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -21,6 +22,48 @@ POPULARITY_SCALE = 3.0
 
 OBSERVERS = 1000
 """Users whose tastes popularity is averaged over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecogymSetting:
+    """The numbers of RecoGym; the defaults are those of the original.
+
+    Attributes:
+      factors: width of tastes.
+      flips: pairs of products that swap what recommending them does.
+      taste_scale: standard deviation of tastes at arrival.
+      drift: standard deviation of the drift of tastes.
+      organic_to_bandit: probability that a view ends the organic phase, above 0.
+      bandit_to_organic: probability that browsing follows a recommendation without a click.
+      leave_organic: probability that the user leaves after a view.
+      leave_bandit: probability that the user leaves after a recommendation without a click.
+
+    Raises:
+      ValueError: a value is out of range.
+    """
+
+    factors: int = 5
+    flips: int = 0
+    taste_scale: float = 1.0
+    drift: float = 0.1
+    organic_to_bandit: float = 0.25
+    bandit_to_organic: float = 0.05
+    leave_organic: float = 0.01
+    leave_bandit: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, fine, wanted in (
+            ("factors", self.factors >= 1, ">= 1"),
+            ("flips", self.flips >= 0, ">= 0"),
+            ("taste_scale", self.taste_scale >= 0, ">= 0"),
+            ("drift", self.drift >= 0, ">= 0"),
+            ("organic_to_bandit", 0 < self.organic_to_bandit <= 1, "in (0, 1]"),
+            ("leave_organic", 0 <= self.leave_organic <= 1 - self.organic_to_bandit, "in [0, 1 - organic_to_bandit]"),
+            ("bandit_to_organic", 0 <= self.bandit_to_organic <= 1, "in [0, 1]"),
+            ("leave_bandit", 0 <= self.leave_bandit <= 1 - self.bandit_to_organic, "in [0, 1 - bandit_to_organic]"),
+        ):
+            if not fine:
+                raise ValueError(f"RecogymSetting.{name} is {getattr(self, name)}; it must be {wanted}.")
 
 
 @struct.dataclass
@@ -62,21 +105,15 @@ def recogym(
     *,
     num_items: int = 100,
     history_length: int = 50,
-    factors: int = 5,
-    flips: int = 0,
-    taste_scale: float = 1.0,
-    drift: float = 0.1,
-    organic_to_bandit: float = 0.25,
-    bandit_to_organic: float = 0.05,
-    leave_organic: float = 0.01,
-    leave_bandit: float = 0.01,
+    setting: RecogymSetting | None = None,
     faithful: bool = False,
     key: Array | None = None,
 ) -> Environment:
     """Users who browse products, are recommended one at a time, and leave.
 
-    Version 1 of RecoGym. Products have vectors ``g_i ~ N(0, 1)`` of ``factors`` numbers and a popularity
-    ``m_i ~ N(0, 3)``; a user has ``omega ~ N(0, taste_scale)`` and is in one of two phases:
+    Version 1 of RecoGym. With the names of :class:`recjax.envs.RecogymSetting`, products have vectors ``g_i ~ N(0, 1)``
+    of ``factors`` numbers and a popularity ``m_i ~ N(0, 3)``; a user has ``omega ~ N(0, taste_scale)`` and is in one of
+    two phases (the second argument of ``N`` is a standard deviation):
 
     * organic: the user views a product drawn from ``softmax(<g_i, omega> + m_i)``. Another view follows with
       probability ``1 - organic_to_bandit - leave_organic``, and before it ``omega`` moves by ``N(0, drift)``;
@@ -104,14 +141,7 @@ def recogym(
     Args:
       num_items: products; 10 by default in the original.
       history_length: positions of a history.
-      factors: width of tastes.
-      flips: pairs of products that swap what recommending them does.
-      taste_scale: standard deviation of tastes at arrival.
-      drift: standard deviation of the drift of tastes.
-      organic_to_bandit: probability that a view ends the organic phase.
-      bandit_to_organic: probability that browsing follows a recommendation without a click.
-      leave_organic: probability that the user leaves after a view.
-      leave_bandit: probability that the user leaves after a recommendation without a click.
+      setting: the numbers above; those of the original if None.
       faithful: see above.
       key: PRNG key of the products; ``jax.random.key(0)`` by default.
 
@@ -132,40 +162,30 @@ def recogym(
     >>> after.response["click"].shape
     (1,)
     """
-    leave_bandit = leave_organic if faithful else leave_bandit
-    for name, value, fine, wanted in (
-        ("factors", factors, factors >= 1, ">= 1"),
-        ("flips", flips, 0 <= 2 * flips <= num_items, f"in 0 .. {num_items // 2}, pairs of {num_items} items"),
-        ("taste_scale", taste_scale, taste_scale >= 0, ">= 0"),
-        ("drift", drift, drift >= 0, ">= 0"),
-        ("organic_to_bandit", organic_to_bandit, 0 < organic_to_bandit <= 1, "in (0, 1]"),
-        ("leave_organic", leave_organic, 0 <= leave_organic <= 1 - organic_to_bandit, "in [0, 1 - organic_to_bandit]"),
-        ("bandit_to_organic", bandit_to_organic, 0 <= bandit_to_organic <= 1, "in [0, 1]"),
-        ("leave_bandit", leave_bandit, 0 <= leave_bandit <= 1 - bandit_to_organic, "in [0, 1 - bandit_to_organic]"),
-    ):
-        if not fine:
-            raise ValueError(f"recogym got {name}={value}; it must be {wanted}.")
+    chosen = RecogymSetting() if setting is None else setting
+    if 2 * chosen.flips > num_items:
+        raise ValueError(f"RecogymSetting.flips is {chosen.flips}, but {num_items} items make {num_items // 2} pairs.")
     spec = Spec(num_items, 1, history_length, has_impressions=True, signals=(CLICK,))
     # Built once, so on the host: there is no program to compile for each size of catalogue.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)))
-    vectors, bias = rng.normal(size=(num_items, factors)), POPULARITY_SCALE * rng.normal(size=num_items)
-    recommended = _flipped(vectors, flips, faithful=faithful)
+    vectors, bias = rng.normal(size=(num_items, chosen.factors)), POPULARITY_SCALE * rng.normal(size=num_items)
+    recommended = _flipped(vectors, chosen.flips, faithful=faithful) if chosen.flips else np.arange(num_items)
     numbers = partial(jnp.asarray, dtype=jnp.float32)
     params = Params(
         organic=Organic(
             vectors=numbers(vectors),
             bias=numbers(bias),
-            drift=numbers(drift),
-            stay=numbers(1.0 - organic_to_bandit - leave_organic),
-            leave=numbers(leave_organic),
+            drift=numbers(chosen.drift),
+            stay=numbers(1.0 - chosen.organic_to_bandit - chosen.leave_organic),
+            leave=numbers(chosen.leave_organic),
         ),
         vectors=numbers(vectors[recommended]),
         bias=numbers(bias[recommended]),
-        taste_scale=numbers(taste_scale),
-        browse=numbers(bandit_to_organic),
-        leave=numbers(leave_bandit),
+        taste_scale=numbers(chosen.taste_scale),
+        browse=numbers(chosen.bandit_to_organic),
+        leave=numbers(chosen.leave_organic if faithful else chosen.leave_bandit),
     )
-    popularity = _popularity(rng, vectors, bias, taste_scale)
+    popularity = _popularity(rng, vectors, bias, chosen.taste_scale)
     items = Items(popularity=numbers(popularity), is_new=jnp.zeros(num_items, bool))
     doc = "the product that is clicked most probably, by true taste; no policy is known to be better"
     return Environment(
@@ -183,7 +203,7 @@ def _flipped(vectors: np.ndarray, flips: int, *, faithful: bool) -> np.ndarray:
     index, used = np.arange(len(vectors)), np.zeros(len(vectors), bool)
     first, second = np.triu_indices(len(vectors), k=0 if faithful else 1)
     products = np.where(first == second, 0.0, np.sum(vectors[first] * vectors[second], axis=1))
-    for pair in np.argsort(-products, kind="stable") if flips else ():
+    for pair in np.argsort(-products, kind="stable"):
         i, j = first[pair], second[pair]
         if used[i] or used[j]:
             continue

@@ -46,7 +46,7 @@ def sardine(
 
     Items ``i`` have vectors ``e_i`` over ten topics, unit ones in two or three topics unless they are given, and a main
     topic: the largest number. A user has a unit vector ``u`` over three to five topics. With the names of
-    :class:`SardineSetting`, a step is:
+    :class:`recjax.envs.SardineSetting`, a step is:
 
     * interest ``v``: with ``boredom="user_car"`` (churn and return) ``u``, or nothing while any topic bores; with
       ``"user_tloi"`` (temporary loss of interest) ``u`` without the topics that bore;
