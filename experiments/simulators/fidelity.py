@@ -24,6 +24,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import _coat
+import _recogym
+import _sardine
 import _virtual_taobao
 from _anchors import Anchor
 from _results import Row, machine, write_rows
@@ -31,6 +33,10 @@ from _results import Row, machine, write_rows
 from recjax.data import UnavailableError
 
 ANCHORS: tuple[Anchor, ...] = (*_coat.ANCHORS, *_virtual_taobao.ANCHORS)
+import _recogym
+import _sardine
+
+ANCHORS: tuple[Anchor, ...] = (*_recogym.ANCHORS, *_sardine.ANCHORS)
 
 SMOKE_EPISODES = 16
 

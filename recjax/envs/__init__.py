@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
     from recjax.envs.sims.matrix import matrix
+    from recjax.envs.sims.recogym import RecogymSetting, recogym
+    from recjax.envs.sims.sardine import sardine
+    from recjax.envs.sims.sardine_users import SardineSetting
     from recjax.envs.sims.synthetic import synthetic
     from recjax.envs.sims.virtual_taobao import virtual_taobao
 
@@ -41,8 +44,10 @@ __all__ = [
     "Preference",
     "PreferenceConfig",
     "PreferenceReport",
+    "RecogymSetting",
     "ReliabilityBin",
     "ResponseModel",
+    "SardineSetting",
     "TooClose",
     "TooOften",
     "Transition",
@@ -57,7 +62,9 @@ __all__ = [
     "logged",
     "matrix",
     "read_evidence",
+    "recogym",
     "register",
+    "sardine",
     "synthetic",
     "too_close",
     "too_often",

@@ -67,6 +67,8 @@ MADE: dict[str, Callable[[Dataset], Environment]] = {
     ),
     "virtual_taobao": lambda dataset: envs.virtual_taobao(small_networks()),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
+    "recogym": lambda dataset: envs.recogym(num_items=30, history_length=6),
+    "sardine": lambda dataset: envs.sardine(envs.SardineSetting(num_items=40, slate_size=4), history_length=6),
 }
 """A small environment of every registered name."""
 
