@@ -8,12 +8,12 @@ observation from before the reset is then stored apart, in a small ring of its o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from recjax.replay.base import Init
 from recjax.types import Array, Observation, PyTree, Step, shared
 
 
@@ -102,7 +102,7 @@ def check_windows(window: int, truncated_share: float) -> None:
         raise ValueError(f"truncated_share is {truncated_share}; it must be in (0, 1].")
 
 
-def of_capacity(capacity: int, window: int, truncated_share: float) -> Callable[[PyTree], Ring]:
+def of_capacity(capacity: int, window: int, truncated_share: float) -> Init:
     """What makes an empty ring for experience, of ``capacity`` steps of single users.
 
     Raises:
