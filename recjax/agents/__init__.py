@@ -54,8 +54,10 @@ from recjax.agents.value import (
     TabularState,
     TargetNetwork,
     dqn,
+    expected_sarsa,
     last_item,
     q_learning,
+    sarsa,
 )
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "boltzmann",
     "dqn",
     "epsilon_greedy",
+    "expected_sarsa",
     "explorations",
     "fill_uniformly",
     "fixed_policy",
@@ -89,6 +92,7 @@ __all__ = [
     "q_learning",
     "random",
     "register",
+    "sarsa",
     "similarity_prior",
     "supervised",
     "supervised_greedy",

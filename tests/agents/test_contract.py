@@ -52,8 +52,10 @@ MAKE = {
         "dqn", q_network(), optax.adam(1e-2), n_step=2, policy=agents.SlatePolicy("boltzmann")
     ),
     "q_learning": lambda: agents.agents.make("q_learning"),
+    "sarsa": lambda: agents.agents.make("sarsa"),
+    "expected_sarsa": lambda: agents.agents.make("expected_sarsa"),
 }
-STOCHASTIC = ("random", "supervised", "dqn", "q_learning")
+STOCHASTIC = ("random", "supervised", "dqn", "q_learning", "sarsa", "expected_sarsa")
 NEEDS_PARAMS = ("greedy", "similarity_prior")
 
 

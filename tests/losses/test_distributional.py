@@ -31,7 +31,7 @@ def test_projection_equals_rlax_and_keeps_the_mean_inside(batch):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
         if jnp.abs(places).max() <= 3 and places.min() >= -2:
-            np.testing.assert_allclose((found * ATOMS).sum(-1), (places * probabilities).sum(-1), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found @ ATOMS, (places * probabilities).sum(-1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Rlax categorical_cross_entropy")

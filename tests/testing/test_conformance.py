@@ -34,6 +34,8 @@ AGENTS = {
     "dqn": lambda: agents.dqn(q_network(), optax.adam(1e-2), n_step=2),
     "boltzmann": lambda: agents.dqn(q_network(), optax.adam(1e-2), policy=agents.SlatePolicy("boltzmann")),
     "q_learning": agents.q_learning,
+    "sarsa": agents.sarsa,
+    "expected_sarsa": agents.expected_sarsa,
 }
 
 
