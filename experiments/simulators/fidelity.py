@@ -33,8 +33,6 @@ from _results import Row, machine, write_rows
 from recjax.data import UnavailableError
 
 ANCHORS: tuple[Anchor, ...] = (*_coat.ANCHORS, *_virtual_taobao.ANCHORS)
-import _recogym
-import _sardine
 
 ANCHORS: tuple[Anchor, ...] = (*_recogym.ANCHORS, *_sardine.ANCHORS)
 

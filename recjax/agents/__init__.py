@@ -55,8 +55,10 @@ from recjax.agents.value import (
     TabularState,
     TargetNetwork,
     dqn,
+    expected_sarsa,
     last_item,
     q_learning,
+    sarsa,
     slate_q,
 )
 
@@ -80,6 +82,7 @@ __all__ = [
     "boltzmann",
     "dqn",
     "epsilon_greedy",
+    "expected_sarsa",
     "explorations",
     "fill_uniformly",
     "fixed_policy",
@@ -92,6 +95,7 @@ __all__ = [
     "q_learning",
     "random",
     "register",
+    "sarsa",
     "similarity_prior",
     "slate_q",
     "supervised",

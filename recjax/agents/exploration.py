@@ -2,13 +2,19 @@
 
 An exploration draws slates that never repeat an item, and says how likely each slate is
 (:class:`Exploration`). It takes ``(queries, items)`` as the operations of
-:mod:`recjax.catalogue` do.
+:mod:`recjax.catalogue` do, and writes no array of every item for every user.
+
+Three kinds of probabilities are exact for every exploration: of the whole slate in its order (``log_prob``), of each
+slot given those above it (``slot_log_probs``, whose sum is the former), and, of what was drawn,
+``extras["propensity"]``: the marginal of each slot for ε-greedy and greedy slates; for Boltzmann, where the marginal
+of a later slot is a sum over all that may stand above it, the one given those above.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -102,16 +108,35 @@ class SlateLogProb(Protocol):
         ...
 
 
+class SlotLogProbs(Protocol):
+    """The log-probability of each slot given those above it, of slates that are possible (:func:`is_possible`)."""
+
+    def __call__(
+        self,
+        queries: PyTree,
+        items: Catalogue,
+        slate: Array,
+        *,
+        hparams: ExplorationHyper,
+        step: Array,
+        exclude: Array | None = None,
+    ) -> Array:
+        """Returns ``f32[B, K]``, whose sum is :class:`SlateLogProb`; the arguments are those of :class:`Draw`."""
+        ...
+
+
 class Exploration(NamedTuple):
     """A way to explore.
 
     Attributes:
       draw: see :class:`Draw`.
       log_prob: see :class:`SlateLogProb`.
+      slot_log_probs: see :class:`SlotLogProbs`.
     """
 
     draw: Draw
     log_prob: SlateLogProb
+    slot_log_probs: SlotLogProbs
 
 
 explorations: Registry[Exploration] = Registry("exploration")
@@ -146,7 +171,7 @@ def epsilon_greedy(
     and with ε = 1 a uniform slate.
 
     The propensity is the exact marginal probability, over all of this randomness, that
-    the slot shows the item that it shows.
+    the slot shows the item that it shows, whatever the other slots show.
 
     The arguments are those of :class:`Draw`.
     """
@@ -166,7 +191,7 @@ def epsilon_greedy(
     is_other = (slate[:, :, None] == best[:, None, :]).any(-1) & ~is_own
     drawn = epsilon * jnp.where(is_other, pool_freed[:, None], pool_drawn[:, None])
     propensity = jnp.where(is_own, 1 - epsilon, 0.0) + drawn
-    return Action(slate, _epsilon_log_prob(slate, best, allowed, epsilon), {"propensity": propensity})
+    return Action(slate, _epsilon_log_prob(slate, best, allowed, epsilon, slate_size), {"propensity": propensity})
 
 
 def epsilon_greedy_log_prob(
@@ -182,27 +207,54 @@ def epsilon_greedy_log_prob(
     """The log-probability with which :func:`epsilon_greedy` shows a slate, ``f32[B]``."""
     best = top_k(queries, items, slate.shape[-1], exclude=exclude)[1] if best is None else best
     allowed = num_allowed(as_scorer(items).num_items, len(slate), exclude)
-    return _epsilon_log_prob(slate, best, allowed, hparams.epsilon(step))
+    return _epsilon_log_prob(slate, best, allowed, hparams.epsilon(step), slate.shape[-1])
 
 
-def _epsilon_log_prob(slate: Array, best: Array, allowed: Array, epsilon: Array) -> Array:
-    """Summed over which slots explored.
+def epsilon_greedy_slot_log_probs(
+    queries: PyTree,
+    items: Catalogue,
+    slate: Array,
+    *,
+    hparams: ExplorationHyper,
+    step: Array,
+    exclude: Array | None = None,
+) -> Array:
+    """The log-probability with which :func:`epsilon_greedy` shows each item given those above it, ``f32[B, K]``."""
+    _, best = top_k(queries, items, slate.shape[-1], exclude=exclude)
+    allowed = num_allowed(as_scorer(items).num_items, len(slate), exclude)
+    epsilon = hparams.epsilon(step)
+    above = [_epsilon_log_prob(slate, best, allowed, epsilon, shown) for shown in range(slate.shape[-1] + 1)]
+    pairs = itertools.pairwise(above)
+    # What stands below an impossible slot is as impossible.
+    return jnp.stack([jnp.where(after == -jnp.inf, -jnp.inf, after - before) for before, after in pairs], axis=1)
 
-    The ``m`` slots that do not show their greedy item did; of the others any number may have. With ``e``
-    slots that explored, the items in them were drawn one by one from the ``A - (K - e)`` that no other slot shows:
 
-    ``P = Σ_e C(K - m, e - m) ε^e (1 - ε)^(K - e) / ((A - K + 1) ... (A - K + e))``.
+def _epsilon_log_prob(slate: Array, best: Array, allowed: Array, epsilon: Array, shown: int) -> Array:
+    """The log-probability that the first ``k = shown`` slots of the ``K`` show what they do, ``f32[B]``.
+
+    Summed over which slots explored. Of the first ``k``, the ``m`` that do not show their greedy item did; of the
+    others any number may have. Of those below, the ``f`` did whose greedy item is shown above; again of the others any
+    number may have. With ``e`` of the first ``k`` and ``g`` of those below, the ``e`` items were drawn one by one from
+    the ``A - K + e + g`` that no other slot shows:
+
+    ``P = Σ_e Σ_g C(k - m, e - m) C(K - k - f, g - f) ε^(e+g) (1 - ε)^(K-e-g) / ((A - K + g + 1) ... (A - K + g + e))``.
     """
     slots = slate.shape[-1]
-    moved = jnp.sum(slate != best, axis=-1)
-    explored = jnp.arange(slots + 1)
-    ways = jnp.asarray(
-        [[math.comb(slots - m, e - m) if e >= m else 0 for e in range(slots + 1)] for m in range(slots + 1)]
-    )
+    moved = jnp.sum(slate[:, :shown] != best[:, :shown], axis=-1)
+    freed = jnp.sum(jnp.any(best[:, shown:, None] == slate[:, None, :shown], axis=-1), axis=-1)
+    above, below = jnp.arange(shown + 1)[:, None], jnp.arange(slots - shown + 1)[None]
+    ways = _ways(shown)[moved][:, :, None] * _ways(slots - shown)[freed][:, None, :]
     pool = (allowed - slots)[:, None] + jnp.arange(1, slots + 1)[None]
     draws = jnp.pad(jnp.cumsum(jnp.log(pool.astype(jnp.float32)), axis=-1), ((0, 0), (1, 0)))
-    chance = xlogy(explored, epsilon) + xlog1py(slots - explored, -epsilon)
-    return jax.nn.logsumexp(chance[None] - draws, axis=-1, b=ways[moved].astype(jnp.float32))
+    chance = xlogy(above + below, epsilon) + xlog1py(slots - above - below, -epsilon)
+    terms = chance[None] - (draws[:, above + below] - draws[:, below])
+    return jax.nn.logsumexp(terms, axis=(-1, -2), b=ways.astype(jnp.float32))
+
+
+def _ways(slots: int) -> Array:
+    """``C(slots - m, e - m)`` ways for ``e`` slots to explore when ``m`` certainly did, ``i32[m, e]``."""
+    range_ = range(slots + 1)
+    return jnp.asarray([[math.comb(slots - m, e - m) if e >= m else 0 for e in range_] for m in range_])
 
 
 def boltzmann(
@@ -218,8 +270,9 @@ def boltzmann(
 ) -> Action:
     """A slate drawn without replacement from ``softmax(scores / temperature)``.
 
-    This is the Plackett-Luce model. The propensity of an item is its probability given the slots above it;
-    their product is the probability of the slate.
+    The first slot is Boltzmann exploration over all items, each further one the same over the items that are left: the
+    Plackett-Luce model, drawn by the Gumbel-top-k trick, under which name it is registered as well. The propensity
+    of an item is its probability given the slots above it; their product is the probability of the slate.
 
     The arguments are those of :class:`Draw`; ``step`` and ``best`` are not used.
     """
@@ -240,9 +293,23 @@ def boltzmann_log_prob(
     best: Array | None = None,
 ) -> Array:
     """The log-probability with which :func:`boltzmann` shows a slate, ``f32[B]``."""
-    del step, best
-    slots = plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
-    return jnp.sum(slots, axis=-1)
+    del best
+    options: dict[str, Any] = {"hparams": hparams, "step": step, "exclude": exclude}
+    return jnp.sum(boltzmann_slot_log_probs(queries, items, slate, **options), axis=-1)
+
+
+def boltzmann_slot_log_probs(
+    queries: PyTree,
+    items: Catalogue,
+    slate: Array,
+    *,
+    hparams: ExplorationHyper,
+    step: Array,
+    exclude: Array | None = None,
+) -> Array:
+    """The log-probability with which :func:`boltzmann` shows each item given those above it, ``f32[B, K]``."""
+    del step
+    return plackett_luce(queries, items, slate, temperature=hparams.temperature, exclude=exclude)
 
 
 def plackett_luce(
@@ -285,8 +352,12 @@ def plackett_luce(
     return shown - jnp.logaddexp(rest[:, None], below)
 
 
-explorations.register("epsilon_greedy", Exploration(epsilon_greedy, epsilon_greedy_log_prob))
-explorations.register("boltzmann", Exploration(boltzmann, boltzmann_log_prob))
+_BOLTZMANN = Exploration(boltzmann, boltzmann_log_prob, boltzmann_slot_log_probs)
+explorations.register(
+    "epsilon_greedy", Exploration(epsilon_greedy, epsilon_greedy_log_prob, epsilon_greedy_slot_log_probs)
+)
+explorations.register("boltzmann", _BOLTZMANN)
+explorations.register("gumbel_top_k", _BOLTZMANN)
 
 
 def is_possible(slate: Array, num_items: int, exclude: Array | None) -> Array:

@@ -10,10 +10,19 @@ passes over the catalogue, are in :mod:`recjax.catalogue`.
 [4.5]
 """
 
+from recjax.losses.action_values import (
+    double_q_learning,
+    expected_sarsa,
+    munchausen_q_learning,
+    persistent_q_learning,
+    q_learning,
+    sarsa,
+)
 from recjax.losses.contrastive import info_nce
+from recjax.losses.distributional import categorical_projection, categorical_td, quantile_regression, quantile_td
 from recjax.losses.masked import masked_mean
 from recjax.losses.sampled import Loss, bce, bpr, gbce, losses, sampled_softmax
-from recjax.losses.td import TD_LOSSES, NStep, n_step_return, td_error
+from recjax.losses.td import TD_LOSSES, NStep, lambda_returns, munchausen_reward, n_step_return, td_error
 
 __all__ = [
     "TD_LOSSES",
@@ -21,11 +30,23 @@ __all__ = [
     "NStep",
     "bce",
     "bpr",
+    "categorical_projection",
+    "categorical_td",
+    "double_q_learning",
+    "expected_sarsa",
     "gbce",
     "info_nce",
+    "lambda_returns",
     "losses",
     "masked_mean",
+    "munchausen_q_learning",
+    "munchausen_reward",
     "n_step_return",
+    "persistent_q_learning",
+    "q_learning",
+    "quantile_regression",
+    "quantile_td",
     "sampled_softmax",
+    "sarsa",
     "td_error",
 ]

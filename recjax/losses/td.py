@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -30,7 +31,7 @@ def td_error(q_tm1: Array, r_t: Array, discount_t: Array, v_t: Array) -> Array:
     :func:`recjax.catalogue.max_score` gives it without an array of every item of every user,
     and that of double Q-learning where it is the target network's value
     (:func:`recjax.catalogue.score_at`) of the item that the other network prefers
-    (:func:`recjax.catalogue.argmax`).
+    (:func:`recjax.catalogue.argmax`). No gradient flows into the target.
 
     References:
       Watkins, Dayan, "Q-learning", Machine Learning 8, 1992; van Hasselt, Guez, Silver, "Deep
@@ -40,7 +41,63 @@ def td_error(q_tm1: Array, r_t: Array, discount_t: Array, v_t: Array) -> Array:
     [1.0]
     """
     chex.assert_equal_shape([q_tm1, r_t, discount_t, v_t])
-    return r_t + discount_t * v_t - q_tm1
+    return jax.lax.stop_gradient(r_t + discount_t * v_t) - q_tm1
+
+
+def munchausen_reward(
+    r_t: Array,
+    log_policy_tm1: Array,
+    *,
+    temperature: Array | float = 0.03,
+    scale: Array | float = 0.9,
+    floor: Array | float = -1.0,
+) -> Array:
+    """``r_t + scale * clip(temperature * log_policy_tm1, floor, 0)``, the reward of Munchausen Q-learning.
+
+    Args:
+      r_t: ``f32[...]``.
+      log_policy_tm1: ``f32[...]`` log-probability of the action under ``softmax(q / temperature)`` of the target
+        network, which is ``score / temperature`` less :func:`recjax.catalogue.logsumexp` of the same.
+      temperature: τ, above 0; the next value is ``τ logsumexp(q_t / τ)``.
+      scale: weight of the log-probability.
+      floor: below which it is cut, at most 0.
+
+    References:
+      Vieillard, Pietquin, Geist, "Munchausen Reinforcement Learning", NeurIPS 2020.
+    """
+    chex.assert_equal_shape([r_t, log_policy_tm1])
+    return r_t + scale * jnp.clip(temperature * log_policy_tm1, floor, 0.0)
+
+
+def lambda_returns(r_t: Array, discount_t: Array, v_t: Array, lambda_: Array | float) -> Array:
+    """The λ-return of every step of a sequence: ``G_t = r_t + discount_t * ((1 - λ) v_t + λ G_{t+1})``.
+
+    The last step takes its whole bootstrap from ``v_t``. What ``v_t`` is tells the learner: the value of the next
+    state (TD(λ)), of the action taken there (SARSA(λ)) or of the best one (Q(λ)). λ = 0 is the return of one
+    step, λ = 1 that of all steps.
+
+    Args:
+      r_t: ``f32[..., T]`` rewards, oldest first.
+      discount_t: ``f32[..., T]``, 0 where the episode terminated.
+      v_t: ``f32[..., T]`` value after each step.
+      lambda_: λ in [0, 1], a scalar that may be traced.
+
+    Returns:
+      ``f32[..., T]``.
+
+    References:
+      Sutton, Barto, "Reinforcement Learning", 2nd ed., 2018, section 12.1.
+    """
+    chex.assert_equal_shape([r_t, discount_t, v_t])
+
+    def back(after: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        reward, discount, value = step
+        now = reward + discount * ((1 - lambda_) * value + lambda_ * after)
+        return now, now
+
+    first = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
+    _, returns = jax.lax.scan(back, v_t[..., -1], (first(r_t), first(discount_t), first(v_t)), reverse=True)
+    return jnp.moveaxis(returns, 0, -1)
 
 
 class NStep(NamedTuple):

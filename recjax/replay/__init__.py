@@ -22,6 +22,7 @@ loop does by :func:`step_storage`. A log is replayed by :func:`from_dataset`.
 
 from recjax.replay.base import Batch, Buffer, Memory
 from recjax.replay.dataset import Logged, from_dataset
+from recjax.replay.prioritised import PrioritisedRing, importance_weights, prioritised
 from recjax.replay.ring import Ring
 from recjax.replay.rollout import rollout
 from recjax.replay.storage import Storage, misfits, step_storage, stored
@@ -32,10 +33,13 @@ __all__ = [
     "Buffer",
     "Logged",
     "Memory",
+    "PrioritisedRing",
     "Ring",
     "Storage",
     "from_dataset",
+    "importance_weights",
     "misfits",
+    "prioritised",
     "rollout",
     "step_storage",
     "stored",

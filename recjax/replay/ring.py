@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from recjax.replay.base import Init
 from recjax.types import Array, Observation, PyTree, Step, shared
 
 
@@ -93,6 +94,36 @@ def empty(experience: PyTree, rows: int, finals: int) -> Ring:
     )
 
 
+def check_windows(window: int, truncated_share: float) -> None:
+    """Refuses arguments of :func:`recjax.replay.uniform` that are out of range."""
+    if window < 1:
+        raise ValueError(f"window is {window}; it must be at least 1.")
+    if not 0 < truncated_share <= 1:
+        raise ValueError(f"truncated_share is {truncated_share}; it must be in (0, 1].")
+
+
+def of_capacity(capacity: int, window: int, truncated_share: float) -> Init:
+    """What makes an empty ring for experience, of ``capacity`` steps of single users.
+
+    Raises:
+      ValueError: ``capacity`` is below 1; when it is called, the ring would hold no whole window of all users.
+    """
+    if capacity < 1:
+        raise ValueError(f"capacity is {capacity}; it must be at least 1.")
+
+    def init(experience: PyTree) -> Ring:
+        users = jax.tree.leaves(experience)[0].shape[0]
+        rows = capacity // users
+        if rows < window:
+            raise ValueError(
+                f"capacity={capacity} holds {rows} steps of each of {users} users, fewer than window={window};"
+                f" use a capacity of at least {users * window}."
+            )
+        return empty(experience, rows, finals=max(users, round(truncated_share * rows * users)))
+
+    return init
+
+
 def push(state: Ring, experience: PyTree) -> Ring:
     """The ring with one more row, written in place of the oldest where it is full.
 
@@ -128,8 +159,7 @@ def windows(ring: Ring, row: Array, user: Array, length: int) -> tuple[PyTree, A
       observation; and ``bool[B]``, False where a truncated step of the window ended with an observation
       that is not held any more.
     """
-    user = user[:, None]
-    rows = (row[:, None] + jnp.arange(length + 1)[None]) % ring.num_rows
+    rows, user = _rows_of(ring, row, length), user[:, None]
     own, after = rows[:, :-1], rows[:, 1:]
     if ring.latest is None or ring.finals is None:
         return jax.tree.map(lambda x: x[own, user], ring.data), jnp.ones(len(rows), bool)
@@ -143,11 +173,31 @@ def windows(ring: Ring, row: Array, user: Array, length: int) -> tuple[PyTree, A
     is_apart = step.truncated & ~is_newest
     size = ring.finals.observations.history.shape[0]
     following = _where(is_apart, jax.tree.map(lambda x: x[number % size], finals), following)
-    is_held = ring.finals.count - number <= size
     step = dataclasses.replace(
         step, observation=jax.tree.map(lambda x: x[:, :-1], observed), next_observation=following
     )
-    return step, jnp.all(~is_apart | is_held, axis=-1)
+    return step, _are_held(ring.finals, number, is_apart)
+
+
+def are_whole(ring: Ring, row: Array, user: Array, length: int) -> Array:
+    """Of windows only whether all their observations are held, as :func:`windows` says it, ``bool[B]``."""
+    if ring.finals is None:
+        return jnp.ones(len(row), bool)
+    rows, user = _rows_of(ring, row, length), user[:, None]
+    own, after = rows[:, :-1], rows[:, 1:]
+    is_apart = ring.data.truncated[own, user] & (after != ring.cursor)
+    return _are_held(ring.finals, ring.finals.number[own, user], is_apart)
+
+
+def _rows_of(ring: Ring, row: Array, length: int) -> Array:
+    """The rows of windows and the one after each, ``i32[B, n + 1]``."""
+    return (row[:, None] + jnp.arange(length + 1)[None]) % ring.num_rows
+
+
+def _are_held(finals: FinalObservations, number: Array, is_apart: Array) -> Array:
+    """Whether the final observations that windows need are among the newest, ``bool[B]``."""
+    size = finals.observations.history.shape[0]
+    return jnp.all(~is_apart | (finals.count - number <= size), axis=-1)
 
 
 def _split(experience: PyTree) -> tuple[PyTree, Observation | None]:

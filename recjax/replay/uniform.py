@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from recjax.replay import ring
 from recjax.replay.base import Batch, Buffer, Memory
 from recjax.replay.ring import Ring
-from recjax.types import Array, PyTree
+from recjax.types import Array
 
 
 def uniform(window: int = 1, *, truncated_share: float = 0.125) -> Memory:
@@ -37,25 +37,10 @@ def uniform(window: int = 1, *, truncated_share: float = 0.125) -> Memory:
       ValueError: an argument is out of range; at ``make``, ``capacity`` is below 1; at ``init``,
         it holds no whole window of all users; at ``add``, shapes or dtypes are not those of ``init``.
     """
-    if window < 1:
-        raise ValueError(f"window is {window}; it must be at least 1.")
-    if not 0 < truncated_share <= 1:
-        raise ValueError(f"truncated_share is {truncated_share}; it must be in (0, 1].")
+    ring.check_windows(window, truncated_share)
 
     def make(capacity: int) -> Buffer:
-        if capacity < 1:
-            raise ValueError(f"capacity is {capacity}; it must be at least 1.")
-
-        def init(experience: PyTree) -> Ring:
-            users = jax.tree.leaves(experience)[0].shape[0]
-            rows = capacity // users
-            if rows < window:
-                raise ValueError(
-                    f"capacity={capacity} holds {rows} steps of each of {users} users, fewer than window={window};"
-                    f" use a capacity of at least {users * window}."
-                )
-            return ring.empty(experience, rows, finals=max(users, round(truncated_share * rows * users)))
-
+        init = ring.of_capacity(capacity, window, truncated_share)
         return Buffer(init, ring.push, lambda key, state, batch_size: _sample(key, state, batch_size, window))
 
     return Memory(make, window)

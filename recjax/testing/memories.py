@@ -36,8 +36,8 @@ def check_memory(memory: Memory, *, capacity: int = 40 * USERS) -> None:
 
     Windows are consecutive steps of one user, as they were added, dtypes included; what is ``valid`` has the next
     observation that was seen, across the end of a recording too; nothing is valid before a whole window was added;
-    indices name windows; probabilities are positive; priorities can be set where there is ``update``; and a state
-    is written in place under ``vmap`` over seeds.
+    indices name windows; probabilities are positive; and a state is written in place under ``vmap`` over seeds. Where
+    there is ``update``, windows are drawn as often as their probabilities say, and these follow the priorities.
 
     Args:
       memory: what an agent asks for.
@@ -70,6 +70,8 @@ def check_memory(memory: Memory, *, capacity: int = 40 * USERS) -> None:
         seen_valid |= bool(batch.valid.any())
     assert seen_valid, f"No window was ever valid, after {adds} steps of {USERS} users."
     _check_in_place(buffer, state)
+    if buffer.update is not None:
+        _check_priorities(buffer, state)
 
 
 def _check_batch(batch: Any, time: int, window: int) -> None:
@@ -112,4 +114,27 @@ def _check_in_place(buffer: Any, state: Any) -> None:
     assert memory.alias_size_in_bytes >= 0.9 * size, (
         f"Of {size} bytes of two seeds' memory only {memory.alias_size_in_bytes} are written in place; declare what"
         " seeds have in common with recjax.types.shared, and write before you read."
+    )
+
+
+def _check_priorities(buffer: Any, state: Any) -> None:
+    draws = 20_000
+    sample = jax.jit(buffer.sample, static_argnums=2)
+    held = np.unique(sample(jax.random.key(1), state, draws).indices)
+    priorities = 1.0 + np.arange(len(held)) % 4
+    batch = sample(
+        jax.random.key(2), buffer.update(state, jnp.asarray(held), jnp.asarray(priorities, jnp.float32)), draws
+    )
+    drawn, first, counts = np.unique(batch.indices, return_index=True, return_counts=True)
+    chance = np.asarray(batch.probabilities, np.float64)[first]
+    assert abs(chance.sum() - 1) < 0.01, f"The probabilities of all windows add up to {chance.sum():.3f}."
+    surprise = ((counts - draws * chance) ** 2 / (draws * chance)).sum()
+    freedom = len(drawn) - 1
+    assert surprise < freedom + 5 * np.sqrt(2 * freedom), (
+        f"Windows are not drawn as often as their probabilities say: chi-squared is {surprise:.0f} for {freedom}."
+    )
+    given = priorities[np.searchsorted(held, drawn)]
+    means = [chance[given == priority].mean() for priority in np.unique(given)]
+    assert (np.diff(means) > 0).all(), (
+        f"Priorities 1, 2, 3 and 4 give probabilities {np.round(means, 4)}; they must rise."
     )

@@ -55,8 +55,10 @@ MAKE = {
         "slate_q", nn.DotProductSlateQ.of(num_items=SPEC.num_items, dim=8), optax.adam(1e-2), n_step=2
     ),
     "q_learning": lambda: agents.agents.make("q_learning"),
+    "sarsa": lambda: agents.agents.make("sarsa"),
+    "expected_sarsa": lambda: agents.agents.make("expected_sarsa"),
 }
-STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning")
+STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning", "sarsa", "expected_sarsa")
 NEEDS_PARAMS = ("greedy", "similarity_prior")
 
 

@@ -50,17 +50,89 @@ def check_slate_frequencies(slate, log_prob):
     assert 0.99 < chance.sum() < 1 + 1e-4
 
 
-def test_slates_of_epsilon_greedy_sum_to_one():
-    """All slates of a small catalogue, against their log-probabilities, where every slate can be enumerated."""
-    num_items, slots = 6, 3
-    slates = jnp.asarray(list(itertools.permutations(range(num_items), slots)), jnp.int32)
-    scores = jnp.broadcast_to(jnp.arange(num_items, dtype=jnp.float32), (len(slates), num_items))
-    for epsilon in (0.0, 0.3, 1.0):
-        hparams = hyper(epsilon_start=epsilon, epsilon_end=epsilon)
-        found = explorations["epsilon_greedy"].log_prob(
-            scores, jnp.eye(num_items), slates, hparams=hparams, step=jnp.int32(0)
-        )
-        assert float(jnp.exp(found).sum()) == pytest.approx(1.0, abs=1e-5)
+def epsilon_greedy_slates(scores, slots, exclude, epsilon):
+    """The probability of every slate, by going through who explores and what is drawn, in float64."""
+    allowed = [item for item in range(len(scores)) if item not in exclude]
+    best = sorted(allowed, key=lambda item: (-scores[item], item))[:slots]
+    chance = dict.fromkeys(itertools.permutations(allowed, slots), 0.0)
+    for explores in itertools.product([False, True], repeat=slots):
+        empty = [slot for slot in range(slots) if explores[slot]]
+        pool = [item for item in allowed if item not in {best[slot] for slot in range(slots) if not explores[slot]}]
+        draws = list(itertools.permutations(pool, len(empty)))
+        for drawn in draws:
+            slate = [drawn[empty.index(slot)] if explores[slot] else best[slot] for slot in range(slots)]
+            weight = epsilon ** len(empty) * (1 - epsilon) ** (slots - len(empty))
+            chance[tuple(slate)] += weight / len(draws)
+    return chance
+
+
+def boltzmann_slates(scores, slots, exclude, temperature):
+    """The probability of every slate, as a product of softmaxes over what is left, in float64."""
+    allowed = [item for item in range(len(scores)) if item not in exclude]
+    mass = {item: np.exp(scores[item] / temperature) for item in allowed}
+    chance = {}
+    for slate in itertools.permutations(allowed, slots):
+        chance[slate] = 1.0
+        for slot, item in enumerate(slate):
+            chance[slate] *= mass[item] / sum(mass[other] for other in allowed if other not in slate[:slot])
+    return chance
+
+
+def of_slots(chance, slate):
+    """The probability of each slot given those above it, and the marginal one of each slot."""
+    starts = [sum(p for other, p in chance.items() if other[:k] == slate[:k]) for k in range(len(slate) + 1)]
+    given = [after / before if before else 0.0 for before, after in itertools.pairwise(starts)]
+    return given, [sum(p for other, p in chance.items() if other[k] == slate[k]) for k in range(len(slate))]
+
+
+SMALL = [(5, 2, [], 0.3), (6, 3, [4, 4, -1], 0.6), (3, 3, [], 0.7), (5, 3, [1], 1.0), (5, 2, [4], 0.0)]
+
+
+@pytest.mark.parametrize(("num_items", "slots", "exclude", "amount"), SMALL)
+@pytest.mark.parametrize("name", ["epsilon_greedy", "boltzmann"])
+def test_every_reported_probability_is_that_of_the_enumeration(name, num_items, slots, exclude, amount, key):
+    """Of all slates, and of those that are drawn: the slate, each slot given those above it, and the propensity."""
+    scores = np.array([0.5, -1.0, 2.0, 0.1, 3.0, 0.4])[:num_items]
+    if name == "boltzmann":
+        amount = amount + 0.2
+        chance, hparams = boltzmann_slates(scores, slots, exclude, amount), hyper(temperature=amount)
+    else:
+        chance = epsilon_greedy_slates(scores, slots, exclude, amount)
+        hparams = hyper(epsilon_start=amount, epsilon_end=amount)
+    assert sum(chance.values()) == pytest.approx(1)
+    exploration = explorations[name]
+
+    def options(batch):
+        excluded = jnp.broadcast_to(jnp.array(exclude, jnp.int32), (batch, len(exclude))) if exclude else None
+        return jnp.broadcast_to(jnp.asarray(scores, jnp.float32), (batch, num_items)), excluded
+
+    @jax.jit
+    def of_all(slates):
+        queries, excluded = options(len(slates))
+        arguments = {"hparams": hparams, "step": jnp.int32(0), "exclude": excluded}
+        functions = exploration.log_prob, exploration.slot_log_probs
+        return [jnp.exp(function(queries, jnp.eye(num_items), slates, **arguments)) for function in functions]
+
+    slates = list(chance)
+    whole, given = of_all(jnp.asarray(slates, jnp.int32))
+    np.testing.assert_allclose(whole, list(chance.values()), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(given, [of_slots(chance, slate)[0] for slate in slates], rtol=1e-4, atol=1e-6)
+
+    @jax.jit
+    def drawn(key):
+        queries, excluded = options(64)
+        arguments = {"hparams": hparams, "step": jnp.int32(0), "exclude": excluded}
+        return exploration.draw(key, queries, jnp.eye(num_items), slots, **arguments)
+
+    slate, log_prob, extras = drawn(key)
+    shown = [tuple(row) for row in slate.tolist()]
+    kind = 1 if name == "epsilon_greedy" else 0
+    np.testing.assert_allclose(jnp.exp(log_prob), [chance[row] for row in shown], rtol=1e-4)
+    np.testing.assert_allclose(extras["propensity"], [of_slots(chance, row)[kind] for row in shown], rtol=1e-4)
+
+
+def test_gumbel_top_k_is_boltzmann():
+    assert explorations["gumbel_top_k"] == explorations["boltzmann"]
 
 
 @pytest.mark.parametrize(

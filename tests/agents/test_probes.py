@@ -184,6 +184,16 @@ def test_q_learning_solves(probe):
     np.testing.assert_allclose(state.table[state_fn(observations)], expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["sarsa", "expected_sarsa"])
+def test_sarsa_solves_a_probe_for_the_policy_that_acts(name):
+    """On the chain a policy that explores always is worth the mean of the items that follow."""
+    env = envs.environments.make("probe_chain")
+    observations, _ = testing.q_values("probe_chain", GAMMA)
+    state = interact(env, agents.agents.make(name, discount=GAMMA, step_size=0.05, policy=EXPLORE), steps=600)
+    found = state.table[agents.last_item(observations)]
+    np.testing.assert_allclose(found, [[1, GAMMA * (1 + GAMMA)], [1 + GAMMA] * 2, [1, 1]], atol=1e-2)
+
+
 @pytest.mark.parametrize("probe", ["probe_choice", "probe_context", "probe_truncation", "probe_chain"])
 def test_dqn_solves(probe):
     env = envs.environments.make(probe)

@@ -34,6 +34,8 @@ AGENTS = {
     "dqn": lambda: agents.dqn(q_network(), optax.adam(1e-2), n_step=2),
     "boltzmann": lambda: agents.dqn(q_network(), optax.adam(1e-2), policy=agents.SlatePolicy("boltzmann")),
     "q_learning": agents.q_learning,
+    "sarsa": agents.sarsa,
+    "expected_sarsa": agents.expected_sarsa,
 }
 
 
@@ -48,7 +50,14 @@ def test_environments_pass(name, env):
 
 
 @pytest.mark.parametrize(
-    "memory", [replay.uniform(window=1, truncated_share=1.0), replay.uniform(window=3), replay.rollout(length=4)]
+    "memory",
+    [
+        replay.uniform(window=1, truncated_share=1.0),
+        replay.uniform(window=3),
+        replay.rollout(length=4),
+        replay.prioritised(window=1, truncated_share=1.0),
+        replay.prioritised(window=3, alpha=1.0),
+    ],
 )
 def test_memories_pass(memory):
     testing.check_memory(memory)
@@ -224,6 +233,22 @@ def test_memories_that_break_their_contract():
         testing.check_memory(broken(sample=too_early))
     with pytest.raises(AssertionError, match="do not follow each other"):
         testing.check_memory(broken(sample=shifted))
+
+
+def test_memories_whose_priorities_do_nothing_or_mislead():
+    good = replay.prioritised(truncated_share=1.0)
+
+    def broken(**functions):
+        return good._replace(make=lambda capacity: good.make(capacity)._replace(**functions))
+
+    def misleading(key, state, batch_size):
+        batch = good.make(120).sample(key, state, batch_size)
+        return batch._replace(probabilities=jnp.full(batch_size, 1 / 120))
+
+    with pytest.raises(AssertionError, match="they must rise"):
+        testing.check_memory(broken(update=lambda state, indices, priorities: state))
+    with pytest.raises(AssertionError, match="not drawn as often as"):
+        testing.check_memory(broken(sample=misleading))
 
 
 def test_a_metric_that_counts_those_who_left_is_found(env):

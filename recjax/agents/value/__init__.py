@@ -2,7 +2,7 @@
 
 from recjax.agents.value.dqn import DQNHyper, DQNState, dqn
 from recjax.agents.value.slate_q import SlateQState, slate_q
-from recjax.agents.value.tabular import TabularHyper, TabularState, last_item, q_learning
+from recjax.agents.value.tabular import TabularHyper, TabularState, expected_sarsa, last_item, q_learning, sarsa
 from recjax.agents.value.target import TargetNetwork
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "TabularState",
     "TargetNetwork",
     "dqn",
+    "expected_sarsa",
     "last_item",
     "q_learning",
+    "sarsa",
     "slate_q",
 ]
