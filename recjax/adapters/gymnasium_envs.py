@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recjax.adapters.extra import require_gymnasium
-from recjax.adapters.outside import Observe, Outside, as_dict
+from recjax.adapters.outside import Observe, as_dict, outside
 from recjax.envs import Environment, environments
 from recjax.rewards import Reward
-from recjax.rewards import parse as parse_reward
 
 if TYPE_CHECKING:
     import gymnasium
@@ -48,7 +47,7 @@ def gymnasium_env(
     require_gymnasium()
     from recjax.adapters.user_envs import UserEnv
 
-    return UserEnv(_outside(env, reward, observe, 1), bounds)
+    return UserEnv(outside(env, reward, observe or as_dict, 1), bounds)
 
 
 def gymnasium_vector_env(
@@ -81,7 +80,7 @@ def gymnasium_vector_env(
 
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; it must be at least 1.")
-    return UsersVectorEnv(_outside(env, reward, observe, num_envs), bounds)
+    return UsersVectorEnv(outside(env, reward, observe or as_dict, num_envs), bounds)
 
 
 def register_gymnasium() -> tuple[str, ...]:
@@ -105,11 +104,6 @@ def register_gymnasium() -> tuple[str, ...]:
                 id_, f"{__name__}:_make", vector_entry_point=f"{__name__}:_make_vec", kwargs={"environment": name}
             )
     return tuple(ids)
-
-
-def _outside(env: Environment, reward: Reward | str, observe: Observe | None, count: int) -> Outside:
-    earned = parse_reward(reward) if isinstance(reward, str) else reward
-    return Outside(env, earned, as_dict if observe is None else observe, count)
 
 
 def _make(environment: str, **options: Any) -> gymnasium.Env:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from recjax.loop.interact import in_blocks, respond, with_items
 from recjax.loop.validate import check_environment
 from recjax.prng import inlined
 from recjax.rewards import Reward
+from recjax.rewards import parse as parse_reward
 from recjax.types import PAD_ID, Array, Observation, PyTree, Response
 
 Observe = Callable[[Observation], Any]
@@ -121,7 +123,7 @@ class Outside:
 
     def _begun(self, key: Array, params: PyTree) -> tuple[Crowd, Any]:
         world_key, arrive_key, run_key = jax.random.split(key, 3)
-        world = self.env.world(world_key)
+        world = self.env._replace(params=params).world(world_key)
         users = self._interaction.arrive(inlined(arrive_key), params, world, self.count)
         return Crowd(run_key, users, world, jnp.int32(0)), self._observe(users.observation)
 
@@ -148,6 +150,24 @@ class Outside:
             truncated=step.truncated,
         )
         return Crowd(crowd.key, users, world, crowd.step + 1), answer
+
+
+_made: WeakValueDictionary[tuple, Outside] = WeakValueDictionary()
+"""What is in use, by the identity of what it is made of."""
+
+
+def outside(env: Environment, reward: Reward | str, observe: Observe, count: int) -> Outside:
+    """An :class:`Outside`; those of the same environment, reward and view are one, so that it is compiled once.
+
+    Agents of other libraries are given many environments of one user each.
+    """
+    key = (id(env), reward if isinstance(reward, str) else id(reward), id(observe), count)
+    made = _made.get(key)
+    if made is None:
+        earned = parse_reward(reward) if isinstance(reward, str) else reward
+        # It holds on to all of these, so no other object has their identity as long as it is in use.
+        made = _made[key] = Outside(env, earned, observe, count)
+    return made
 
 
 def distinct(chosen: Array, observation: Observation) -> Array:

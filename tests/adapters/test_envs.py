@@ -182,6 +182,9 @@ def test_steps_are_compiled_once(made):
         env.step(np.array([[0, 2, 3], [1, 2, 3]]))
         counts.append(len(traced))
     assert counts[0] == counts[1]
+    # Another one of the same parts finds it compiled.
+    adapters.gymnasium_vector_env(made["catalogue"], 2, reward=shown, observe=observe).reset(seed=0)
+    assert len(traced) == counts[0]
 
 
 def test_names_of_gymnasium():
