@@ -91,8 +91,8 @@ class GymnasiumUsers:
         seen, actions = venv.single_observation_space, venv.single_action_space
         if not isinstance(seen, gymnasium.spaces.Box):
             raise ValueError(
-                f"Observations are {seen}; they must be a Box. Wrap the environment in"
-                " gymnasium.wrappers.vector.FlattenObservation."
+                f"Observations are {seen}; they must be a Box. Flatten those of each sub-environment:"
+                " gymnasium.make_vec(..., wrappers=[gymnasium.wrappers.FlattenObservation])."
             )
         if not isinstance(actions, gymnasium.spaces.Discrete):
             raise ValueError(f"Actions are {actions}; they must be Discrete.")

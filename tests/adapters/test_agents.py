@@ -149,13 +149,38 @@ def test_dqn_learns_what_pays_and_repeats_itself(asked):
     ("venv", "message"),
     [
         (lambda: gymnasium.make_vec("CartPole-v1", 2, "sync"), r"NEXT_STEP; make it with .*SAME_STEP"),
-        (lambda: same_step("Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3"), "must be a Box. Wrap"),
+        (lambda: same_step("FrozenLake-v1"), r"Observations are Discrete.*must be a Box. Flatten"),
         (lambda: same_step("Pendulum-v1"), r"Actions are Box.*must be Discrete"),
     ],
 )
 def test_environments_that_do_not_fit(venv, message):
     with pytest.raises(ValueError, match=message):
         adapters.GymnasiumUsers(venv())
+
+
+def test_what_is_flattened_fits():
+    flat = lambda: gymnasium.wrappers.FlattenObservation(gymnasium.make("FrozenLake-v1"))  # noqa: E731
+    users = adapters.GymnasiumUsers(SyncVectorEnv([flat, flat], autoreset_mode=AutoresetMode.SAME_STEP))
+    assert users.reset(seed=0).context.tolist() == [[1.0] + [0.0] * 15] * 2
+    assert (users.spec.num_items, users.spec.context_size) == (4, 16)
+
+
+class Fives(gymnasium.Env):
+    """Shows the last action; actions are 5 and 6."""
+
+    observation_space, action_space = gymnasium.spaces.Box(0, 9, (1,)), gymnasium.spaces.Discrete(2, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.full(1, action, np.float32), 0.0, False, False, {}
+
+
+def test_items_are_numbered_from_zero():
+    users = adapters.GymnasiumUsers(SyncVectorEnv([Fives, Fives], autoreset_mode=AutoresetMode.SAME_STEP))
+    users.reset()
+    assert users.step(shown(0, 1)).next_observation.context.tolist() == [[5], [6]]
 
 
 def same_step(name: str) -> gymnasium.vector.VectorEnv:

@@ -131,6 +131,15 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_episodes_are_recorded_by_gymnasium(two):
+    env = gymnasium.wrappers.vector.RecordEpisodeStatistics(two)
+    env.reset(seed=0)
+    for slates in ([[1, 2, 3], [1, 2, 3]], [[5, 4, 3], [0, 1, 2]]):
+        *_, infos = env.step(np.array(slates))
+    assert infos["_episode"].tolist() == [False, True]
+    assert (infos["episode"]["r"][1], infos["episode"]["l"][1]) == (6 + 3, 2)
+
+
 def test_users_share_a_world_that_goes_on(made):
     env = adapters.gymnasium_vector_env(made["catalogue"], 3, reward=shown, observe=lambda seen: seen.context)
     env.reset(seed=0)
