@@ -45,7 +45,7 @@ class Config:
     """Independent repetitions of each agent."""
     steps: int = 8_000
     """Steps of each of 16 CartPoles."""
-    user_steps: int = 400_000
+    user_steps: int = 600_000
     """Slates that Stable-Baselines3 learns from."""
     users: int = 2_048
     """New users whom each policy serves in the end."""
@@ -140,10 +140,10 @@ def stable_baselines(config: Config) -> np.ndarray:
 
     torch.set_num_threads(1)
     env, count = shop(), 256
-    options = {"n_steps": 32, "batch_size": 1024, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01}
+    options = {"n_steps": 32, "batch_size": 2048, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.8, "ent_coef": 3e-3}
     learning, new_users = (adapters.gymnasium_vector_env(env, number) for number in (count, config.users))
     found = []
-    for seed in range(config.seeds):
+    for seed in range(1, config.seeds + 1):  # The options were chosen with seed 0.
         model = PPO("MultiInputPolicy", ManyUsers(learning, seed), seed=seed, device="cpu", **options)
         model.learn(config.user_steps)
         found.append(sessions(model, new_users, seed=1_000 + seed).mean())
@@ -182,6 +182,7 @@ def main(config: Config) -> None:
         start = time.monotonic()
         found[name] = part(config)
         seconds[name] = time.monotonic() - start
+        print(f"{name}: {found[name].mean():.2f} after {seconds[name]:.0f} s", flush=True)
     learned = set(found)
     found |= yardsticks(config)
     lines = []
