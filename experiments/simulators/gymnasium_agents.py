@@ -91,8 +91,8 @@ def compiled_cart_pole(config: Config) -> np.ndarray:
         steps=config.steps, users=POLES, seeds=config.seeds, eval_every=config.steps, eval_steps=500, eval_users=100,
         **LEARNING,
     )  # fmt: skip
-    reward = rewards.weighted(reward=1.0)
-    found = loop.run(testing.cart_pole(), dqn(config.steps), schedule, reward=reward, metrics=[], key=jax.random.key(0))
+    env, agent, reward = testing.cart_pole(), dqn(config.steps), rewards.weighted(reward=1.0)
+    found = loop.run(env, agent, schedule, reward=reward, metrics=[], key=jax.random.key(1))
     return found.final()["session_reward"]
 
 

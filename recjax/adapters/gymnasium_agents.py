@@ -164,7 +164,7 @@ def train_on_gymnasium(
     A step is *act → step → store → learn*: the environment's on the host, the rest in one compiled call.
 
     Args:
-      agent: one that shows slates and does not exclude items of histories; networks read ``Observation.context``.
+      agent: one that shows slates; its network reads ``Observation.context``.
       venv: see :class:`GymnasiumUsers`.
       config: how long, and how often it learns.
       key: one typed PRNG key; with the same key, everything repeats.
@@ -244,13 +244,17 @@ def _turn(
     replay = buffer.add(replay, step)
     period = config.learn_every if agent.memory.period is None else agent.memory.period
     due = (number > config.learn_start) & (number % period == 0)
-    updated = lambda both: _updated(agent, buffer, config, both, learn_key)  # noqa: E731
-    state, replay = jax.lax.cond(due, updated, lambda both: both, (state, replay))
+    updated = partial(_updated, agent, buffer, config, learn_key)
+    if buffer.update is None:
+        # Only what a branch changes goes through it: XLA would copy the buffer.
+        state = jax.lax.cond(due, lambda state: updated((state, replay))[0], lambda state: state, state)
+    else:
+        state, replay = jax.lax.cond(due, updated, lambda both: both, (state, replay))
     return (state, replay), agent.act(act_key, state, seen, explore=True)
 
 
 def _updated(
-    agent: Agent, buffer: Buffer, config: GymnasiumConfig, carry: tuple[PyTree, PyTree], key: Array
+    agent: Agent, buffer: Buffer, config: GymnasiumConfig, key: Array, carry: tuple[PyTree, PyTree]
 ) -> tuple[PyTree, PyTree]:
     """State and memory after as many updates as are done at a time."""
     learn: Callable[..., Any] | None = agent.learn

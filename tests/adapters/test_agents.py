@@ -18,6 +18,7 @@ from recjax.agents import Action, Agent, Update
 from recjax.envs import environments
 from recjax.nn import DenseNetwork
 from recjax.replay import Batch, Buffer, Memory
+from recjax.testing import q_values
 
 
 def cart_poles(count: int, **options) -> gymnasium.vector.VectorEnv:
@@ -138,8 +139,8 @@ def test_dqn_learns_what_pays_and_repeats_itself(asked):
     config = adapters.GymnasiumConfig(steps=120, batch_size=32, replay_capacity=512, learn_start=10)
     run, again = (adapters.train_on_gymnasium(dqn, asked, config, key=jax.random.key(0)) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, run.state.params, again.state.params)
-    both = environments.make("probe_context").spec.empty_observation((2,)).replace(context=jnp.array([[-1.0], [1.0]]))
-    np.testing.assert_allclose(dqn.scores(run.state, both)[0], np.eye(2), atol=0.1)
+    both, q = q_values("probe_context", 0.95)
+    np.testing.assert_allclose(dqn.scores(run.state, both)[0], q, atol=0.1)
     found = adapters.evaluate_on_gymnasium(dqn, run.state, asked, episodes=3, key=jax.random.key(1))
     np.testing.assert_array_equal(found, np.ones((8, 3)))
     assert 0.6 < run.returns[-400:].mean() < 0.9  # half of the slates explore, and half of those find it
