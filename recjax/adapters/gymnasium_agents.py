@@ -157,7 +157,6 @@ def train_on_gymnasium(
     config: GymnasiumConfig = GymnasiumConfig(),
     *,
     key: Array,
-    params: PyTree = None,
 ) -> GymnasiumRun:
     """Lets an agent act and learn on a vector environment of Gymnasium, as a loop does on users.
 
@@ -168,7 +167,6 @@ def train_on_gymnasium(
       venv: see :class:`GymnasiumUsers`.
       config: how long, and how often it learns.
       key: one typed PRNG key; with the same key, everything repeats.
-      params: warm-starts the agent's network.
 
     Raises:
       ImportError: Gymnasium is not installed.
@@ -179,7 +177,7 @@ def train_on_gymnasium(
     users = GymnasiumUsers(venv)
     init_key, run_key, seed_key = jax.random.split(key, 3)
     buffer = agent.memory.make(config.replay_capacity)
-    state = agent.init(init_key, users.spec, users.items, agent.hparams, params)
+    state = agent.init(init_key, users.spec, users.items, agent.hparams)
     begin = jax.jit(partial(agent.act, explore=True))
     turn = jax.jit(partial(_turn, agent, buffer, config), donate_argnums=0)
 

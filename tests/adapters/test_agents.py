@@ -65,7 +65,7 @@ class Turns(NamedTuple):
 
 
 def counting_agent(period: int | None = None) -> Agent:
-    """Pushes to the left, and counts its updates."""
+    """Pushes to the left; its state is how many updates it has done, and what the memory held at the last."""
     zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731
 
     def act(key, state, observation, *, explore=True):
@@ -74,10 +74,10 @@ def counting_agent(period: int | None = None) -> Agent:
 
     def sample(key, state, batch_size):
         nothing = jnp.zeros(batch_size)
-        return Batch(state.added, nothing > 0, jnp.zeros(batch_size, jnp.int32), nothing)
+        return Batch(state, nothing > 0, jnp.zeros(batch_size, jnp.int32), nothing)
 
     def learn(key, state, batch):
-        return Update(state + 1, {}, priorities=batch.probabilities)
+        return Update((state[0] + 1, batch.experience), {}, priorities=batch.probabilities)
 
     buffer = Buffer(
         init=lambda step: Turns(zero(), zero()),
@@ -86,20 +86,24 @@ def counting_agent(period: int | None = None) -> Agent:
         update=lambda state, indices, priorities: state._replace(changed=state.changed + 1),
     )
     memory = Memory(lambda capacity: buffer, period=period)
-    return Agent(lambda key, spec, items, hparams=None, params=None: zero(), act, learn, memory=memory)
+    return Agent(
+        lambda key, spec, items, hparams=None, params=None: (zero(), Turns(zero(), zero())), act, learn, memory=memory
+    )
 
 
 @pytest.mark.parametrize(
-    ("period", "options", "updates"),
+    ("period", "options", "updates", "last"),
     [
-        (None, {"learn_start": 4, "learn_every": 3, "updates": 2}, 2 * 3),  # after steps 6, 9 and 12
-        (5, {"learn_start": 0, "learn_every": 3, "updates": 1}, 2),  # a memory may say when
+        (None, {"learn_start": 4, "learn_every": 3, "updates": 2}, 2 * 3, 12),  # after steps 6, 9 and 12
+        (5, {"learn_start": 0, "learn_every": 3, "updates": 1}, 2, 10),  # a memory may say when
     ],
 )
-def test_updates_are_done_on_schedule(period, options, updates):
+def test_updates_are_done_on_schedule(period, options, updates, last):
     config = adapters.GymnasiumConfig(steps=12, **options)
     run = adapters.train_on_gymnasium(counting_agent(period), cart_poles(2), config, key=jax.random.key(0))
-    assert int(run.state) == updates
+    done, held = run.state
+    assert int(done) == updates
+    assert held._asdict() == {"added": last, "changed": updates - 1}
 
 
 def test_episodes_are_counted():
