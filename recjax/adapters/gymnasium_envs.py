@@ -37,7 +37,7 @@ def gymnasium_env(
       observe: ``observation -> array`` or a dictionary of arrays (f32 or i32), of one user and in JAX: what the agent
         is given. By default a ``Dict`` of all that a platform sees, in which ids and codes are categories
         (``MultiDiscrete``) that begin with 0 for padding, so that item ``i`` is ``i + 1``.
-      bounds: of vectors.
+      bounds: the lowest and the highest number of an action, where actions are vectors.
 
     Raises:
       ImportError: Gymnasium is not installed.
