@@ -10,12 +10,14 @@ is broken. ``recjax``'s own parts pass the same suites:
 >>> testing.check_agent(agents.random(), env)
 >>> testing.check_memory(replay.uniform(window=2))
 
-Beside them: probe environments whose values are known (:data:`PROBES`, :func:`q_values`; :class:`Bait` of slates), and
-logs made to order (:func:`walking_log`).
+Beside them: probe environments whose values are known (:data:`PROBES`, :func:`q_values`; :class:`Bait` of slates), a
+control problem on which scores of other agents are known (:func:`cart_pole`), and logs made to order
+(:func:`walking_log`).
 """
 
 from recjax.testing.agents import check_agent
 from recjax.testing.bait import Bait
+from recjax.testing.cart_pole import cart_pole
 from recjax.testing.datasets import check_dataset
 from recjax.testing.environments import check_environment
 from recjax.testing.logs import walking_log
@@ -27,6 +29,7 @@ __all__ = [
     "PROBES",
     "Bait",
     "Process",
+    "cart_pole",
     "check_agent",
     "check_dataset",
     "check_environment",
