@@ -45,6 +45,10 @@ def dataset(planted_logits: np.ndarray) -> Dataset:
 MADE: dict[str, Callable[[Dataset], Environment]] = {
     "synthetic": lambda dataset: envs.synthetic(num_items=30, slate_size=4, history_length=5),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
+    "interest_evolution": lambda dataset: envs.interest_evolution(num_candidates=5, budget=True),
+    "interest_exploration": lambda dataset: envs.interest_exploration(max_steps=4),
+    "long_term_satisfaction": lambda dataset: envs.long_term_satisfaction(slate_size=2, exposure=True),
+    "long_term_satisfaction_hard": lambda dataset: envs.environments.make("long_term_satisfaction_hard", steps=4),
 }
 """A small environment of every registered name."""
 
