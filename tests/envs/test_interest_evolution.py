@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from recjax import agents, envs, loop
-from recjax.envs.sims.documents import Documents
+from recjax.envs.sims.documents import Documents, normal
 from recjax.envs.sims.interest_evolution import Viewer
 from recjax.types import PAD_ID, Revealed
 
@@ -145,9 +146,9 @@ def test_candidates_can_stay_the_same():
     after = jax.jit(env.step)(jax.random.key(2), user, jnp.array([0, 1, 2]), env.params, None)
     for seen in (other, after.observation):
         np.testing.assert_array_equal(seen.candidates.ids, observation.candidates.ids)
-    np.testing.assert_array_equal(after.response["quality"], env.params.documents.quality[:3])
+    np.testing.assert_array_equal(after.response["quality"], env.params.quality[:3])
     another = envs.interest_evolution(num_candidates=4, resample=False, key=jax.random.key(6))
-    assert not np.array_equal(another.params.documents.quality, env.params.documents.quality)
+    assert not np.array_equal(another.params.quality, env.params.quality)
 
 
 @pytest.mark.parametrize("name", ["myopic", "look_ahead"])
@@ -195,3 +196,11 @@ def test_another_choice_can_be_made():
     )
     after = jax.jit(env.step)(jax.random.key(1), viewer(9.0), jnp.array([PAD_ID, 4, 2]), env.params, None)
     np.testing.assert_array_equal(after.response["click"], [0, 1, 0])
+
+
+def test_normal_numbers_are_those_of_the_inverse_distribution_function():
+    uniform = np.float32((np.arange(20_000) + 0.5) / 20_000)
+    expected = [statistics.NormalDist().inv_cdf(float(u)) for u in uniform]
+    np.testing.assert_allclose(normal(jnp.array(uniform)), expected, atol=1e-4)
+    ends = normal(jnp.array([0.0, 1.0 - 2.0**-24]))
+    np.testing.assert_allclose(ends, [-5.2, 5.2], atol=0.05)

@@ -39,7 +39,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from recjax.envs.base import Environment, Oracle, Transition, register
@@ -73,17 +72,8 @@ class Viewer:
     documents: Documents
 
 
-@struct.dataclass
-class Params:
-    """What all users share.
-
-    Attributes:
-      topic_quality: ``f32[20]`` mean quality of each topic.
-      documents: the candidates of every step, or None where they are drawn anew.
-    """
-
-    topic_quality: Array
-    documents: Documents | None
+Params = Documents | None
+"""The candidates of every step, None where they are drawn anew."""
 
 
 @register("interest_evolution")
@@ -132,13 +122,9 @@ def interest_evolution(
         signals=(CLICK, WATCH_TIME, QUALITY),
     )
     choice = multinomial_proportional(no_click=1.0, min_normalizer=-1.0) if choice is None else choice
-    topic_quality = jnp.asarray(
-        np.append(np.linspace(WORST, 0, BAD_TOPICS), np.linspace(0, BEST, TOPICS - BAD_TOPICS)), jnp.float32
-    )
     always = None
     if not resample:
-        uniform = jax.random.uniform(jax.random.key(0) if key is None else key, (num_candidates,))
-        always = _documents(uniform, topic_quality)
+        always = _documents(jax.random.uniform(jax.random.key(0) if key is None else key, (num_candidates,)))
 
     def observe(user: Viewer) -> Observation:
         context = jnp.append(user.interests, user.budget / BUDGET) if budget else user.interests
@@ -161,18 +147,24 @@ def interest_evolution(
         return Transition(observe(user), user, response, user.budget <= 0, jnp.array(False), info)
 
     oracles = _oracles(choice, user_quality_factor, slate_size)
-    return Environment(spec, Params(topic_quality, always), topics(TOPICS), reset, step, oracles=oracles)
+    return Environment(spec, always, topics(TOPICS), reset, step, oracles=oracles)
 
 
 def _next_documents(uniform: Array, params: Params) -> Documents:
-    return _documents(uniform, params.topic_quality) if params.documents is None else params.documents
+    return _documents(uniform) if params is None else params
 
 
-def _documents(uniform: Array, topic_quality: Array) -> Documents:
+def _mean_quality(topic: Array) -> Array:
+    # Not looked up in a table: XLA would compute all that leads to a topic once more for each look.
+    bad = WORST * (1.0 - topic / (BAD_TOPICS - 1))
+    return jnp.where(topic < BAD_TOPICS, bad, BEST * (topic - BAD_TOPICS) / (TOPICS - BAD_TOPICS - 1))
+
+
+def _documents(uniform: Array) -> Documents:
     """Documents drawn by one number in [0, 1) each: where it lies among the topics, and where within its topic."""
     place = uniform * TOPICS
     topic = jnp.minimum(place.astype(jnp.int32), TOPICS - 1)
-    return Documents(topic, topic_quality[topic] + QUALITY_STD * normal(place - topic))
+    return Documents(topic, _mean_quality(topic) + QUALITY_STD * normal(place - topic))
 
 
 def _respond(
@@ -225,7 +217,7 @@ def _choose(
     user: Viewer = users.state
     affinity = jnp.take_along_axis(user.interests, user.documents.topic, axis=1)
     watched = jnp.broadcast_to(jnp.minimum(user.budget, VIDEO_LENGTH)[:, None], affinity.shape)
-    utility = users.params.topic_quality[user.documents.topic] + user_quality_factor * affinity
+    utility = _mean_quality(user.documents.topic) + user_quality_factor * affinity
     values = watched * (1.0 - price * (1.0 - BUDGET_GAIN * utility))
     nothing = jnp.broadcast_to(-price * STEP_PENALTY, user.budget.shape)
     return choice.best_slate(affinity, values, nothing, slate_size)
