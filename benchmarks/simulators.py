@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +27,10 @@ from _measure import Number, Options, in_own_process, number, ratio, show
 from _recsim import recsim_steps
 
 from recjax import envs
-from recjax.agents import Action, Agent, fill_uniformly
+from recjax.agents import Action, Agent
 from recjax.envs import Environment
 from recjax.loop import Interaction
 from recjax.prng import inlined
-from recjax.types import PAD_ID
 
 Peer = Callable[[Path, float], float]
 """``(checkout, seconds) -> steps a second of a core``."""
@@ -85,13 +84,19 @@ class Config(Options):
 def random_slates(env: Environment) -> Agent:
     """Uniform slates without repeats; vectors of normal numbers where actions are vectors."""
     spec = env.spec
+    choices = spec.num_candidates or spec.num_items
 
     def act(key: jax.Array, state: Any, observation: Any, *, explore: bool = True) -> Action:
         count = observation.history.shape[0]
         if spec.action_size:
             return Action(jax.random.normal(key, (count, spec.action_size)), jnp.zeros(count))
-        empty = jnp.full((count, spec.slate_size), PAD_ID, jnp.int32)
-        return Action(fill_uniformly(key, empty, spec.num_candidates or spec.num_items), jnp.zeros(count))
+        uniform = jax.random.uniform(key, (spec.slate_size, count))
+        # The j-th slot holds the rank of its item among those that the slots before have left.
+        ranks = [(uniform[j] * (choices - j)).astype(jnp.int32) for j in range(spec.slate_size)]
+        slots = [
+            reduce(lambda item, rank: item + (item >= rank), reversed(ranks[:j]), ranks[j]) for j in range(len(ranks))
+        ]
+        return Action(jnp.stack(slots, axis=1), jnp.zeros(count))
 
     return Agent(init=lambda *_, **__: (), act=act)
 
@@ -131,7 +136,7 @@ def steps_a_second(name: str, users: int, seconds: float, chunk: int) -> tuple[f
 def main(config: Config) -> None:
     """Measures and prints."""
     checkouts = {"recsim": config.recsim}
-    users, seconds, chunk = ((16,), 0.0, 2) if config.smoke else (config.users, config.seconds, 20)
+    users, seconds, chunk = ((16,), 0.0, 2) if config.smoke else (config.users, config.seconds, 100)
     rows: list[list[str | Number]] = []
     for name, simulator in SIMULATORS.items():
         if not name.startswith(config.only):
