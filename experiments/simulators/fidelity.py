@@ -23,10 +23,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import _recsim
 from _anchors import Anchor
 from _results import Row, machine, write_rows
 
-ANCHORS: tuple[Anchor, ...] = ()
+ANCHORS: tuple[Anchor, ...] = (*_recsim.ANCHORS,)
 
 SMOKE_EPISODES = 16
 
