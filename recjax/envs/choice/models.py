@@ -10,8 +10,9 @@ Of a slate with scores ``x_1 .. x_K`` a user clicks at most one slot. Four model
 * :func:`proportional_cascade`: the same with ``c_i = attention * scaling * (x_i - min_normalizer)``.
 
 >>> model = multinomial_proportional(no_click=1.0, min_normalizer=-1.0)
->>> model.probabilities(jnp.array([0.0, 1.0, 0.5]), jnp.array([True, True, False])).tolist()
-[0.20000000298023224, 0.4000000059604645, 0.0, 0.4000000059604645]
+>>> chances = model.probabilities(jnp.array([0.0, 1.0, 0.5]), jnp.array([True, True, False]))
+>>> [round(float(chance), 3) for chance in chances]
+[0.2, 0.4, 0.0, 0.4]
 
 References:
   Ie et al., "RecSim: a configurable simulation platform for recommender systems", arXiv 1909.04847, 2019; its
