@@ -152,7 +152,7 @@ def test_candidates_can_stay_the_same():
 
 
 @pytest.mark.parametrize("name", ["myopic", "look_ahead"])
-def test_oracles_show_the_best_of_all_slates(env, name):
+def test_oracles_show_the_best_of_all_slates(env, faithful, name):
     price = 0.0 if name == "myopic" else 1.35
     users, slots = 8, 3
     observation, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None, None)))(
@@ -166,7 +166,7 @@ def test_oracles_show_the_best_of_all_slates(env, name):
         topic = np.asarray(state.documents.topic[row])
         liking = np.asarray(state.interests[row], float)[topic]
         watched = min(budget[row], 4.0)
-        value = watched - price * (watched - 0.9 / 3.4 * watched * (MEANS[topic] + FACTOR * liking))
+        value = watched - price * (watched - 0.9 / 3.4 * watched * (MEANS[topic] + FACTOR * (liking + faithful)))
 
         def worth(slate, liking=liking, value=value):
             weights = liking[slate] + 1

@@ -55,7 +55,8 @@ def topics(count: int) -> Items:
 def normal(uniform: Array) -> Array:
     """Standard normal numbers of uniform ones in [0, 1), so that one call of the generator makes all of a step.
 
-    To 5e-5 within four standard deviations. Written out, because XLA's own ``erf_inv`` takes three times as long on a CPU and most of a step.
+    To 5e-5 within four standard deviations. Written out, because XLA's own ``erf_inv`` takes three times as long on a
+    CPU, and most of a step.
 
     References:
       Giles, "Approximating the erfinv function", GPU Computing Gems, Jade edition, 2011.

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,16 @@ class Viewer:
 
 Params = Documents | None
 """The candidates of every step, None where they are drawn anew."""
+
+
+class Options(NamedTuple):
+    """The arguments of :func:`interest_evolution` that reset and step read."""
+
+    spec: Spec
+    budget: bool
+    choice: ChoiceModel
+    user_quality_factor: float
+    faithful: bool
 
 
 @register("interest_evolution")
@@ -122,32 +133,35 @@ def interest_evolution(
         signals=(CLICK, WATCH_TIME, QUALITY),
     )
     choice = multinomial_proportional(no_click=1.0, min_normalizer=-1.0) if choice is None else choice
+    options = Options(spec, budget, choice, user_quality_factor, faithful)
     always = None
     if not resample:
         always = _documents(jax.random.uniform(jax.random.key(0) if key is None else key, (num_candidates,)))
+    reset, step = partial(_reset, options), partial(_step, options)
+    return Environment(spec, always, topics(TOPICS), reset, step, oracles=_oracles(options))
 
-    def observe(user: Viewer) -> Observation:
-        context = jnp.append(user.interests, user.budget / BUDGET) if budget else user.interests
-        candidates = Candidates(user.documents.topic)
-        return dataclasses.replace(spec.empty_observation(), context=context, candidates=candidates)
 
-    def reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, Viewer]:
-        del world
-        uniform = jax.random.uniform(key, (TOPICS + num_candidates,))
-        interests, documents = 2.0 * uniform[:TOPICS] - 1.0, _next_documents(uniform[TOPICS:], params)
-        user = Viewer(interests, jnp.float32(BUDGET), documents)
-        return observe(user), user
+def _observe(options: Options, user: Viewer) -> Observation:
+    context = jnp.append(user.interests, user.budget / BUDGET) if options.budget else user.interests
+    candidates = Candidates(user.documents.topic)
+    return dataclasses.replace(options.spec.empty_observation(), context=context, candidates=candidates)
 
-    def step(key: Array, state: Viewer, slate: Array, params: Params, world: PyTree) -> Transition:
-        del world
-        uniform = jax.random.uniform(key, (2 + num_candidates,))
-        user, response = _respond(state, slate, uniform[:2], choice, user_quality_factor, faithful)
-        user = dataclasses.replace(user, documents=_next_documents(uniform[2:], params))
-        info = {"budget": user.budget}
-        return Transition(observe(user), user, response, user.budget <= 0, jnp.array(False), info)
 
-    oracles = _oracles(choice, user_quality_factor, slate_size)
-    return Environment(spec, always, topics(TOPICS), reset, step, oracles=oracles)
+def _reset(options: Options, key: Array, params: Params, world: PyTree) -> tuple[Observation, Viewer]:
+    del world
+    uniform = jax.random.uniform(key, (TOPICS + options.spec.num_candidates,))
+    interests, documents = 2.0 * uniform[:TOPICS] - 1.0, _next_documents(uniform[TOPICS:], params)
+    user = Viewer(interests, jnp.float32(BUDGET), documents)
+    return _observe(options, user), user
+
+
+def _step(options: Options, key: Array, state: Viewer, slate: Array, params: Params, world: PyTree) -> Transition:
+    del world
+    uniform = jax.random.uniform(key, (2 + options.spec.num_candidates,))
+    user, response = _respond(options, state, slate, uniform[:2])
+    user = dataclasses.replace(user, documents=_next_documents(uniform[2:], params))
+    info = {"budget": user.budget}
+    return Transition(_observe(options, user), user, response, user.budget <= 0, jnp.array(False), info)
 
 
 def _next_documents(uniform: Array, params: Params) -> Documents:
@@ -167,31 +181,32 @@ def _documents(uniform: Array) -> Documents:
     return Documents(topic, _mean_quality(topic) + QUALITY_STD * normal(place - topic))
 
 
-def _respond(
-    user: Viewer, slate: Array, uniform: Array, choice: ChoiceModel, user_quality_factor: float, faithful: bool
-) -> tuple[Viewer, Response]:
+def _respond(options: Options, user: Viewer, slate: Array, uniform: Array) -> tuple[Viewer, Response]:
     """The user after a slate, the candidates still those of before."""
     shown, topic, quality = in_slots(user.documents, slate)
     affinity = user.interests[topic]
-    click = jnp.arange(slate.shape[0]) == draw(choice.probabilities(affinity, shown), uniform[0])
+    click = jnp.arange(slate.shape[0]) == draw(options.choice.probabilities(affinity, shown), uniform[0])
     watched = jnp.where(click, jnp.minimum(user.budget, VIDEO_LENGTH), 0.0)
     response = Response(click=click.astype(jnp.float32), watch_time=watched, quality=quality)
 
     is_topic = jnp.any(click[:, None] & (topic[:, None] == jnp.arange(TOPICS)[None]), axis=0)
-    step = INTEREST_STEP * (1.0 - jnp.abs(user.interests)) * (1.0 - user.interests)
+    move = INTEREST_STEP * (1.0 - jnp.abs(user.interests)) * (1.0 - user.interests)
     direction = jnp.where(uniform[1] < (user.interests + 1.0) / 2.0, 1.0, -1.0)
+    interests = user.interests + jnp.where(is_topic, direction * move, 0.0)
 
-    utility = quality
-    if user_quality_factor:
-        utility += user_quality_factor * (choice.weights(affinity) if faithful else affinity)
-    spent = jnp.sum(watched * (1.0 - BUDGET_GAIN * utility))
+    spent = jnp.sum(watched * _spent_a_minute(options, quality, affinity))
     budget = user.budget - jnp.where(jnp.any(click), spent, STEP_PENALTY)
-    interests = user.interests + jnp.where(is_topic, direction * step, 0.0)
     return dataclasses.replace(user, interests=interests, budget=budget), response
 
 
-def _oracles(choice: ChoiceModel, user_quality_factor: float, slate_size: int) -> dict[str, Oracle]:
-    choose = partial(_choose, choice=choice, user_quality_factor=user_quality_factor, slate_size=slate_size)
+def _spent_a_minute(options: Options, quality: Array, affinity: Array) -> Array:
+    """What watching documents for a minute takes off the budget."""
+    liking = options.choice.weights(affinity) if options.faithful else affinity
+    return 1.0 - BUDGET_GAIN * (quality + options.user_quality_factor * liking)
+
+
+def _oracles(options: Options) -> dict[str, Oracle]:
+    choose = partial(_choose, options)
     return {
         "myopic": Oracle(choose, "the slate with the largest expected watch time of this step"),
         "look_ahead": Oracle(
@@ -203,21 +218,12 @@ def _oracles(choice: ChoiceModel, user_quality_factor: float, slate_size: int) -
     }
 
 
-def _choose(
-    key: Array,
-    users: Revealed,
-    setting: Array | None,
-    *,
-    choice: ChoiceModel,
-    user_quality_factor: float,
-    slate_size: int,
-) -> Array:
+def _choose(options: Options, key: Array, users: Revealed, setting: Array | None) -> Array:
     del key
     price = jnp.float32(0.0) if setting is None else setting
     user: Viewer = users.state
     affinity = jnp.take_along_axis(user.interests, user.documents.topic, axis=1)
-    watched = jnp.broadcast_to(jnp.minimum(user.budget, VIDEO_LENGTH)[:, None], affinity.shape)
-    utility = _mean_quality(user.documents.topic) + user_quality_factor * affinity
-    values = watched * (1.0 - price * (1.0 - BUDGET_GAIN * utility))
+    watched = jnp.minimum(user.budget, VIDEO_LENGTH)[:, None]
+    values = watched * (1.0 - price * _spent_a_minute(options, _mean_quality(user.documents.topic), affinity))
     nothing = jnp.broadcast_to(-price * STEP_PENALTY, user.budget.shape)
-    return choice.best_slate(affinity, values, nothing, slate_size)
+    return options.choice.best_slate(affinity, values, nothing, options.spec.slate_size)

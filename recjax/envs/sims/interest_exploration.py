@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,18 @@ class Visitor:
     clicked: Array
     documents: Documents
     steps: Array
+
+
+Params = Documents | None
+"""The candidates of every step, None where they are drawn anew."""
+
+
+class Options(NamedTuple):
+    """The arguments of :func:`interest_exploration` that reset and step read."""
+
+    spec: Spec
+    max_steps: int
+    choice: ChoiceModel
 
 
 @register("interest_exploration")
@@ -103,40 +116,44 @@ def interest_exploration(
         num_candidates=num_candidates,
         signals=(CLICK, QUALITY),
     )
-    choice = multinomial_logit(NO_CLICK) if choice is None else choice
+    options = Options(spec, max_steps, multinomial_logit(NO_CLICK) if choice is None else choice)
     always = None
     if not resample:
         always = _documents(jax.random.uniform(jax.random.key(0) if key is None else key, (num_candidates,)))
+    reset, step = partial(_reset, options), partial(_step, options)
+    return Environment(spec, always, topics(TOPICS), reset, step, oracles=_oracles(options))
 
-    def observe(user: Visitor) -> Observation:
-        topic, quality = user.documents
-        return dataclasses.replace(
-            spec.empty_observation(),
-            context=jnp.log1p(jnp.append(user.shown, user.clicked)),
-            candidates=Candidates(topic, quality[:, None]),
-        )
 
-    def next_documents(uniform: Array, params: Documents | None) -> Documents:
-        return _documents(uniform) if params is None else params
+def _observe(options: Options, user: Visitor) -> Observation:
+    topic, quality = user.documents
+    return dataclasses.replace(
+        options.spec.empty_observation(),
+        context=jnp.log1p(jnp.append(user.shown, user.clicked)),
+        candidates=Candidates(topic, quality[:, None]),
+    )
 
-    def reset(key: Array, params: Documents | None, world: PyTree) -> tuple[Observation, Visitor]:
-        del world
-        uniform = jax.random.uniform(key, (1 + TOPICS + num_candidates,))
-        kind = (uniform[0] < SECOND_TYPE).astype(jnp.int32)
-        affinity = jnp.exp(jnp.asarray(LOG_AFFINITY)[kind] + LOG_STD * normal(uniform[1 : 1 + TOPICS]))
-        documents = next_documents(uniform[1 + TOPICS :], params)
-        user = Visitor(affinity, jnp.zeros(TOPICS), jnp.zeros(TOPICS), documents, jnp.int32(0))
-        return observe(user), user
 
-    def step(key: Array, state: Visitor, slate: Array, params: Documents | None, world: PyTree) -> Transition:
-        del world
-        uniform = jax.random.uniform(key, (1 + num_candidates,))
-        user, response = _respond(state, slate, uniform[0], choice)
-        user = dataclasses.replace(user, documents=next_documents(uniform[1:], params))
-        over = user.steps >= max_steps
-        return Transition(observe(user), user, response, jnp.array(False), over, {})
+def _reset(options: Options, key: Array, params: Params, world: PyTree) -> tuple[Observation, Visitor]:
+    del world
+    uniform = jax.random.uniform(key, (1 + TOPICS + options.spec.num_candidates,))
+    kind = (uniform[0] < SECOND_TYPE).astype(jnp.int32)
+    affinity = jnp.exp(jnp.asarray(LOG_AFFINITY)[kind] + LOG_STD * normal(uniform[1 : 1 + TOPICS]))
+    documents = _next_documents(uniform[1 + TOPICS :], params)
+    user = Visitor(affinity, jnp.zeros(TOPICS), jnp.zeros(TOPICS), documents, jnp.int32(0))
+    return _observe(options, user), user
 
-    return Environment(spec, always, topics(TOPICS), reset, step, oracles=_oracles(choice, slate_size))
+
+def _step(options: Options, key: Array, state: Visitor, slate: Array, params: Params, world: PyTree) -> Transition:
+    del world
+    uniform = jax.random.uniform(key, (1 + options.spec.num_candidates,))
+    user, response = _respond(options, state, slate, uniform[0])
+    user = dataclasses.replace(user, documents=_next_documents(uniform[1:], params))
+    over = user.steps >= options.max_steps
+    return Transition(_observe(options, user), user, response, jnp.array(False), over, {})
+
+
+def _next_documents(uniform: Array, params: Params) -> Documents:
+    return _documents(uniform) if params is None else params
 
 
 def _documents(uniform: Array) -> Documents:
@@ -147,10 +164,10 @@ def _documents(uniform: Array) -> Documents:
     return Documents(topic, jnp.exp(jnp.asarray(LOG_QUALITY)[topic] + LOG_STD * normal(within)))
 
 
-def _respond(user: Visitor, slate: Array, uniform: Array, choice: ChoiceModel) -> tuple[Visitor, Response]:
+def _respond(options: Options, user: Visitor, slate: Array, uniform: Array) -> tuple[Visitor, Response]:
     """The user after a slate, the candidates still those of before."""
     shown, topic, quality = in_slots(user.documents, slate)
-    chances = choice.probabilities(user.affinity[topic] + quality, shown)
+    chances = options.choice.probabilities(user.affinity[topic] + quality, shown)
     click = jnp.arange(slate.shape[0]) == draw(chances, uniform)
     is_topic = topic[:, None] == jnp.arange(TOPICS)[None]
     count = lambda slots: jnp.sum(is_topic & slots[:, None], axis=0, dtype=jnp.float32)  # noqa: E731
@@ -160,23 +177,20 @@ def _respond(user: Visitor, slate: Array, uniform: Array, choice: ChoiceModel) -
     return user, Response(click=click.astype(jnp.float32), quality=quality)
 
 
-def _oracles(choice: ChoiceModel, slate_size: int) -> dict[str, Oracle]:
-    choose = partial(_choose, choice=choice, slate_size=slate_size)
+def _oracles(options: Options) -> dict[str, Oracle]:
     return {
         "myopic": Oracle(
-            partial(choose, of_average=False),
+            partial(_choose, options, False),
             "the slate most likely to be clicked, by true affinities: the optimum, since users stay what they are",
         ),
         "average": Oracle(
-            partial(choose, of_average=True),
+            partial(_choose, options, True),
             "the slate most likely to be clicked by a user of mean affinities: what is reached without exploring",
         ),
     }
 
 
-def _choose(
-    key: Array, users: Revealed, setting: None, *, choice: ChoiceModel, slate_size: int, of_average: bool
-) -> Array:
+def _choose(options: Options, of_average: bool, key: Array, users: Revealed, setting: None) -> Array:
     del key, setting
     topic, quality = users.state.documents
     affinity = users.state.affinity
@@ -185,4 +199,4 @@ def _choose(
         mean = (1.0 - SECOND_TYPE) * of_types[0] + SECOND_TYPE * of_types[1]
         affinity = jnp.broadcast_to(mean[None], affinity.shape)
     scores = jnp.take_along_axis(affinity, topic, axis=1) + quality
-    return choice.best_slate(scores, jnp.ones_like(scores), jnp.zeros(len(scores)), slate_size)
+    return options.choice.best_slate(scores, jnp.ones_like(scores), jnp.zeros(len(scores)), options.spec.slate_size)

@@ -151,20 +151,23 @@ def long_term_satisfaction(
     gain = EXPOSURE_GAIN if clickbait_pleases else -EXPOSURE_GAIN
     always = None if clickbait is None else jnp.asarray(clickbait, jnp.float32)
     params = Params(jnp.float32(sensitivity), jnp.float32(noise), jnp.float32(gain), always)
-    grades = (np.arange(GRADES) + 0.5) / GRADES
-    items = Items(
-        popularity=jnp.ones(GRADES),
-        is_new=jnp.zeros(GRADES, bool),
-        features={"clickbait": Feature(jnp.asarray(grades[:, None], jnp.float32), "numeric")},
-    )
     options = Options(spec, steps, exposure, faithful)
     worth = _plan(params, num_candidates, steps)
     return Environment(
-        spec, params, items, partial(_reset, options), partial(_step, options), oracles=_oracles(worth, slate_size)
+        spec, params, _grades(), partial(_reset, options), partial(_step, options), oracles=_oracles(worth, slate_size)
     )
 
 
 register("long_term_satisfaction_hard", partial(long_term_satisfaction, sensitivity=HARD))
+
+
+def _grades() -> Items:
+    middle = (jnp.arange(GRADES, dtype=jnp.float32) + 0.5) / GRADES
+    return Items(
+        popularity=jnp.ones(GRADES),
+        is_new=jnp.zeros(GRADES, bool),
+        features={"clickbait": Feature(middle[:, None], "numeric")},
+    )
 
 
 def _observe(options: Options, user: Member, engagement: Array) -> Observation:
