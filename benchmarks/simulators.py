@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from _measure import Number, Options, in_own_process, number, ratio, show
-from _recsim import recsim_steps
+from _recsim_steps import recsim_steps
 
 from recjax import envs
 from recjax.agents import Action, Agent

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from _recsim import imported
+from _recsim_steps import imported
 
 Policy = Callable[[dict[str, Any], np.random.Generator], list[int]]
 SEED = 0

@@ -247,6 +247,7 @@ def _plan(params: Params, num_candidates: int, steps: int) -> Array:
 
 
 def _oracles(worth: Array, slate_size: int) -> dict[str, Oracle]:
+    """Yardsticks; the plan is of the parameters with which the environment was made."""
     choose = partial(_choose, worth=worth, slate_size=slate_size)
     return {
         "myopic": Oracle(partial(choose, rule="now"), "the largest expected engagement of this step: most clickbait"),
