@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import _coat
 import _recogym
+import _recsim
 import _sardine
 import _virtual_taobao
 from _anchors import Anchor
@@ -32,9 +33,9 @@ from _results import Row, machine, write_rows
 
 from recjax.data import UnavailableError
 
-ANCHORS: tuple[Anchor, ...] = (*_coat.ANCHORS, *_virtual_taobao.ANCHORS)
+PARTS = (_coat, _recogym, _recsim, _sardine, _virtual_taobao)
 
-ANCHORS: tuple[Anchor, ...] = (*_recogym.ANCHORS, *_sardine.ANCHORS)
+ANCHORS: tuple[Anchor, ...] = tuple(anchor for part in PARTS for anchor in part.ANCHORS)
 
 SMOKE_EPISODES = 16
 

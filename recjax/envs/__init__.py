@@ -20,14 +20,24 @@ from recjax._lazy import lazy
 
 if TYPE_CHECKING:
     from recjax.envs.base import Environment, Oracle, Transition, environments, register
+    from recjax.envs.choice.models import (
+        ChoiceModel,
+        exponential_cascade,
+        multinomial_logit,
+        multinomial_proportional,
+        proportional_cascade,
+    )
     from recjax.envs.choice.response_model import Description, ResponseModel, as_arrays, describe
     from recjax.envs.evidence import Evidence, read_evidence
     from recjax.envs.preference import Preference, fit_preference
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
     from recjax.envs.sims.coat import coat, coat_clicks
+    from recjax.envs.sims.interest_evolution import interest_evolution
+    from recjax.envs.sims.interest_exploration import interest_exploration
     from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
+    from recjax.envs.sims.long_term_satisfaction import long_term_satisfaction
     from recjax.envs.sims.matrix import matrix
     from recjax.envs.sims.recogym import RecogymSetting, recogym
     from recjax.envs.sims.sardine import sardine
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
     from recjax.envs.sims.virtual_taobao import virtual_taobao
 
 __all__ = [
+    "ChoiceModel",
     "Description",
     "Environment",
     "Evidence",
@@ -58,9 +69,16 @@ __all__ = [
     "describe",
     "distances",
     "environments",
+    "exponential_cascade",
     "fit_preference",
+    "interest_evolution",
+    "interest_exploration",
     "logged",
+    "long_term_satisfaction",
     "matrix",
+    "multinomial_logit",
+    "multinomial_proportional",
+    "proportional_cascade",
     "read_evidence",
     "recogym",
     "register",

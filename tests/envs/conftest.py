@@ -69,6 +69,10 @@ MADE: dict[str, Callable[[Dataset], Environment]] = {
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
     "recogym": lambda dataset: envs.recogym(num_items=30, history_length=6),
     "sardine": lambda dataset: envs.sardine(envs.SardineSetting(num_items=40, slate_size=4), history_length=6),
+    "interest_evolution": lambda dataset: envs.interest_evolution(num_candidates=5, budget=True),
+    "interest_exploration": lambda dataset: envs.interest_exploration(max_steps=4),
+    "long_term_satisfaction": lambda dataset: envs.long_term_satisfaction(slate_size=2, exposure=True),
+    "long_term_satisfaction_hard": lambda dataset: envs.environments.make("long_term_satisfaction_hard", steps=4),
 }
 """A small environment of every registered name."""
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from recjax.envs.base import Transition
+from recjax.envs.choice.models import draw
 from recjax.envs.choice.response_model import ResponseModel
 from recjax.response import CLICK, CONVERSION, SATISFACTION
 from recjax.types import PAD_ID, Array, Behaviour, Observation, Response
@@ -125,17 +126,13 @@ def choice_logits(appeal: Array, shown: Array, response_model: ResponseModel) ->
 
 
 def pick(logits: Array, uniform: Array) -> Array:
-    """Index drawn from the softmax of ``logits`` over their last axis, by inverting its distribution function.
-
-    One uniform number a draw, where Gumbel noise needs one a logit: random bits are most of what a step costs.
+    """Index drawn from the softmax of ``logits`` over their last axis, by one uniform number.
 
     Args:
       logits: ``f32[..., M]``; a logit of minus infinity is never picked.
       uniform: ``f32[...]`` in [0, 1).
     """
-    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
-    # Rounding may leave the total short of 1, so the uniform number is a share of the total.
-    return jnp.sum(cumulative <= uniform[..., None] * cumulative[..., -1:], axis=-1)
+    return draw(jax.nn.softmax(logits), uniform)
 
 
 def append(observation: Observation, item: Array, behaviour: Array, happened: Array) -> Observation:
