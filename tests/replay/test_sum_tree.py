@@ -97,3 +97,5 @@ def test_weights_of_zero_are_never_drawn(key):
     drawn = SEVERAL(jax.random.split(key, 200), filled(weights))
     assert set(np.unique(drawn)) <= {3, 20, 21}
     assert (SEVERAL(jax.random.split(key, 200), filled(weights * (np.arange(70) == 21))) == 21).all()
+    of_none = SEVERAL(jax.random.split(key, 200), sum_tree.empty(70))
+    assert ((of_none >= 0) & (of_none < 70)).all()
