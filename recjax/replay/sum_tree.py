@@ -109,10 +109,13 @@ def draw(key: Array, tree: SumTree, count: int) -> Array:
 
     # A loop, because XLA would compute the levels above again for each one below.
     top_down = jnp.asarray(_first_blocks(tree.size)[-2::-1], jnp.int32)
-    return jax.lax.scan(descend, (target, rest, jnp.zeros(count, jnp.int32)), top_down)[0][2]
+    index = jax.lax.scan(descend, (target, rest, jnp.zeros(count, jnp.int32)), top_down)[0][2]
+    # Without any weight the way down leads past the last one.
+    return jnp.minimum(index, tree.size - 1)
 
 
 def _of_nodes(nodes: Array, size: int) -> SumTree:
+    # A reduction, which XLA computes once; sums written out would be read again after later writes, from a copy.
     return SumTree(nodes, jnp.sum(nodes[-FAN_OUT:]), size)
 
 

@@ -6,6 +6,7 @@ of the errors exact, and the table must reach the solution of Bellman's equation
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_sarsa_learns_nothing_from_a_step_whose_next_action_is_not_known(kit):
     )  # fmt: skip
     agent = agents.sarsa(state_of, STATES, discount=0.5, step_size=1.0, policy=policy_of())
     state = agent.init(None, SPEC, kit.make_items(ITEMS), params=jnp.zeros((STATES, ITEMS)).at[2, 2].set(1.0))
-    after = np.asarray(agent.learn(None, state, log).state.table)
+    after = np.asarray(jax.jit(agent.learn)(None, state, log).state.table)
     expected = np.zeros((STATES, ITEMS))
     expected[2, 2], expected[0, 1], expected[1, 1] = 1, 7, 1 + 0.5
     np.testing.assert_allclose(after, expected, rtol=1e-6)
@@ -118,5 +119,5 @@ def test_the_next_value_of_a_slate_is_the_mean_of_its_items(kit):
     table = jnp.zeros((STATES, ITEMS)).at[1].set(jnp.array([2.0, 100.0, 4.0]))
     agent = agents.sarsa(state_of, STATES, discount=0.5, step_size=1.0, policy=policy_of())
     state = agent.init(None, spec, kit.make_items(ITEMS), params=table)
-    after = agent.learn(None, state, log).state.table
+    after = jax.jit(agent.learn)(None, state, log).state.table
     np.testing.assert_allclose(after[0], [1 + 0.5 * 3, 0.5 * 3, 0], rtol=1e-6)

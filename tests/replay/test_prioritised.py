@@ -16,28 +16,29 @@ def numbered(time, users):
     return {"user": jnp.arange(users), "time": jnp.broadcast_to(jnp.asarray(time), (users,))}
 
 
+def compiled(memory, capacity):
+    init, add, sample, update = memory.make(capacity)
+    return replay.Buffer(init, jax.jit(add), jax.jit(sample, static_argnums=2), jax.jit(update))
+
+
 def filled(buffer, users, adds):
     add = lambda state, time: (buffer.add(state, numbered(time, users)), None)  # noqa: E731
     return jax.lax.scan(add, buffer.init(numbered(0, users)), jnp.arange(adds))[0]
 
 
-@pytest.mark.parametrize("users", [1, 5])
-@pytest.mark.parametrize("window", [1, 3])
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize(("alpha", "window", "users"), [(0.0, 1, 5), (0.6, 3, 1), (0.6, 1, 5), (1.0, 3, 5)])
 def test_probabilities_are_those_of_the_definition(alpha, window, users):
     """Against float64: new windows get the largest priority, broken ones none, while the ring goes round twice."""
     rows, epsilon = 7, 0.01
-    buffer = replay.prioritised(window, alpha=alpha, epsilon=epsilon).make(rows * users)
-    add, update = jax.jit(buffer.add), jax.jit(buffer.update)
-    sample = jax.jit(buffer.sample, static_argnums=2)
+    buffer = compiled(replay.prioritised(window, alpha=alpha, epsilon=epsilon), rows * users)
     state, expected, largest = buffer.init(numbered(0, users)), {}, 1.0
     rng = np.random.default_rng(1)
     for time in range(2 * rows + 2):
-        state = add(state, numbered(time, users))
+        state = buffer.add(state, numbered(time, users))
         expected = {place: weight for place, weight in expected.items() if place[0] > time - rows}
         if time >= window - 1:
             expected |= {(time - window + 1, user): largest for user in range(users)}
-        batch = sample(jax.random.key(time), state, 512)
+        batch = buffer.sample(jax.random.key(time), state, 512)
         assert batch.valid.all() == bool(expected)
         if not expected:
             continue
@@ -49,7 +50,7 @@ def test_probabilities_are_those_of_the_definition(alpha, window, users):
         if alpha == 0 or time < window + 2:
             assert set(places) == set(expected)
         priorities = rng.random(512).astype(np.float32) * 3
-        state = update(state, batch.indices, jnp.asarray(priorities))
+        state = buffer.update(state, batch.indices, jnp.asarray(priorities))
         given = {}
         for place, priority in zip(places, priorities.tolist(), strict=True):
             given[place] = max(given.get(place, 0.0), (priority + epsilon) ** alpha)
@@ -58,7 +59,7 @@ def test_probabilities_are_those_of_the_definition(alpha, window, users):
 
 
 def test_nothing_is_valid_before_a_window_is_whole_and_updates_leave_it_so(key):
-    buffer = replay.prioritised(window=4).make(40)
+    buffer = compiled(replay.prioritised(window=4), 40)
     state = filled(buffer, users=2, adds=3)
     batch = buffer.sample(key, state, 8)
     assert not batch.valid.any()
@@ -74,7 +75,7 @@ def test_windows_with_lost_observations_are_not_drawn_again(key):
     cut, never = jnp.array([True, False]), jnp.zeros(2, bool)
     pair = jnp.zeros((2, 1))
     step = Step(seen, jnp.zeros((2, 1), jnp.int32), pair[:, 0], None, Response(click=pair), pair, never, cut, seen)
-    buffer = replay.prioritised(truncated_share=1 / 8).make(16)
+    buffer = compiled(replay.prioritised(truncated_share=1 / 8), 16)
     state = buffer.init(step)
     for _ in range(8):
         state = buffer.add(state, step)
@@ -90,7 +91,7 @@ def test_windows_with_lost_observations_are_not_drawn_again(key):
 
 def test_importance_weights_undo_priorities(key):
     """With β = 1 the weighted mean over draws is the plain mean over windows."""
-    buffer = replay.prioritised(alpha=1.0).make(64)
+    buffer = compiled(replay.prioritised(alpha=1.0), 64)
     state = filled(buffer, users=4, adds=16)
     batch = buffer.sample(key, state, 4096)
     state = buffer.update(state, batch.indices, 0.1 + batch.experience["time"][:, 0].astype(jnp.float32))
@@ -108,7 +109,7 @@ def test_importance_weights_undo_priorities(key):
 
 @pytest.mark.parametrize("bad", [np.nan, -1.0])
 def test_bad_priorities_show(bad, key):
-    buffer = replay.prioritised().make(64)
+    buffer = compiled(replay.prioritised(), 64)
     state = buffer.update(filled(buffer, users=4, adds=16), jnp.array([5]), jnp.array([bad]))
     assert np.isnan(buffer.sample(key, state, 8).probabilities).all()
 
@@ -152,7 +153,7 @@ def test_a_scan_writes_in_place(users, seeds):
 
 
 def test_vmap_over_seeds_equals_single_seeds():
-    buffer = replay.prioritised(window=2).make(60)
+    buffer = compiled(replay.prioritised(window=2), 60)
     state = buffer.init(numbered(0, 3))
     axes, several = over_seeds(state, 2)
     keys = jax.random.split(jax.random.key(0), (2, 30))
@@ -171,9 +172,9 @@ def test_it_stores_experience_in_small_dtypes(key):
     pair, never = jnp.zeros((4, 2)), jnp.zeros(4, bool)
     step = Step(seen, jnp.full((4, 2), 99), pair[:, 0], None, Response(click=pair), pair, never, never, seen)
     buffer = replay.stored(replay.prioritised().make(40), replay.step_storage(spec))
-    state = buffer.add(buffer.init(step), step)
+    state = jax.jit(buffer.add)(buffer.init(step), step)
     assert state.ring.data.slate.dtype == jnp.int8
-    batch = buffer.sample(key, state, 8)
+    batch = jax.jit(buffer.sample, static_argnums=2)(key, state, 8)
     assert batch.experience.slate.dtype == jnp.int32
     after = buffer.update(state, batch.indices[:1], jnp.array([3.0]))
     assert float(after.largest) == pytest.approx(3**0.6, rel=1e-5)

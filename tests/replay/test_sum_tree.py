@@ -10,6 +10,7 @@ import pytest
 from recjax.replay import sum_tree
 
 PUT, DRAW = jax.jit(sum_tree.put), jax.jit(sum_tree.draw, static_argnums=2)
+SEVERAL = jax.jit(jax.vmap(lambda key, tree: sum_tree.draw(key, tree, 64), in_axes=(0, None)))
 
 
 def filled(weights):
@@ -93,7 +94,8 @@ def test_weights_of_zero_are_never_drawn(key):
     """Not even where they follow the last weight, and rounding brings points to the end of the sum."""
     weights = np.zeros(70, np.float32)
     weights[[3, 20, 21]] = 1e-6, 1e6, 0.1
-    drawn = jax.jit(jax.vmap(lambda key: sum_tree.draw(key, filled(weights), 64)))(jax.random.split(key, 200))
+    drawn = SEVERAL(jax.random.split(key, 200), filled(weights))
     assert set(np.unique(drawn)) <= {3, 20, 21}
-    only_last = jax.vmap(lambda key: sum_tree.draw(key, filled(weights * (np.arange(70) == 21)), 64))
-    assert (only_last(jax.random.split(key, 10)) == 21).all()
+    assert (SEVERAL(jax.random.split(key, 200), filled(weights * (np.arange(70) == 21))) == 21).all()
+    of_none = SEVERAL(jax.random.split(key, 200), sum_tree.empty(70))
+    assert ((of_none >= 0) & (of_none < 70)).all()
