@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from recjax.envs.preference import Preference, fit_preference
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
+    from recjax.envs.presets.conversational import Dialogue, conversational
+    from recjax.envs.presets.ecommerce import Shop, ecommerce
+    from recjax.envs.presets.music import Listening, music
+    from recjax.envs.presets.news import Newsroom, news
+    from recjax.envs.presets.session import session
+    from recjax.envs.presets.video import Videos, video
     from recjax.envs.sims.coat import coat, coat_clicks
     from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
@@ -37,9 +43,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Description",
+    "Dialogue",
     "Environment",
     "Evidence",
     "Leaving",
+    "Listening",
+    "Newsroom",
     "Oracle",
     "Preference",
     "PreferenceConfig",
@@ -48,26 +57,34 @@ __all__ = [
     "ReliabilityBin",
     "ResponseModel",
     "SardineSetting",
+    "Shop",
     "TooClose",
     "TooOften",
     "Transition",
+    "Videos",
     "as_arrays",
     "at_level",
     "coat",
     "coat_clicks",
+    "conversational",
     "describe",
     "distances",
+    "ecommerce",
     "environments",
     "fit_preference",
     "logged",
     "matrix",
+    "music",
+    "news",
     "read_evidence",
     "recogym",
     "register",
     "sardine",
+    "session",
     "synthetic",
     "too_close",
     "too_often",
+    "video",
     "virtual_taobao",
 ]
 
