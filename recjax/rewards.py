@@ -43,6 +43,12 @@ def watch_time(response: Response) -> Array:
     return response.signal("watch_time")
 
 
+@register("revenue")
+def revenue(response: Response) -> Array:
+    """The price of what was bought in a slot."""
+    return response.signal("revenue")
+
+
 def weighted(**weights: float) -> Reward:
     """A weighted sum of signals.
 

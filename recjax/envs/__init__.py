@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from recjax.envs.preference import Preference, fit_preference
     from recjax.envs.preference_config import PreferenceConfig
     from recjax.envs.preference_report import PreferenceReport, ReliabilityBin
+    from recjax.envs.presets.conversational import Dialogue, conversational
+    from recjax.envs.presets.ecommerce import Shop, ecommerce
+    from recjax.envs.presets.music import Listening, music
+    from recjax.envs.presets.news import Newsroom, news
+    from recjax.envs.presets.session import session
+    from recjax.envs.presets.video import Videos, video
     from recjax.envs.sims.coat import coat, coat_clicks
     from recjax.envs.sims.interest_evolution import interest_evolution
     from recjax.envs.sims.interest_exploration import interest_exploration
@@ -48,9 +54,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ChoiceModel",
     "Description",
+    "Dialogue",
     "Environment",
     "Evidence",
     "Leaving",
+    "Listening",
+    "Newsroom",
     "Oracle",
     "Preference",
     "PreferenceConfig",
@@ -59,15 +68,19 @@ __all__ = [
     "ReliabilityBin",
     "ResponseModel",
     "SardineSetting",
+    "Shop",
     "TooClose",
     "TooOften",
     "Transition",
+    "Videos",
     "as_arrays",
     "at_level",
     "coat",
     "coat_clicks",
+    "conversational",
     "describe",
     "distances",
+    "ecommerce",
     "environments",
     "exponential_cascade",
     "fit_preference",
@@ -78,14 +91,18 @@ __all__ = [
     "matrix",
     "multinomial_logit",
     "multinomial_proportional",
+    "music",
+    "news",
     "proportional_cascade",
     "read_evidence",
     "recogym",
     "register",
     "sardine",
+    "session",
     "synthetic",
     "too_close",
     "too_often",
+    "video",
     "virtual_taobao",
 ]
 

@@ -66,6 +66,12 @@ MADE: dict[str, Callable[[Dataset], Environment]] = {
         ratings(6, 12), click_from=4, leaving=envs.too_often(np.eye(12)[:, :3], threshold=0, window=2), slate_size=3
     ),
     "virtual_taobao": lambda dataset: envs.virtual_taobao(small_networks()),
+    "conversational": lambda dataset: envs.conversational(num_items=20, attributes=4, history_length=6),
+    "ecommerce": lambda dataset: envs.ecommerce(num_items=30, slate_size=3, history_length=5),
+    "music": lambda dataset: envs.music(num_items=30, history_length=5),
+    "news": lambda dataset: envs.news(num_items=30, num_candidates=8, slate_size=3, history_length=5),
+    "session": lambda dataset: envs.session(num_items=30, slate_size=3, history_length=9),
+    "video": lambda dataset: envs.video(num_items=30, slate_size=3, history_length=5),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
     "recogym": lambda dataset: envs.recogym(num_items=30, history_length=6),
     "sardine": lambda dataset: envs.sardine(envs.SardineSetting(num_items=40, slate_size=4), history_length=6),

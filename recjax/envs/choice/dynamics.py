@@ -22,6 +22,7 @@ So the same topic again pleases less each time, and a while of other topics brin
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,11 @@ def boredom(user: User, slate: Array, factors: ItemFactors) -> Array:
     return jnp.maximum(factors.topics[slate] @ user.memory, 0.0)
 
 
+def attraction(user: User, slate: Array, response_model: ResponseModel, factors: ItemFactors) -> Array:
+    """``f32[K]``: the logits with which ``user`` likes the items of ``slate`` at this moment."""
+    return preference_logits(user, slate, factors) - response_model.boredom_weight * boredom(user, slate, factors)
+
+
 def choice_logits(appeal: Array, shown: Array, response_model: ResponseModel) -> Array:
     """Logits ``f32[K + 1]`` of the user's choice: one a slot, and last the one of no click.
 
@@ -133,6 +139,76 @@ def pick(logits: Array, uniform: Array) -> Array:
       uniform: ``f32[...]`` in [0, 1).
     """
     return draw(jax.nn.softmax(logits), uniform)
+
+
+class Choice(NamedTuple):
+    """What a user took from a slate.
+
+    Attributes:
+      click: ``bool[K]``, True in the slot that was clicked.
+      happened: ``bool[]`` whether one was.
+      item: ``i32[]`` what it held, ``PAD_ID`` where nothing was clicked.
+      shown: ``bool[K]`` slots that hold an item.
+    """
+
+    click: Array
+    happened: Array
+    item: Array
+    shown: Array
+
+
+def choose(uniform: Array, appeal: Array, slate: Array, num_items: int, response_model: ResponseModel) -> Choice:
+    """What a user takes from a slate, by one uniform number.
+
+    Args:
+      uniform: ``f32[]`` in [0, 1).
+      appeal: ``f32[K]``.
+      slate: ``i32[K]`` items; a slot with an id outside the catalogue shows nothing and is never clicked.
+      num_items: items of the catalogue.
+      response_model: the declared parameters.
+    """
+    shown = (slate >= 0) & (slate < num_items)
+    slot = pick(choice_logits(appeal, shown, response_model), uniform)
+    click = jnp.arange(slate.shape[0]) == slot
+    happened = jnp.any(click)
+    item = jnp.where(happened, slate[jnp.minimum(slot, slate.shape[0] - 1)], PAD_ID)
+    return Choice(click, happened, item, shown)
+
+
+def settle(user: User, choice: Choice, topic: Array, pleasure: Array, response_model: ResponseModel) -> User:
+    """The user after a choice: memory, slow satisfaction and clock have moved, the history has not.
+
+    Args:
+      user: before the slate.
+      choice: what was taken.
+      topic: ``f32[T]`` of the item that was.
+      pleasure: ``f32[]`` satisfaction with it.
+      response_model: the declared parameters.
+    """
+    satisfaction = jnp.where(
+        choice.happened,
+        user.satisfaction + response_model.satisfaction_rate * (pleasure - user.satisfaction),
+        user.satisfaction * (1.0 - response_model.no_click_decay),
+    )
+    consumed = jnp.where(choice.happened, topic, 0.0)
+    return dataclasses.replace(
+        user,
+        memory=response_model.memory_decay * user.memory + (1.0 - response_model.memory_decay) * consumed,
+        satisfaction=satisfaction,
+        steps=user.steps + 1,
+    )
+
+
+def ends(uniform: Array, user: User, response_model: ResponseModel) -> tuple[Array, Array]:
+    """``(terminated, truncated)``, ``bool[]`` each: whether the user leaves after a step, or is cut off.
+
+    Args:
+      uniform: ``f32[]`` in [0, 1).
+      user: after the step.
+      response_model: the declared parameters.
+    """
+    terminated = uniform < leave_probability(user.satisfaction, response_model)
+    return terminated, (user.steps >= response_model.max_steps) & ~terminated
 
 
 def append(observation: Observation, item: Array, behaviour: Array, happened: Array) -> Observation:
@@ -161,39 +237,23 @@ def step(key: Array, user: User, slate: Array, response_model: ResponseModel, fa
       the slate) and ``boredom`` (its mean over the slate before the choice).
     """
     choice_u, conversion_u, leave_u = jax.random.uniform(key, (3,))
-    shown = (slate >= 0) & (slate < factors.bias.shape[0])
-    bored = boredom(user, slate, factors)
-    attraction = preference_logits(user, slate, factors) - response_model.boredom_weight * bored
-
-    appeal = attraction + response_model.bait * factors.bait[slate]
-    choice = pick(choice_logits(appeal, shown, response_model), choice_u)
-    click = jnp.arange(slate.shape[0]) == choice
-    clicked = jnp.any(click)
-    pleasure = jnp.where(click, jax.nn.sigmoid(attraction), 0.0)
+    attracted = attraction(user, slate, response_model, factors)
+    appeal = attracted + response_model.bait * factors.bait[slate]
+    choice = choose(choice_u, appeal, slate, factors.bias.shape[0], response_model)
+    pleasure = jnp.where(choice.click, jax.nn.sigmoid(attracted), 0.0)
     conversion = conversion_u < response_model.conversion_rate * pleasure
     response = Response(
-        click=click.astype(jnp.float32), conversion=conversion.astype(jnp.float32), satisfaction=pleasure
+        click=choice.click.astype(jnp.float32), conversion=conversion.astype(jnp.float32), satisfaction=pleasure
     )
 
-    item = jnp.where(clicked, slate[jnp.minimum(choice, slate.shape[0] - 1)], PAD_ID)
-    consumed = jnp.where(clicked, factors.topics[item], 0.0)
-    satisfaction = jnp.where(
-        clicked,
-        user.satisfaction + response_model.satisfaction_rate * (jnp.sum(pleasure) - user.satisfaction),
-        user.satisfaction * (1.0 - response_model.no_click_decay),
-    )
+    after = settle(user, choice, factors.topics[choice.item], jnp.sum(pleasure), response_model)
     behaviour = jnp.where(jnp.any(conversion), int(Behaviour.PURCHASE), int(Behaviour.CLICK))
-    after = dataclasses.replace(
-        user,
-        observation=append(user.observation, item, behaviour, clicked),
-        memory=response_model.memory_decay * user.memory + (1.0 - response_model.memory_decay) * consumed,
-        satisfaction=satisfaction,
-        steps=user.steps + 1,
-    )
-    terminated = leave_u < leave_probability(satisfaction, response_model)
-    truncated = (after.steps >= response_model.max_steps) & ~terminated
-    info = {"user_satisfaction": satisfaction, "boredom": jnp.mean(jnp.where(shown, bored, 0.0))}
-    return Transition(after.observation, after, response, terminated, truncated, info)
+    observation = append(user.observation, choice.item, behaviour, choice.happened)
+    after = dataclasses.replace(after, observation=observation)
+    terminated, truncated = ends(leave_u, after, response_model)
+    bored = jnp.where(choice.shown, boredom(user, slate, factors), 0.0)
+    info = {"user_satisfaction": after.satisfaction, "boredom": jnp.mean(bored)}
+    return Transition(observation, after, response, terminated, truncated, info)
 
 
 def leave_probability(satisfaction: Array, response_model: ResponseModel) -> Array:

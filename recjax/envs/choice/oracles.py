@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
-from recjax.catalogue import Choices, best_slate, dense_scorer
 from recjax.envs.base import Oracle
 from recjax.envs.choice import dynamics
+from recjax.envs.choice.planning import Appraisal, grid, yardsticks
 from recjax.envs.choice.response_model import ResponseModel
 from recjax.response import Response
 from recjax.rewards import Reward, click
-from recjax.types import Array, Revealed
+from recjax.types import Array, PyTree
 
 SATISFACTION_WORTH = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 BOREDOM_WEIGHT = (1.0, 1.5, 2.0, 3.0)
@@ -35,6 +33,10 @@ class LookAhead:
     boredom_weight: Array
 
 
+STILL = LookAhead(satisfaction_worth=0.0, boredom_weight=1.0)  # type: ignore[arg-type]
+"""The plan that looks at this step alone."""
+
+
 def oracles(slate_size: int, reward: Reward = click) -> dict[str, Oracle]:
     """The yardsticks of the declared dynamics.
 
@@ -48,47 +50,44 @@ def oracles(slate_size: int, reward: Reward = click) -> dict[str, Oracle]:
       slate_size: ``K``.
       reward: that is to be gained, linear in the signals of a slot.
     """
-    choose = partial(_choose, slate_size=slate_size, reward=reward)
-    pairs = np.array(list(itertools.product(SATISFACTION_WORTH, BOREDOM_WEIGHT)), np.float32)
-    family = LookAhead(jnp.asarray(pairs[:, 0]), jnp.asarray(pairs[:, 1]))
-    return {
-        "myopic": Oracle(choose, "the slate with the largest expected reward of this step, by true taste"),
-        "look_ahead": Oracle(
-            choose,
-            "the same, where a user's satisfaction has a price and boredom more weight: the best of"
-            f" {len(pairs)} such pairs, so a lower bound",
-            family,
-        ),
-    }
+    family = grid(LookAhead, satisfaction_worth=SATISFACTION_WORTH, boredom_weight=BOREDOM_WEIGHT)
+    what = "where a user's satisfaction has a price and boredom more weight"
+    return yardsticks(partial(_appraise, reward=reward), slate_size, STILL, family, what)
 
 
-def _choose(key: Array, users: Revealed, setting: LookAhead | None, *, slate_size: int, reward: Reward) -> Array:
-    del key
-    plan = LookAhead(jnp.float32(0.0), jnp.float32(1.0)) if setting is None else setting
-    of_each = jax.vmap(partial(_choices, reward=reward), in_axes=(0, None, None, None))
-    odds, values, nothing = of_each(users.state, users.params.factors, users.params.response_model, plan)
-    choices = Choices(dense_scorer(odds), dense_scorer(values), nothing)
-    return best_slate(choices, slate_size, exclude=users.observation.history)[1]
-
-
-def _choices(
-    user: dynamics.User,
-    factors: dynamics.ItemFactors,
-    response_model: ResponseModel,
-    plan: LookAhead,
-    *,
-    reward: Reward,
-) -> tuple[Array, Array, Array]:
-    """Of one user: log-odds and values of all items ``f32[N]``, and the value of no click."""
+def _appraise(user: dynamics.User, params: PyTree, world: PyTree, plan: LookAhead, *, reward: Reward) -> Appraisal:
+    del world
+    factors, model = params.factors, wary(params.response_model, plan)
     items = jnp.arange(factors.bias.shape[0])
-    bored = plan.boredom_weight * dynamics.boredom(user, items, factors)
-    attraction = dynamics.preference_logits(user, items, factors) - response_model.boredom_weight * bored
-    appeal = attraction + response_model.bait * factors.bait
+    attraction = dynamics.attraction(user, items, model, factors)
     pleasure = jax.nn.sigmoid(attraction)
-    answer = Response(
-        click=jnp.ones_like(pleasure), conversion=response_model.conversion_rate * pleasure, satisfaction=pleasure
-    )
+    answer = Response(click=jnp.ones_like(pleasure), conversion=model.conversion_rate * pleasure, satisfaction=pleasure)
+    appeal = attraction + model.bait * factors.bait
+    return appraisal(user, appeal, reward(answer), pleasure, model, plan)
+
+
+def wary(response_model: ResponseModel, plan: LookAhead) -> ResponseModel:
+    """The declared parameters as a policy with a plan sees them."""
+    return response_model.replace(boredom_weight=plan.boredom_weight * response_model.boredom_weight)
+
+
+def appraisal(
+    user: dynamics.User, appeal: Array, reward: Array, pleasure: Array, response_model: ResponseModel, plan: LookAhead
+) -> Appraisal:
+    """What a plan expects where users choose, are pleased and tire of things as declared.
+
+    Args:
+      user: one user, whose observed history is not shown again.
+      appeal: ``f32[N]``.
+      reward: ``f32[N]`` expected of each item that is chosen.
+      pleasure: ``f32[N]`` of each item that is chosen.
+      response_model: the declared parameters.
+      plan: says what satisfaction is worth.
+    """
     change = response_model.satisfaction_rate * (pleasure - user.satisfaction)
-    values = reward(answer) + plan.satisfaction_worth * change
-    nothing = -plan.satisfaction_worth * response_model.no_click_decay * user.satisfaction
-    return response_model.choice_scale * appeal - response_model.no_click_logit, values, nothing
+    return Appraisal(
+        logits=response_model.choice_scale * appeal - response_model.no_click_logit,
+        values=reward + plan.satisfaction_worth * change,
+        nothing=-plan.satisfaction_worth * response_model.no_click_decay * user.satisfaction,
+        exclude=user.observation.history,
+    )
