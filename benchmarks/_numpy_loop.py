@@ -42,7 +42,8 @@ class Network:
         self.table, self.behaviour = table, np.concatenate([behaviour, np.zeros_like(behaviour[:1])])
         self.cold, self.kernel, self.bias = p["user/cold_start"], p["user/output/kernel"], p["user/output/bias"]
         self.scale, self.value_kernel, self.value_bias = p["scale"], p["value/kernel"], p["value/bias"]
-        self.vectors = np.ascontiguousarray(np.concatenate([vectors, np.ones_like(vectors[:, :1])], axis=1).T)
+        one = np.ones_like(vectors[:, :1])
+        self.vectors = np.ascontiguousarray(np.concatenate([vectors, one, p["item_bias"]], axis=1).T)
 
     def scores(self, history: np.ndarray, behaviour: np.ndarray) -> np.ndarray:
         """Values of every item, ``f32[U, N]``."""
@@ -51,9 +52,9 @@ class Network:
         mean = (self.table[history] + self.behaviour[behaviour]).sum(1) / np.maximum(count, 1)[:, None].astype("f4")
         mean[count == 0] = self.cold
         user = mean @ self.kernel + self.bias
-        query = np.empty((len(user), user.shape[1] + 1), np.float32)
-        query[:, :-1] = self.scale * user / np.linalg.norm(user, axis=1, keepdims=True)
-        query[:, -1:] = user @ self.value_kernel + self.value_bias
+        query = np.ones((len(user), user.shape[1] + 2), np.float32)
+        query[:, :-2] = self.scale * user / np.linalg.norm(user, axis=1, keepdims=True)
+        query[:, -2:-1] = user @ self.value_kernel + self.value_bias
         return query @ self.vectors
 
 

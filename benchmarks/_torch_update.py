@@ -38,7 +38,7 @@ class Network(torch.nn.Module):
         self.behaviour = parameter(functional.pad(p["user"]["behaviour"], (0, 0, 0, 1)))
         self.cold_start = parameter(p["user"]["cold_start"])
         self.kernel, self.bias = map(parameter, (p["user"]["output"]["kernel"], p["user"]["output"]["bias"]))
-        self.scale = parameter(p["scale"])
+        self.scale, self.item_bias = parameter(p["scale"]), parameter(p["item_bias"])
         self.value_kernel, self.value_bias = map(parameter, (p["value"]["kernel"], p["value"]["bias"]))
 
     def vectors(self, ids: torch.Tensor) -> torch.Tensor:
@@ -47,8 +47,9 @@ class Network(torch.nn.Module):
         return own + functional.embedding(ids, self.genres) @ self.multi_hot
 
     def every(self) -> torch.Tensor:
-        """``[N + 2, D]``, the unit vectors of all rows of the table."""
-        return functional.normalize(torch.addmm(self.table, self.genres, self.multi_hot), dim=-1)
+        """``[N + 2, D + 1]``, the unit vectors of all rows of the table and the biases of items."""
+        unit = functional.normalize(torch.addmm(self.table, self.genres, self.multi_hot), dim=-1)
+        return torch.cat([unit, functional.pad(self.item_bias, (0, 0, 0, len(unit) - self.items))], dim=-1)
 
     def user(self, history: torch.Tensor, behaviour: torch.Tensor) -> torch.Tensor:
         """``[B, D]``."""
@@ -70,14 +71,15 @@ class Network(torch.nn.Module):
         """``[B, M]``."""
         chosen = functional.normalize(self.vectors(ids), dim=-1)
         cosine = torch.bmm(chosen, functional.normalize(user, dim=-1)[..., None])[..., 0]
-        return self.scale * cosine + self.value(user)
+        bias = functional.embedding(ids, self.item_bias, sparse=self.sparse)[..., 0]
+        return self.scale * cosine + self.value(user) + bias
 
     def best(self, history: torch.Tensor, behaviour: torch.Tensor, every: torch.Tensor) -> torch.Tensor:
         """``[B]``, the items of the largest values without those of the history."""
         user = self.user(history, behaviour)
         # The value of the state is the same for all items.
-        scores = (self.scale * functional.normalize(user, dim=-1)) @ every.T
-        return scores.scatter_(1, history, -torch.inf)[:, : self.items].argmax(-1)
+        query = functional.pad(self.scale * functional.normalize(user, dim=-1), (0, 1), value=1.0)
+        return (query @ every.T).scatter_(1, history, -torch.inf)[:, : self.items].argmax(-1)
 
 
 class TorchUpdate:
@@ -96,7 +98,7 @@ class TorchUpdate:
     def __init__(self, params: Any, items: Items, replay: Any, batch: int, *, by_rows: bool) -> None:
         genres = tensors(items.features["genres"].values).float()
         self.own, self.target = (Network(params, genres, by_rows) for _ in range(2))
-        tables = [self.own.table] if by_rows else []
+        tables = [self.own.table, self.own.item_bias] if by_rows else []
         rest = [each for each in self.own.parameters() if all(each is not table for table in tables)]
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=LEARNING_RATE, fused=True)]
         if by_rows:
@@ -149,7 +151,9 @@ class TorchUpdate:
             self.every = self.own.every()
             return
         read = torch.cat([batch["history"].flatten(), batch["slate"].flatten()])
-        self.every[read] = functional.normalize(self.own.vectors(read), dim=-1)
+        self.every[read, :-1] = functional.normalize(self.own.vectors(read), dim=-1)
+        items = read[read < self.own.items]
+        self.every[items, -1] = self.own.item_bias[items, 0]
 
     def __call__(self) -> None:
         self.learn(self.sample())

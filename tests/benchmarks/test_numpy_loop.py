@@ -28,7 +28,10 @@ def both():
     program = Program(
         env, agent, LoopConfig(steps=STEPS, chunk=STEPS, eval_every=STEPS, users=USERS, seeds=SEEDS), click
     )
-    state, metrics = program.chunk(program.init(jax.random.key(0)))
+    begun = program.init(jax.random.key(0))
+    own = begun.agent.params["params"]
+    own["item_bias"] = 0.05 * jax.random.normal(jax.random.key(1), own["item_bias"].shape)
+    state, metrics = program.chunk(begun)
     of_seed = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.agent.params) for seed in range(SEEDS)]
     peers = [NumpyLoop(env, params, USERS, EPSILON, seed) for seed, params in enumerate(of_seed)]
     return network, env, state, metrics, of_seed, peers

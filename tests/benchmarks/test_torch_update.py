@@ -35,6 +35,15 @@ def replay_of(env, agent):
     return program.buffer, first_seed(state.replay)
 
 
+def trained(state, seed):
+    """The state with parameters as training leaves them: what is zero or small at first is neither."""
+    own = dict(state.params["params"])
+    keys = jax.random.split(jax.random.key(seed))
+    own["item_bias"] = 0.1 * jax.random.normal(keys[0], own["item_bias"].shape)
+    own["value"] = own["value"] | {"kernel": jax.random.normal(keys[1], own["value"]["kernel"].shape)}
+    return state.replace(params={"params": own | {"scale": jnp.ones(())}})
+
+
 @pytest.mark.parametrize("by_rows", [False, True], ids=["whole_table", "by_rows"])
 def test_one_update_changes_the_same_parameters(by_rows):
     env = envs.synthetic(num_items=ITEMS)
@@ -45,9 +54,9 @@ def test_one_update_changes_the_same_parameters(by_rows):
         index_every=100 if by_rows else None,
     )
     buffer, replay = replay_of(env, agent)
-    own = agent.init(jax.random.key(6), env.spec, env.items)
+    init = lambda seed, params=None: agent.init(jax.random.key(seed), env.spec, env.items, params=params)  # noqa: E731
     # A target network that is not the one that learns, so that each must be used where it belongs.
-    valuing = agent.init(jax.random.key(7), env.spec, env.items)
+    own, valuing = (init(seed, trained(init(seed), seed).params) for seed in (6, 7))
     other = valuing.params
     own = own.replace(target_params=other, target_index=valuing.target_index)
     batch = buffer.sample(jax.random.key(1), replay, BATCH)
@@ -71,6 +80,7 @@ def test_one_update_changes_the_same_parameters(by_rows):
         "table": found["item"]["embedding"].at[-1].set(0), "multi_hot": found["item"]["multi_hot"]["kernel"],
         "behaviour": jnp.pad(found["user"]["behaviour"], ((0, 1), (0, 0))), "cold_start": found["user"]["cold_start"],
         "kernel": found["user"]["output"]["kernel"], "scale": found["scale"], "value_kernel": found["value"]["kernel"],
+        "item_bias": found["item_bias"],
     }  # fmt: skip
     for name, expected in pairs.items():
         difference = np.asarray(getattr(peer.own, name).detach()) - np.asarray(expected)
