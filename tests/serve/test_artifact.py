@@ -164,7 +164,7 @@ def test_only_what_serving_reads_is_kept(path, policies):
     kept = serve.load(path, "dqn")
     own = sum(leaf.size for leaf in jax.tree.leaves(policies["dqn"][1].params))
     assert sum(array.size for array in kept.arrays) <= own
-    assert kept.index.vectors.shape == (N, 7)
+    assert kept.index.vectors.shape == (N, 8)
 
 
 @pytest.mark.parametrize("name", ["items.json", "users.npz", "policy-0/arrays.npz", "policy-0/program.bin"])
