@@ -30,6 +30,9 @@ class Selection(NamedTuple):
     best: Array | None = None
 
 
+Rate = Callable[[Any, Observation], tuple[PyTree, Catalogue]]
+"""``(state, observation) -> (queries, items)``, as ``Agent.scores``."""
+
 Select = Callable[[Any, Observation], Selection]
 """``(state, observation) -> Selection``."""
 
@@ -78,7 +81,7 @@ class SlatePolicy:
         """``act`` and ``log_prob`` of an agent that rates items.
 
         Args:
-          select: what slates are chosen from, see :meth:`choices`; states have the fields ``spec``, ``hparams``
+          select: what slates are chosen from, see :meth:`select`; states have the fields ``spec``, ``hparams``
             (:class:`~recjax.agents.ExplorationHyper`) and ``acted``.
         """
         exploration = explorations[self.exploration]
@@ -103,6 +106,14 @@ class SlatePolicy:
             return jnp.where(is_possible(slate, as_scorer(chosen.items).num_items, chosen.exclude), found, -jnp.inf)
 
         return act, log_prob
+
+    def select(self, rate: Rate) -> Select:
+        """What an agent that rates the whole catalogue chooses slates from.
+
+        Args:
+          rate: the agent's ``scores``; states have the field ``spec``.
+        """
+        return lambda state, seen: self.choices(state.spec, seen, *rate(state, seen))
 
     def choices(self, spec: Spec, observation: Observation, queries: PyTree, items: Catalogue) -> Selection:
         """What a slate is chosen from, where ``items`` score the whole catalogue."""

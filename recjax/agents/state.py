@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from recjax.nn import check_scores
+from recjax.nn import check_scores, warm_start
 from recjax.types import Items, PyTree, Spec
 
 T = TypeVar("T")
@@ -41,6 +41,19 @@ def check_problem(spec: Spec, items: Items, exclude_history: bool, network: Any 
 def hyper_parameters(given: T | None, defaults: T) -> T:
     """The hyper-parameters of a state as ``f32`` arrays: those given, or the defaults."""
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), defaults if given is None else given)
+
+
+def started(own: PyTree, params: PyTree) -> PyTree:
+    """What a network begins with: ``params`` whole where they are of its form, else their towers in its own.
+
+    Args:
+      own: variables as ``network.init`` returns them.
+      params: those to start from, or None.
+    """
+    if params is None:
+        return own
+    alike = jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, params)
+    return owned(params if alike else warm_start(own, params))
 
 
 def count_step(state: T) -> T:

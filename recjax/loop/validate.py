@@ -56,8 +56,7 @@ def check(
     observation = _batched(user.observation, config.users)
     seen = observation
     if agent.is_oracle:
-        world = jax.eval_shape(env.world, _key())
-        seen = Revealed(observation, _batched(user.state, config.users), env.params, world)
+        seen = Revealed(observation, _batched(user.state, config.users), env.params, user.world)
     state, action = check_agent(agent, env, seen, start)
     response = _batched(user.response, config.users)
     rewards = _trace("reward", reward, response)
@@ -104,13 +103,14 @@ def check_environment(env: Environment) -> Any:
         setting = jax.tree.map(lambda x: _shape(x.shape[1:], x.dtype), oracle.settings)
         slate = _trace(f"Environment.oracles[{name!r}]", oracle.choose, key, users, setting)
         _expect(f"The slate of Environment.oracles[{name!r}]", slate, _batched(size, 2), "one action a user")
-    return _User(observation, state, response)
+    return _User(observation, state, response, world)
 
 
 class _User(NamedTuple):
     observation: Observation
     state: PyTree
     response: Response
+    world: PyTree
 
 
 def check_agent(

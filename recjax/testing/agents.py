@@ -12,8 +12,8 @@ from recjax.agents import Agent
 from recjax.envs import Environment
 from recjax.eval import default_metrics
 from recjax.loop import Interaction, LoopConfig
-from recjax.loop.faults import is_slate
 from recjax.loop.validate import check
+from recjax.testing.environments import check_slates
 from recjax.types import PyTree, Step, seed_axes
 
 USERS = 8
@@ -50,12 +50,7 @@ def check_agent(agent: Agent, env: Environment, *, params: PyTree = None, rtol: 
         _equal(step, steps(jax.random.key(2), explore), "With the same key, act and respond must do the same.", 0.0)
         assert bool(jnp.all(jnp.isfinite(step.log_prob))), f"log_prob of act(explore={explore}) is not finite."
         if not env.spec.action_size:
-            right = is_slate(step, env.spec)
-            wrong = np.asarray(step.slate)[int(jnp.argmin(right))]
-            assert bool(jnp.all(right)), (
-                f"act(explore={explore}) showed {wrong.tolist()}: slates hold distinct items in 0 .. num_items - 1"
-                " (distinct candidates), PAD_ID in empty slots."
-            )
+            check_slates(step, env.spec, f"act(explore={explore})")
         if agent.log_prob is not None:
             found = agent.log_prob(state, step.observation, step.slate, explore=explore)
             _equal(found, step.log_prob, f"log_prob(explore={explore}) does not say what act said.", rtol)

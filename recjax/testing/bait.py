@@ -57,12 +57,16 @@ class Bait:
         chances = np.array([self.chances(bait) for bait in policy])
         move = np.zeros((levels, levels))
         for level in range(levels):
-            for chance, to in zip(chances[level], (max(level - 1, 0), min(level + 1, levels - 1), level), strict=True):
+            for chance, to in zip(chances[level], self._levels_after(level), strict=True):
                 move[level, to] += chance * discount * (1 - self.leave[to])
         return np.linalg.solve(np.eye(levels) - move, chances[:, :2].sum(1))
 
+    def _levels_after(self, level: int) -> np.ndarray:
+        """``i64[3]``: the levels after bait, a good item and nothing, as :meth:`chances` has them."""
+        return np.array([max(level - 1, 0), min(level + 1, len(self.leave) - 1), level])
+
     def _after(self, level: int, bait: int, values: np.ndarray) -> float:
-        after = np.array([max(level - 1, 0), min(level + 1, len(self.leave) - 1), level])
+        after = self._levels_after(level)
         return float(self.chances(bait) @ ((1 - np.array(self.leave)[after]) * values[after]))
 
     def optimum(self, discount: float) -> np.ndarray:

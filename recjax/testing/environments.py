@@ -146,6 +146,11 @@ def _check_actions(step: Step, spec: Spec, whose: str) -> None:
     if spec.action_size:
         assert bool(jnp.all(jnp.isfinite(step.slate))), f"{whose} chose a vector that is infinite or NaN."
         return
+    check_slates(step, spec, whose)
+
+
+def check_slates(step: Step, spec: Spec, whose: str) -> None:
+    """Raises AssertionError where somebody showed what is no slate."""
     right = is_slate(step, spec)
     wrong = np.asarray(step.slate)[int(jnp.argmin(right))]
     assert bool(jnp.all(right)), (

@@ -68,14 +68,16 @@ def fixed_policy(
     def scores(state: FixedState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return rate(state.params, observation, state.items)
 
+    select = policy.select(scores)
+
     def act(key: Array, state: FixedState, observation: Observation, *, explore: bool = True) -> Action:
         del key, explore
-        chosen = policy.choices(state.spec, observation, *scores(state, observation))
+        chosen = select(state, observation)
         return greedy(chosen.queries, chosen.items, state.spec.slate_size, exclude=chosen.exclude)
 
     def log_prob(state: FixedState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
         del explore
-        return greedy_log_prob(policy.choices(state.spec, observation, *scores(state, observation)), slate)
+        return greedy_log_prob(select(state, observation), slate)
 
     return Agent(init, act, log_prob=log_prob, scores=scores)
 

@@ -126,7 +126,7 @@ def supervised(
         state = dataclasses.replace(state, params=done.params, opt_state=done.opt_state, index=index)
         return Update(state, {"loss": done.loss, "clicks": done.aux} | of_index)
 
-    act, log_prob = policy.functions(lambda state, seen: policy.choices(state.spec, seen, *scores(state, seen)))
+    act, log_prob = policy.functions(policy.select(scores))
     return Agent(init, act, learn, log_prob, scores, replay.uniform(), defaults, count_step)
 
 

@@ -15,14 +15,15 @@ from recjax.agents.base import Agent, Update, register
 from recjax.agents.clicks import ClickPrediction, items_read
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
-from recjax.agents.slates import Selection, SlatePolicy
-from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
+from recjax.agents.slates import SlatePolicy
+from recjax.agents.state import check_problem, count_step, hyper_parameters, owned, started
 from recjax.agents.value.target import TargetNetwork
+from recjax.agents.value.windows import check_discount, check_td, check_windows, seen_after
 from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
 from recjax.catalogue.negatives import Negatives
 from recjax.fit import Optimizer, descend
 from recjax.losses import TD_LOSSES, masked_mean, n_step_return
-from recjax.nn import catalogue_scores, check_towers, towers_of, warm_start
+from recjax.nn import catalogue_scores, check_towers, towers_of
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, Step, shared, shown_items
 
@@ -146,10 +147,9 @@ def dqn(
       Ie et al., "SlateQ", IJCAI 2019, for slates whose items compete.
     """
     algorithm = _DQN(network, optimizer, n_step, double, loss, target, policy, clicks, index_every)
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount is {discount}; it must be in [0, 1].")
+    check_discount(discount)
     defaults = DQNHyper(discount=float(discount), **policy.hparams())
-    act, log_prob = policy.functions(algorithm.select)
+    act, log_prob = policy.functions(policy.select(algorithm.scores))
 
     def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> DQNState:
         return algorithm.init(key, spec, items, hyper_parameters(hparams, defaults), params)
@@ -173,10 +173,7 @@ class _DQN:
     index_every: int | None
 
     def __post_init__(self) -> None:
-        if self.loss not in TD_LOSSES:
-            raise ValueError(f"There is no loss named {self.loss!r}; choose one of {sorted(TD_LOSSES)}.")
-        if self.n_step < 1:
-            raise ValueError(f"n_step is {self.n_step}; it must be at least 1.")
+        check_td(self.loss, self.n_step)
         if self.index_every is not None and (self.index_every < 1 or self.target.tau is not None):
             raise ValueError(
                 f"index_every={self.index_every} must be at least 1 and needs a target network that is copied;"
@@ -187,9 +184,7 @@ class _DQN:
 
     def init(self, key: Array, spec: Spec, items: Items, hparams: DQNHyper, params: PyTree) -> DQNState:
         check_problem(spec, items, self.policy.exclude_history, self.network)
-        own = jax.jit(self.network.init)(key, spec.empty_observation((1,)), items)
-        if params is not None:
-            own = owned(params if _alike(own, params) else warm_start(own, params))
+        own = started(jax.jit(self.network.init)(key, spec.empty_observation((1,)), items), params)
         index = cached_index(self.network, own, items, self.index_every)
         return DQNState(
             params=own,
@@ -207,11 +202,8 @@ class _DQN:
     def scores(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
         return catalogue_scores(self.network, state.params, observation, state.items, index_of(state.index))
 
-    def select(self, state: DQNState, observation: Observation) -> Selection:
-        return self.policy.choices(state.spec, observation, *self.scores(state, observation))
-
     def learn(self, key: Array, state: DQNState, batch: Batch) -> Update:
-        self._check(batch)
+        check_windows("DQN", batch, self.n_step)
         first = jax.tree.map(lambda x: x[:, 0], batch.experience)
         shown = shown_items(first.slate, first.observation)
         is_learned = (shown != PAD_ID) & batch.valid[:, None]
@@ -240,7 +232,7 @@ class _DQN:
         # Only the first step knows which slot is learned; it is added per slot below.
         later = steps.reward.mean(-1).at[:, 0].set(0.0)
         r_t, discount_t, last = n_step_return(later, steps.terminated, steps.truncated, state.hparams.discount)
-        o_t = jax.tree.map(lambda x: x[jnp.arange(last.shape[0]), last], steps.next_observation)
+        o_t = seen_after(steps, last)
         return steps.reward[:, 0] + (r_t + discount_t * self._best_value(state, o_t))[:, None]
 
     def _best_value(self, state: DQNState, observation: Observation) -> Array:
@@ -249,7 +241,7 @@ class _DQN:
         queries, items, exclude, _ = choose(state.spec, observation, *target)
         if not self.double:
             return max_score(queries, items, exclude=exclude)
-        own, own_items, *_ = self.select(state, observation)
+        own, own_items, *_ = choose(state.spec, observation, *self.scores(state, observation))
         best = argmax(own, own_items, exclude=exclude)[:, None]
         if observation.candidates is not None or state.target_index is not None:
             return score_at(queries, items, best)[:, 0]
@@ -276,14 +268,3 @@ class _DQN:
             step=step,
         )
         return Update(state, done.aux | of_index)
-
-    def _check(self, batch: Batch) -> None:
-        if (*batch.valid.shape, self.n_step) != batch.experience.terminated.shape:
-            raise ValueError(
-                f"DQN with n_step={self.n_step} learns from windows of as many steps; the batch has"
-                f" {batch.experience.terminated.shape[1]}. Build the buffer from agent.memory."
-            )
-
-
-def _alike(own: PyTree, other: PyTree) -> bool:
-    return jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, other)

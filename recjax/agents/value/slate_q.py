@@ -13,13 +13,14 @@ from flax import struct
 from recjax import replay
 from recjax.agents.base import Agent, Update, register
 from recjax.agents.slates import Selection, SlatePolicy
-from recjax.agents.state import check_problem, count_step, hyper_parameters, owned
+from recjax.agents.state import check_problem, count_step, hyper_parameters, owned, started
 from recjax.agents.value.dqn import DQNHyper
 from recjax.agents.value.target import TargetNetwork
+from recjax.agents.value.windows import check_discount, check_td, check_windows, seen_after
 from recjax.catalogue import Catalogue, Choices, best_slate, gains, greedy_slate, ranked, slate_value, top_k
 from recjax.fit import Optimizer, descend
 from recjax.losses import TD_LOSSES, masked_mean, n_step_return
-from recjax.nn import Outcomes, SlateNetwork, warm_start
+from recjax.nn import Outcomes, SlateNetwork
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, Step, shared
 
@@ -109,8 +110,7 @@ def slate_q(
       programming", Management Science 13, 1967.
     """
     algorithm = _SlateQ(network, optimizer, n_step, search, loss, choice_weight, target, policy)
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount is {discount}; it must be in [0, 1].")
+    check_discount(discount)
     defaults = DQNHyper(discount=float(discount), **policy.hparams())
     act, log_prob = policy.functions(algorithm.select)
 
@@ -142,19 +142,13 @@ class _SlateQ:
             )
         if self.search not in get_args(Search):
             raise ValueError(f"search is {self.search!r}; choose one of {get_args(Search)}.")
-        if self.loss not in TD_LOSSES:
-            raise ValueError(f"There is no loss named {self.loss!r}; choose one of {sorted(TD_LOSSES)}.")
-        if self.n_step < 1:
-            raise ValueError(f"n_step is {self.n_step}; it must be at least 1.")
+        check_td(self.loss, self.n_step)
         if self.choice_weight < 0:
             raise ValueError(f"choice_weight is {self.choice_weight}; it must be at least 0.")
 
     def init(self, key: Array, spec: Spec, items: Items, hparams: DQNHyper, params: PyTree) -> SlateQState:
         check_problem(spec, items, self.policy.exclude_history)
-        own = jax.jit(self.network.init)(key, spec.empty_observation((1,)), items)
-        if params is not None:
-            alike = jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, params)
-            own = owned(params if alike else warm_start(own, params))
+        own = started(jax.jit(self.network.init)(key, spec.empty_observation((1,)), items), params)
         return SlateQState(
             params=own,
             target_params=owned(own),
@@ -185,7 +179,7 @@ class _SlateQ:
 
     def learn(self, key: Array, state: SlateQState, batch: Batch) -> Update:
         del key
-        self._check(batch)
+        check_windows("SlateQ", batch, self.n_step)
         first: Step = jax.tree.map(lambda x: x[:, 0], batch.experience)
         shown, target = first.slate != PAD_ID, self._targets(state, batch.experience)
         chosen = chosen_shares(first.response["click"], shown)
@@ -218,7 +212,7 @@ class _SlateQ:
         """``f32[B]``: the reward of all slots, and what the best next slate is worth."""
         discount, rewards = state.hparams.discount, steps.reward.sum(-1)
         r_t, discount_t, last = n_step_return(rewards, steps.terminated, steps.truncated, discount)
-        o_t = jax.tree.map(lambda x: x[jnp.arange(last.shape[0]), last], steps.next_observation)
+        o_t = seen_after(steps, last)
         slate = self.select(state, o_t).best
         assert slate is not None
         return r_t + discount_t * slate_value(self._choices(state.target_params, o_t, state.items), slate)
@@ -226,13 +220,6 @@ class _SlateQ:
     def _choices(self, params: PyTree, observation: Observation, items: Items) -> Choices:
         found: Any = self.network.apply(params, observation, items, method="choices")
         return found
-
-    def _check(self, batch: Batch) -> None:
-        if (*batch.valid.shape, self.n_step) != batch.experience.terminated.shape:
-            raise ValueError(
-                f"SlateQ with n_step={self.n_step} learns from windows of as many steps; the batch has"
-                f" {batch.experience.terminated.shape[1]}. Build the buffer from agent.memory."
-            )
 
 
 def chosen_shares(click: Array, shown: Array) -> Array:

@@ -15,6 +15,7 @@ from recjax.agents.base import Agent, Update, register
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.slates import SlatePolicy
 from recjax.agents.state import check_problem, count_step, hyper_parameters
+from recjax.agents.value.windows import check_discount
 from recjax.catalogue import BlockScorer, as_scorer, dense_scorer, max_score, score_at
 from recjax.losses import masked_mean, td_error
 from recjax.replay import Batch
@@ -194,8 +195,7 @@ def expected_sarsa(
 
 
 def _hyper(discount: float, step_size: float, policy: SlatePolicy) -> TabularHyper:
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount is {discount}; it must be in [0, 1].")
+    check_discount(discount)
     if not 0 < step_size <= 1:
         raise ValueError(f"step_size is {step_size}; it must be in (0, 1].")
     return TabularHyper(discount=float(discount), step_size=float(step_size), **policy.hparams())
@@ -254,5 +254,5 @@ def _tabular(
         metrics = {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
         return Update(dataclasses.replace(state, table=table), metrics)
 
-    act, log_prob = policy.functions(lambda state, seen: policy.choices(state.spec, seen, *scores(state, seen)))
+    act, log_prob = policy.functions(policy.select(scores))
     return Agent(init, act, learn, log_prob, scores, replay.uniform(window), defaults, count_step)
