@@ -20,17 +20,24 @@ class Interrupted(KeyboardInterrupt):
     """A run was stopped on request, after everything it had done was saved."""
 
 
+class Requested(threading.Event):
+    """Whether a signal has come, and which."""
+
+    number: signal.Signals = signal.SIGINT
+
+
 @contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
+def deferred_interrupt() -> Iterator[Requested]:
     """Turns the first SIGINT or SIGTERM into an event; a second one interrupts at once.
 
     Outside the main thread, where Python delivers no signals, the event is never set.
     """
-    requested = threading.Event()
+    requested = Requested()
 
     def request(number: int, frame: FrameType | None) -> None:
         if requested.is_set():
             raise KeyboardInterrupt
+        requested.number = signal.Signals(number)
         requested.set()
 
     if threading.current_thread() is not threading.main_thread():
@@ -53,7 +60,7 @@ def held_back_interrupt() -> Iterator[None]:
     with deferred_interrupt() as requested:
         yield
     if requested.is_set():
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(requested.number)
 
 
 @contextmanager

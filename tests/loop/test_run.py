@@ -17,7 +17,7 @@ from rich.console import Console
 
 from recjax import agents, envs, loop, replay
 from recjax.fit import Checkpoints, Progress
-from recjax.interrupt import deferred_interrupt
+from recjax.interrupt import deferred_interrupt, held_back_interrupt
 from recjax.loop import Interrupted, LoopConfig, Program, Saving, run_program
 from recjax.rewards import click
 
@@ -159,6 +159,19 @@ def test_second_interrupt_stops_at_once():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_was_held_back_comes_after_the_block(number):
+    heard = []
+    before = signal.signal(number, lambda got, _: heard.append(got))
+    try:
+        with held_back_interrupt():
+            signal.raise_signal(number)
+            assert heard == []
+    finally:
+        signal.signal(number, before)
+    assert heard == [number]
 
 
 def test_no_handlers_outside_the_main_thread():
