@@ -11,12 +11,18 @@ from jax import lax
 from recjax.catalogue.block_scores import block_size_of
 from recjax.catalogue.items import Catalogue, as_scorer
 from recjax.catalogue.reduce import score_at
-from recjax.catalogue.scorer import BlockScorer, Scorer
+from recjax.catalogue.scorer import BlockScorer, Scorer, dense_scorer
 from recjax.catalogue.search import argmax, top_k
 from recjax.types import PAD_ID, Array, PyTree
 
 ITERATIONS = 8
-"""Most passes over the catalogue. The ratio grows at each; about three reach the optimum."""
+"""Most passes over the catalogue, and over a shortlist. The ratio grows at each; about three reach the optimum."""
+
+SHORTLIST = 16
+"""Items that a pass over the catalogue finds, or twice as many as a slate has. About as fast to find as five."""
+
+HELD = 2**22
+"""Scores of a batch up to which all are held during a search: 16 MB each of odds and of values."""
 
 LARGEST = 60.0
 """Odds against choosing nothing are cut at ``exp`` of it, so that their sums stay finite."""
@@ -45,8 +51,9 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
     ``(sum_A s_i v_i + v_0) / (sum_A s_i + 1)``.
 
     For any ``λ`` the slate with the largest ``sum_A s_i (v_i - λ)`` is a top-k; with the ratio of that slate as the
-    next ``λ``, the ratio grows until it is optimal (Dinkelbach's iteration). Each iteration is one pass over the
-    catalogue.
+    next ``λ``, the ratio grows until it is optimal (Dinkelbach's iteration). A pass over the catalogue finds the items
+    with the largest terms at the level so far, and the iteration goes on among these. Terms fall as ``λ`` rises, so the
+    slate is the best of all once its least term is at least the last of that shortlist; else another pass follows.
 
     Args:
       choices: what the user chooses among.
@@ -62,19 +69,79 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
       who solve the same problem by a linear program.
     """
 
-    batch = choices.nothing.shape[0]
+    choices = _held(choices)
+    num_items = as_scorer(choices.odds[1]).num_items
+    count = min(num_items, max(SHORTLIST, 2 * k))
 
     def improve(state: _Search) -> _Search:
-        _, better = top_k(*gains(choices, state.value), k, exclude=exclude)
-        found = slate_value(choices, better)
-        gained = (found > state.value) | (state.passes == 0)
-        slate = jnp.where(gained[:, None], better, state.slate)
-        return _Search(jnp.where(gained, found, state.value), slate, gained, state.passes + 1)
+        gain, ids = top_k(*gains(choices, state.value), count, exclude=exclude)
+        value, slate, least = _best_of(_Shortlist.of(choices, ids), state.value, k)
+        # Gains fall as the level rises, so what did not make the shortlist stays below its last.
+        is_certain = (value >= state.value) & (least >= gain[:, -1]) | (count == num_items)
+        grown = (value > state.value) | (state.passes == 0)
+        slate = jnp.where(grown[:, None], slate, state.slate)
+        return _Search(jnp.where(grown, value, state.value), slate, is_certain | ~grown, state.passes + 1)
 
     # The first level is no slate's value; whatever it finds is taken.
-    start = _Search(choices.nothing, jnp.full((batch, k), PAD_ID, jnp.int32), jnp.ones(batch, bool), jnp.int32(0))
-    found = lax.while_loop(lambda state: jnp.any(state.gained) & (state.passes < ITERATIONS), improve, start)
+    batch = choices.nothing.shape[0]
+    start = _Search(choices.nothing, jnp.full((batch, k), PAD_ID, jnp.int32), jnp.zeros(batch, bool), jnp.int32(0))
+    found = lax.while_loop(lambda state: jnp.any(~state.is_certain) & (state.passes < ITERATIONS), improve, start)
     return found.value, _in_order(choices, found.value, found.slate)
+
+
+def _held(choices: Choices) -> Choices:
+    """The same with all scores held, if they are few, so that no pass computes them again."""
+    both = [(queries, as_scorer(items)) for queries, items in (choices.odds, choices.values)]
+    num_items = both[0][1].num_items
+    if choices.nothing.shape[0] * num_items > HELD:
+        return choices
+    odds, values = (dense_scorer(scorer.score_block(queries, 0, num_items)) for queries, scorer in both)
+    return choices._replace(odds=odds, values=values)
+
+
+class _Search(NamedTuple):
+    """The best slate so far, its value, whether it is known to be the best, and how many passes there were."""
+
+    value: Array
+    slate: Array
+    is_certain: Array
+    passes: Array
+
+
+class _Shortlist(NamedTuple):
+    """Some items of each user, ``[B, M]``: ids, odds and values; and the value of nothing, ``f32[B]``."""
+
+    ids: Array
+    odds: Array
+    values: Array
+    nothing: Array
+
+    @classmethod
+    def of(cls, choices: Choices, ids: Array) -> _Shortlist:
+        known = jnp.maximum(ids, 0)
+        odds = jnp.exp(jnp.minimum(score_at(*choices.odds, known), LARGEST))
+        return cls(ids, jnp.where(ids == PAD_ID, 0.0, odds), score_at(*choices.values, known), choices.nothing)
+
+
+def _best_of(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Array]:
+    """The best slate of a shortlist: its value, its items, and the least gain among them."""
+
+    def improve(_: Any, level: Array) -> Array:
+        odds, values, _ = _slate_at(some, level, k)
+        return (jnp.sum(odds * values, axis=-1) + some.nothing) / (jnp.sum(odds, axis=-1) + 1.0)
+
+    level = lax.fori_loop(0, ITERATIONS, improve, level)
+    odds, values, place = _slate_at(some, level, k)
+    least = jnp.min(jnp.where(odds > 0, odds * (values - level[:, None]), jnp.inf), axis=-1)
+    return level, jnp.take_along_axis(some.ids, place, axis=-1), least
+
+
+def _slate_at(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Array]:
+    """Odds, values and places ``[B, k]`` of the items with the largest gains at a level."""
+    gain = jnp.where(some.ids == PAD_ID, -jnp.inf, some.odds * (some.values - level[:, None]))
+    place = lax.top_k(gain, k)[1]
+    odds, values = (jnp.take_along_axis(each, place, axis=-1) for each in (some.odds, some.values))
+    return odds, values, place
 
 
 def _in_order(choices: Choices, level: Array, slate: Array) -> Array:
@@ -82,15 +149,6 @@ def _in_order(choices: Choices, level: Array, slate: Array) -> Array:
     scores = score_at(*gains(choices, level), jnp.maximum(slate, 0))
     order = jnp.argsort(jnp.where(slate == PAD_ID, jnp.inf, -scores), axis=-1, stable=True)
     return jnp.take_along_axis(slate, order, axis=-1)
-
-
-class _Search(NamedTuple):
-    """The best slate so far, its value, whether the last pass has found it, and how many passes there were."""
-
-    value: Array
-    slate: Array
-    gained: Array
-    passes: Array
 
 
 def slate_value(choices: Choices, slate: Array) -> Array:

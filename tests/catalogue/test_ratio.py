@@ -17,6 +17,7 @@ from recjax.catalogue import (
     gains,
     greedy_slate,
     ranked,
+    ratio,
     slate_value,
     top_k,
 )
@@ -56,6 +57,29 @@ def test_best_of_all_slates(problem, k):
     np.testing.assert_allclose(slate_value(choices, slate), value, rtol=1e-5, atol=1e-6)
     assert not (np.asarray(slate)[:, :, None] == excluded[:, None, :]).any()
     assert all(len(set(row)) == k for row in np.asarray(slate).tolist())
+
+
+def by_iteration(logits, values, nothing, k):
+    """The value of the best slate of one user in float64, by Dinkelbach's iteration over all items."""
+    odds, level = np.exp(logits), nothing
+    for _ in range(50):
+        best = np.argsort(-odds * (values - level))[:k]
+        level = (odds[best] @ values[best] + nothing) / (odds[best].sum() + 1)
+    return level
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["scores held", "scores computed at each pass"])
+@pytest.mark.parametrize("nothing", [-30.0, 0.0, 30.0])
+def test_a_shortlist_is_enough_or_another_one_is_made(nothing, held, monkeypatch):
+    """Levels far from the value of the best slate begin with shortlists that do not hold it."""
+    monkeypatch.setattr(ratio, "HELD", 2**22 if held else 0)
+    rng = np.random.default_rng(3)
+    logits, values = rng.normal(scale=4.0, size=(50, 400)), rng.normal(size=(50, 400)) * rng.choice([1.0, 9.0], (50, 1))
+    choices = Choices(*(dense_scorer(jnp.asarray(x, jnp.float32)) for x in (logits, values)), jnp.full(50, nothing))
+    value, slate = best_slate(choices, 4)
+    expected = [by_iteration(*of_user, nothing, 4) for of_user in zip(logits, values, strict=True)]
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(slate_value(choices, slate), value, rtol=1e-4, atol=1e-4)
 
 
 def test_items_of_an_index_and_of_blocks_are_found_alike(problem):
