@@ -127,10 +127,7 @@ def policies(env: envs.Environment, reward: str, config: Config) -> dict[str, tu
         agent = agents.agents.make(name, exclude_history=fresh)
         found[name] = follow(agent), [agent.init(jax.random.key(0), env.spec, env.items)]
     for name, oracle in env.oracles.items():
-        settings = [None]
-        if oracle.settings is not None:
-            count = jax.tree.leaves(oracle.settings)[0].shape[0]
-            settings = [jax.tree.map(lambda x, row=row: x[row], oracle.settings) for row in range(count)]
+        settings = oracle.each_setting()
         found[name] = follow(agents.oracle(oracle.choose, settings[0])), settings
     return found
 

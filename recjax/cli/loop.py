@@ -93,7 +93,7 @@ def show_prepared(console: Terminal, prepared: Prepared) -> None:
     """Prints the ranking of held-out items and what the simulator was fitted to."""
     results: dict[str, Any] = {"ranking": prepared.ranking}
     console.print(
-        report.rich_table("Held-out next items", *report.ranking_rows(results), caption=prepared.ranking["protocol"])
+        report.rich_table("Held-out next items", *report.ranking_rows(results), caption=report.ranking_caption(results))
     )
     console.print(prepared.simulator["text"])
     if fit := prepared.simulator["fit"]:
@@ -116,6 +116,8 @@ def show_results(console: Terminal, results: dict[str, Any]) -> None:
     console.print(
         report.rich_table("What was shown", *report.policy_rows(results, report.CATALOGUE_METRICS), caption=caption)
     )
+    if results["reached"]:
+        console.print(report.rich_table(report.REACHED, *report.reached_rows(results)))
     if value := results["long_term_value"]:
         console.print(f"Long-term value: {value['text']}")
 

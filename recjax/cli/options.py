@@ -15,6 +15,7 @@ import tyro
 
 from recjax.envs.choice.parameters import ResponseModel
 from recjax.study.config import StudyConfig
+from recjax.study.presets import preset
 
 CONFIG = "config.json"
 """Where a run keeps its options, below its folder."""
@@ -33,6 +34,8 @@ class RunOptions:
     config: Path | None = None
     """Read options from this file, JSON as a run writes it to config.json, or TOML; options on the command line
     go before it."""
+    preset: str | None = None
+    """Start from a named study: long-term, where clicks mislead and users who are not pleased leave soon."""
     schema: Path | None = None
     """Read from this file, JSON or TOML, which columns of your own data file hold what; see schema.json of a run."""
     log: tuple[str, ...] = ("tensorboard",)
@@ -77,15 +80,16 @@ def _response_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructo
 
 
 def with_config_file(arguments: list[str], command: Any) -> Any:
-    """A command with options of a study as defaults that come from ``--config``, or from the run to resume."""
-    path = _value(arguments, "--config")
-    if path is None and "--resume" in arguments:
-        saved = Path(_value(arguments, "--out") or RunOptions().out) / CONFIG
-        path = str(saved) if saved.is_file() else None
-    if path is None:
+    """A command whose options of a study start from ``--config``, ``--preset``, or the run to resume.
+
+    Raises:
+      ValueError: both are given, there is no such preset, or the file cannot be read.
+    """
+    default = _starting_point(arguments)
+    if default is None:
         return command
     parameters = inspect.signature(command, eval_str=True).parameters
-    study = parameters["study"].replace(default=StudyConfig.read(path), kind=inspect.Parameter.KEYWORD_ONLY)
+    study = parameters["study"].replace(default=default, kind=inspect.Parameter.KEYWORD_ONLY)
 
     @functools.wraps(command)
     def with_defaults(**options: Any) -> None:
@@ -96,6 +100,18 @@ def with_config_file(arguments: list[str], command: Any) -> Any:
         [study if parameter.name == "study" else parameter for parameter in others]
     )
     return with_defaults
+
+
+def _starting_point(arguments: list[str]) -> StudyConfig | None:
+    path, name = _value(arguments, "--config"), _value(arguments, "--preset")
+    if path is not None and name is not None:
+        raise ValueError(f"Both --config {path} and --preset {name} say where options start; give one of them.")
+    if path is None and "--resume" in arguments:
+        saved = Path(_value(arguments, "--out") or RunOptions().out) / CONFIG
+        path = str(saved) if saved.is_file() else None
+    if path is not None:
+        return StudyConfig.read(path)
+    return None if name is None else preset(name)
 
 
 def _value(arguments: list[str], option: str) -> str | None:

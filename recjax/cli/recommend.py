@@ -25,7 +25,7 @@ def recommend(
     users: Path | None = None,
     history: tuple[str, ...] = (),
     histories: Path | None = None,
-    policy: str = "dqn",
+    policy: str | None = None,
     k: int = 10,
     format: Literal["table", "json", "csv"] = "table",
     compilation_cache: bool = True,
@@ -38,7 +38,7 @@ def recommend(
       users: File with the name of one user a line.
       history: Items that one further user had, oldest first, by name or title.
       histories: File with such a history a line, each a JSON list.
-      policy: Which policy of the run.
+      policy: Which policy of the run; by default the last that rates items.
       k: How many items.
       format: A table to read, JSON lines, or CSV.
       compilation_cache: Keep compiled programs for the next time, in the user's cache directory.
@@ -58,7 +58,7 @@ def recommend(
     elif format == "csv":
         print(found.to_csv(), end="")
     else:
-        _print(found, policy)
+        _print(found, artifact.policy)
 
 
 def _print(found: Recommendations, policy: str) -> None:

@@ -38,6 +38,8 @@ class SweepOptions:
     """Replace the sweep in --out."""
     config: Path | None = None
     """Read options of the study from this file, JSON or TOML."""
+    preset: str | None = None
+    """Start from a named study: long-term."""
     compilation_cache: bool = True
     """Keep compiled programs for the next run, in the user's cache directory."""
     quiet: bool = False

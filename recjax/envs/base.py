@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+import jax
+
 from recjax.display import html_table
 from recjax.registry import Registry
 from recjax.types import Array, Items, Observation, PyTree, Response, Revealed, Spec, Step
@@ -112,6 +114,13 @@ class Oracle(NamedTuple):
     choose: Choose
     doc: str
     settings: PyTree = None
+
+    def each_setting(self) -> list[PyTree]:
+        """The policies of the family, each as ``choose`` takes it; None alone where there is no family."""
+        if self.settings is None:
+            return [None]
+        count = jax.tree.leaves(self.settings)[0].shape[0]
+        return [jax.tree.map(lambda leaf, row=row: leaf[row], self.settings) for row in range(count)]
 
 
 class Environment(NamedTuple):

@@ -56,6 +56,7 @@ from recjax.eval.list_metrics import (
     popularity_lift,
     serendipity,
 )
+from recjax.eval.power import detectable_difference, runs_needed
 from recjax.eval.protocol import Protocol, SampledProtocol
 from recjax.eval.ranking import (
     average_precision,
@@ -67,6 +68,7 @@ from recjax.eval.ranking import (
     recall,
     reciprocal_rank,
 )
+from recjax.eval.robust import interquartile_interval, interquartile_mean
 
 __all__ = [
     "Accumulator",
@@ -83,6 +85,7 @@ __all__ = [
     "coverage",
     "default_metrics",
     "describe",
+    "detectable_difference",
     "evaluate",
     "exposure_counts",
     "exposure_metrics",
@@ -90,6 +93,8 @@ __all__ = [
     "genre_distribution",
     "gini",
     "hit_rate",
+    "interquartile_interval",
+    "interquartile_mean",
     "intra_list_diversity",
     "is_tail",
     "label",
@@ -108,6 +113,7 @@ __all__ = [
     "reciprocal_rank",
     "register_metric",
     "reward_metrics",
+    "runs_needed",
     "self_information",
     "serendipity",
     "signal_metrics",

@@ -76,7 +76,7 @@ class LoopConfig:
     eval_steps: int = 50
     """Slates shown to every user of an evaluation."""
     eval_users: int = 128
-    """Users of an evaluation; they are new ones each time, and never learned from."""
+    """Users of an evaluation, the same ones each time, who are never learned from."""
 
     def __post_init__(self) -> None:
         check_counts(self, LoopConfig, may_be_zero=("steps", "learn_start", "chunk", "eval_every"))

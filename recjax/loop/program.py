@@ -183,6 +183,11 @@ class Program:
             function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
 
     @property
+    def is_constant(self) -> bool:
+        """Whether every evaluation by one key gives the same: the agent does not learn and nothing else changes."""
+        return self.agent.learn is None and self.env.init_world is None
+
+    @property
     def is_compiled(self) -> bool:
         """Whether a state has been evaluated, or compiled for, already."""
         return "evaluate" in self._compiled

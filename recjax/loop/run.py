@@ -189,7 +189,13 @@ class _Record:
     seconds: float = 0.0
 
     def add(self, kind: str, step: int, metrics: dict[str, Array]) -> None:
-        row = {"step": step} | _to_lists(metrics)
+        self._append(kind, {"step": step} | _to_lists(metrics))
+
+    def repeat(self, kind: str, step: int) -> None:
+        """The newest row again, at another step."""
+        self._append(kind, self.rows[kind][-1] | {"step": step})
+
+    def _append(self, kind: str, row: dict[str, Any]) -> None:
         self.rows[kind].append(row)
         if self.on_record:
             self.on_record(kind, row)
@@ -255,8 +261,11 @@ class _Drive:
         return state, seconds
 
     def _evaluate(self, state: LoopState, step: int) -> None:
-        key = jax.random.fold_in(self.evaluation_key, step)
-        self.record.add("evaluation", step, self.program.evaluate(state, key))
+        if self.record.rows["evaluation"] and self.program.is_constant:
+            self.record.repeat("evaluation", step)
+        else:
+            # The same users each time: a curve tells what was learned, and not who came.
+            self.record.add("evaluation", step, self.program.evaluate(state, self.evaluation_key))
 
     def _numbers(self, seconds: float) -> dict[str, float]:
         newest, updates = self.record.rows["online"][-1], self.program.updates_per_chunk

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
         results_of,
         write_json,
     )
-    from recjax.report.tables import interval_text, number, policy_rows, ranking_rows
+    from recjax.report.tables import (
+        REACHED,
+        interval_text,
+        number,
+        policy_rows,
+        ranking_caption,
+        ranking_rows,
+        reached_rows,
+    )
     from recjax.report.tensorboard import TensorBoard
     from recjax.report.terminal import rich_table
 
@@ -30,6 +38,7 @@ __all__ = [
     "CATALOGUE_METRICS",
     "METRICS_FILE",
     "PAGE_FILE",
+    "REACHED",
     "RESPONSE_METRICS",
     "TABLE_METRICS",
     "Logger",
@@ -44,7 +53,9 @@ __all__ = [
     "option_rows",
     "pairing_text",
     "policy_rows",
+    "ranking_caption",
     "ranking_rows",
+    "reached_rows",
     "read_results",
     "render",
     "render_comparison",

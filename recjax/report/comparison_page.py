@@ -12,7 +12,7 @@ from recjax.eval import label, mean_interval
 from recjax.report import plots
 from recjax.report.comparison import comparison_rows, difference_intervals, option_rows, pairing_text
 from recjax.report.pages import page
-from recjax.report.results import TABLE_METRICS, curve
+from recjax.report.results import TABLE_METRICS, time_unit, timed_curve
 from recjax.report.tables import unit_of
 
 Runs = dict[str, dict[str, Any]]
@@ -26,6 +26,7 @@ def render_comparison(runs: Runs) -> str:
     """
     policies = list(dict.fromkeys(policy for results in runs.values() for policy in results["policies"]))
     known = next(iter(runs.values()))
+    time = time_unit(known)
     metrics = [metric for metric in TABLE_METRICS if comparison_rows(runs, metric)[1]]
     context = {
         "title": "Runs side by side",
@@ -39,7 +40,7 @@ def render_comparison(runs: Runs) -> str:
                 "key": metric,
                 "name": label(metric),
                 "unit": unit_of(known, metric),
-                "svg": plots.curves(_lines(runs, policies, metric), f"{label(metric)} over loop time"),
+                "svg": plots.curves(_lines(runs, policies, metric), f"{label(metric)} over loop time", time),
                 "differences": _differences(runs, metric, unit_of(known, metric)),
                 "table": comparison_rows(runs, metric),
             }
@@ -55,15 +56,14 @@ def write_comparison(path: str | Path, runs: Runs) -> None:
 
 
 def _lines(runs: Runs, policies: list[str], metric: str) -> list[plots.Line]:
-    return [
-        plots.Line(
-            f"{policy}, {name}", series, results["policies"][policy]["evaluated_at"],
-            [mean_interval(seeds) for seeds in curve(results, policy, metric)], dash,
-        )
-        for series, policy in enumerate(policies)
-        for dash, (name, results) in enumerate(runs.items())
-        if policy in results["policies"] and metric in results["policies"][policy]["evaluations"]
-    ]  # fmt: skip
+    lines = []
+    for series, policy in enumerate(policies):
+        for dash, (name, results) in enumerate(runs.items()):
+            if policy in results["policies"] and metric in results["policies"][policy]["evaluations"]:
+                times, values = timed_curve(results, policy, metric)
+                intervals = [mean_interval(seeds) for seeds in values]
+                lines.append(plots.Line(f"{policy}, {name}", series, times, intervals, dash))
+    return lines
 
 
 def _differences(runs: Runs, metric: str, unit: str) -> Any:

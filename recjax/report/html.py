@@ -18,17 +18,22 @@ from recjax.report.results import (
     RESPONSE_METRICS,
     TABLE_METRICS,
     Kind,
-    curve,
+    last_step,
     results_of,
+    time_unit,
+    timed_curve,
 )
 from recjax.report.tables import (
+    REACHED,
     Rows,
     difference_rows,
     differences_from_best,
     measured,
     number,
     policy_rows,
+    ranking_caption,
     ranking_rows,
+    reached_rows,
     unit_of,
     with_minus,
 )
@@ -104,8 +109,7 @@ def _facts(results: dict[str, Any], seeds: int) -> list[tuple[str, str]]:
     if data:
         facts = [(name, f"{data[key]:,}") for name, key in
                  (("users in the log", "users"), ("items", "items"), ("interactions", "events"))]  # fmt: skip
-    steps = max(run["evaluated_at"][-1] for run in results["policies"].values())
-    facts += [("slates to each user", f"{steps:,}"), ("seeds", str(seeds))]
+    facts += [("slates to each user", f"{last_step(results):,}"), ("seeds", str(seeds))]
     speed = max(run.get("user_steps_per_second", 0.0) for run in results["policies"].values())
     if speed:
         facts.append(("user-steps a second, fastest policy", f"{speed:,.0f}"))
@@ -123,6 +127,7 @@ def _cohort(config: dict[str, Any]) -> str:
 
 
 def _tables(results: dict[str, Any]) -> list[dict[str, Any]]:
+    reached = [{"title": REACHED, "table": reached_rows(results), "units": None}] if results.get("reached") else []
     parts = (
         ("How users responded", measured(results, RESPONSE_METRICS)),
         ("What was shown", measured(results, CATALOGUE_METRICS)),
@@ -132,7 +137,7 @@ def _tables(results: dict[str, Any]) -> list[dict[str, Any]]:
         {"title": title, "table": policy_rows(results, metrics), "units": ["", *(unit_of(results, m) for m in metrics)]}
         for title, metrics in parts
         if metrics
-    ]
+    ] + reached
 
 
 def _differences(results: dict[str, Any]) -> dict[str, Any] | None:
@@ -143,6 +148,8 @@ def _differences(results: dict[str, Any]) -> dict[str, Any] | None:
     main = "session_reward" if "session_reward" in metrics else metrics[0]
     better = results.get("definitions", {}).get(main, {}).get("better", "higher")
     best, rows = differences_from_best(results, main, better)
+    if not rows:  # All others are oracles.
+        return None
     value = results.get("long_term_value")
     return {
         "best": best,
@@ -193,7 +200,7 @@ def _plot(results: dict[str, Any], kind: Kind, metric: str) -> dict[str, Any]:
     return {
         "name": name,
         "unit": unit_of(results, metric),
-        "svg": plots.curves(_lines(results, kind, metric), f"{name} over loop time, {when}"),
+        "svg": plots.curves(_lines(results, kind, metric), f"{name} over loop time, {when}", time_unit(results)),
     }
 
 
@@ -201,9 +208,9 @@ def _lines(results: dict[str, Any], kind: Kind, metric: str) -> list[plots.Line]
     lines = []
     for series, (policy, run) in enumerate(results["policies"].items()):
         if metric in run[kind]:
-            steps = run["evaluated_at" if kind == "evaluations" else "online_at"]
-            intervals = [mean_interval(seeds) for seeds in curve(results, policy, metric, kind)]
-            lines.append(plots.Line(policy, series, steps, intervals))
+            times, values = timed_curve(results, policy, metric, kind)
+            intervals = [mean_interval(seeds) for seeds in values]
+            lines.append(plots.Line(policy, series, times, intervals, dash=int(run.get("is_oracle", False))))
     return lines
 
 
@@ -256,7 +263,7 @@ def _journey(journey: dict[str, Any], titled: Any) -> dict[str, Any]:
 def _ranking(results: dict[str, Any]) -> dict[str, Any] | None:
     if not results.get("ranking"):
         return None
-    return {"table": ranking_rows(results), "caption": results["ranking"]["protocol"]}
+    return {"table": ranking_rows(results), "caption": ranking_caption(results)}
 
 
 def _simulator(results: dict[str, Any]) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ class Line:
       series: number of the policy on the page, which decides colour and marker.
       steps: ``int[E]``.
       intervals: one at each step.
-      dash: number of the run.
+      dash: of its dashes.
     """
 
     name: str
@@ -45,8 +45,8 @@ class Line:
     dash: int = 0
 
 
-def curves(lines: Sequence[Line], title: str) -> str:
-    """A metric over loop time: mean over seeds and 95 % interval of each line."""
+def curves(lines: Sequence[Line], title: str, time: str) -> str:
+    """A metric over loop time, whose unit is ``time``: mean over seeds and 95 % interval of each line."""
     with drawing(4.0, 2.4) as figure:
         axes = figure.add_axes((0.135, 0.17, 0.845, 0.79))
         for line in lines:
@@ -58,19 +58,19 @@ def curves(lines: Sequence[Line], title: str) -> str:
             )  # fmt: skip
             low, high = (np.array([getattr(i, end) for i in line.intervals]) for end in ("low", "high"))
             axes.fill_between(steps, low, high, alpha=0.13, linewidth=0, **style)
-        axes.set_xlabel("loop step", labelpad=1)
+        axes.set_xlabel(time, labelpad=1)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=TICKS))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICKS))
-        return inline(figure, axes, title, _last_values(lines), _columns(axes, lines))
+        return inline(figure, axes, title, _last_values(lines, time), _columns(axes, lines, time))
 
 
-def _last_values(lines: Sequence[Line]) -> str:
+def _last_values(lines: Sequence[Line], time: str) -> str:
     ends = "; ".join(f"{line.name} {mean_text(line.intervals[-1])}" for line in lines if len(line.steps))
-    return f"Lines over loop steps, one a policy. At the last step: {ends}."
+    return f"Lines over loop time in {time}, one a policy. At the end: {ends}."
 
 
-def _columns(axes: Axes, lines: Sequence[Line]) -> list[Spot]:
+def _columns(axes: Axes, lines: Sequence[Line], time: str) -> list[Spot]:
     """A column around every step, which tells the values there."""
     every = np.unique([step for line in lines for step in line.steps])
     steps = every[np.unique(np.linspace(0, len(every) - 1, SPOTS).round().astype(int))] if len(every) else every
@@ -80,7 +80,7 @@ def _columns(axes: Axes, lines: Sequence[Line]) -> list[Spot]:
     return [
         Spot(
             left, right, bottom, top,
-            "\n".join([f"step {step}"] + [f"{line.name}  {mean_text(known[step])}"
+            "\n".join([f"{step:,} {time}"] + [f"{line.name}  {mean_text(known[step])}"
                                           for line, known in zip(lines, at, strict=True) if step in known]),
         )
         for step, left, right in zip(steps, edges, edges[1:], strict=False)

@@ -106,6 +106,32 @@ def results_of(runs: Result | Mapping[str, Result] | Study) -> dict[str, Any]:
     )
 
 
+def time_unit(results: dict[str, Any]) -> str:
+    """What :func:`timed_curve` measures time in."""
+    return "user-steps of a seed" if "users" in results.get("config", {}) else "loop steps"
+
+
+def timed_curve(
+    results: dict[str, Any], policy: str, metric: str, kind: Kind = "evaluations"
+) -> tuple[list[int], list[np.ndarray]]:
+    """A metric over loop time: when it was measured, and ``float[seeds]`` each time.
+
+    Time is counted in user-steps of a seed where the number of users is known, else in loop steps. Policies that never
+    change, and so were evaluated once, last as long as the longest loop.
+    """
+    run, values = results["policies"][policy], list(curve(results, policy, metric, kind))
+    steps = run["evaluated_at" if kind == "evaluations" else "online_at"]
+    if kind == "evaluations" and len(steps) == 1:
+        steps, values = [0, last_step(results)], [values[-1]] * 2
+    users = results.get("config", {}).get("users", 1)
+    return [users * step for step in steps], values
+
+
+def last_step(results: dict[str, Any]) -> int:
+    """How many steps the longest loop has."""
+    return int(max(run["evaluated_at"][-1] for run in results["policies"].values()))
+
+
 def final_values(results: dict[str, Any], policy: str, metric: str) -> np.ndarray:
     """The last evaluation of ``policy``: ``float[seeds]``, NaN where a metric is undefined or was not measured."""
     measured = results["policies"][policy]["evaluations"]

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from recjax.eval import Interval, label, mean_interval, paired_difference
+from recjax.eval import Interval, interquartile_interval, label, mean_interval, paired_difference
 from recjax.report.results import final_values
 
 MINUS = "−"
+
+REACHED = "How far from what could be reached"
+"""Title of :func:`reached_rows`."""
 
 
 Rows = tuple[list[str], list[list[str]]]
@@ -95,6 +98,12 @@ def ranking_rows(results: dict[str, Any]) -> Rows:
     return ["model", *metrics], [[name, *(f"{values[m]:.4f}" for m in metrics)] for name, values in models.items()]
 
 
+def ranking_caption(results: dict[str, Any]) -> str:
+    """Which question the ranking answers, and by which protocol."""
+    ranking = results["ranking"]
+    return " ".join(ranking[part] for part in ("question", "protocol") if part in ranking)
+
+
 def difference_rows(results: dict[str, Any], metric: str) -> Rows:
     """Every policy minus every other, paired by seed: row minus column."""
     policies = list(results["policies"])
@@ -108,13 +117,41 @@ def difference_rows(results: dict[str, Any], metric: str) -> Rows:
     return ["row − column", *policies], rows
 
 
+def reached_rows(results: dict[str, Any]) -> Rows:
+    """What policies reach of what could be reached: the metric, its interquartile mean, regret, share of the way."""
+    reached = results["reached"]
+    metric, policies = reached["metric"], list(reached["policies"])
+    final = [final_values(results, policy, metric) for policy in policies]
+    regrets, shares = (
+        [np.array(reached["policies"][policy][part] or [np.nan], float) for policy in policies]
+        for part in ("regret", "share")
+    )
+    columns = [
+        column_texts([mean_interval(values) for values in final]),
+        column_texts([interquartile_interval(values) for values in final], _ends),
+        column_texts([mean_interval(values) for values in regrets]),
+        [with_minus(f"{np.mean(values):.0%}") if np.isfinite(values).all() else "–" for values in shares],
+    ]
+    headings = ["policy", label(metric), "interquartile mean", f"regret to {reached['reference']}", "share of the way"]
+    return headings, [[policy, *cells] for policy, *cells in zip(policies, *columns, strict=True)]
+
+
+def _ends(interval: Interval, digits: int | None) -> str:
+    """An interval that is not symmetric: the mean and both ends."""
+    if not np.isfinite(interval.half_width):
+        return number(interval.mean)
+    digits = interval.digits if digits is None else digits
+    return f"{interval.mean:.{digits}f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
 def _negated(text: str) -> str:
     return {"+": MINUS, MINUS: "+"}.get(text[0], text[0]) + text[1:]
 
 
 def differences_from_best(results: dict[str, Any], metric: str, better: str) -> tuple[str, list[tuple[str, Interval]]]:
-    """The policy with the best mean, and every other one minus it, paired by seed."""
-    final = {policy: final_values(results, policy, metric) for policy in results["policies"]}
+    """The policy with the best mean, oracles aside, and every other one minus it, paired by seed."""
+    candidates = [name for name, run in results["policies"].items() if not run.get("is_oracle")]
+    final = {policy: final_values(results, policy, metric) for policy in candidates}
     sign = -1 if better == "lower" else 1
     means = {policy: sign * mean_interval(values).mean for policy, values in final.items()}
     known = [policy for policy in means if np.isfinite(means[policy])]

@@ -181,7 +181,7 @@ def load(path: str | os.PathLike[str], policy: str | None = None) -> Artifact:
 
     Args:
       path: the folder that :func:`recjax.serve.export.save` has written.
-      policy: which of its policies; may be left out where there is one.
+      policy: which of its policies; by default the one that was saved last.
 
     Raises:
       ValueError: there is no artifact, it is damaged or of another format, or has no such policy.
@@ -193,11 +193,10 @@ def load(path: str | os.PathLike[str], policy: str | None = None) -> Artifact:
             " write it anew with this version."
         )
     policies = manifest["policies"]
-    if policy is None and len(policies) == 1:
-        policy = next(iter(policies))
-    if policy is None or policy not in policies:
+    policy = next(reversed(policies)) if policy is None else policy
+    if policy not in policies:
         left_out = manifest.get("left_out", {})
-        reason = f" {policy!r}: {left_out[policy]}" if policy is not None and policy in left_out else ""
+        reason = f" {policy!r}: {left_out[policy]}" if policy in left_out else ""
         raise ValueError(f"The artifact {path} has the policies {', '.join(policies)}; choose one of them.{reason}")
     described = policies[policy]
     catalogue = json.loads(files.read(path, manifest, "items.json"))

@@ -36,7 +36,7 @@ def write(path: str | os.PathLike[str], manifest: dict[str, Any], files: Mapping
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    text = json.dumps(manifest | {"files": hashes}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(manifest | {"files": hashes}, indent=1) + "\n"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         whole = Path(folder) / "whole"
         for name, content in [*files.items(), (MANIFEST, text.encode())]:

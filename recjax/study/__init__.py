@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from recjax.study.examples import first_seed
     from recjax.study.policies import Policy, PolicyContext, policies
     from recjax.study.prepare import Prepared, prepare
+    from recjax.study.presets import PRESETS, preset
     from recjax.study.source import LEAST_EVENTS, Source, open_source
     from recjax.study.study import Study, run_study
     from recjax.study.sweep import Choice, Trial, grid, optuna_search, random_search, ranked, read_trials, run_sweep
+    from recjax.study.yardsticks import Yardstick, yardsticks
 
 __all__ = [
     "LEAST_EVENTS",
     "POLICIES",
+    "PRESETS",
     "Choice",
     "LearnConfig",
     "NetworkConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "Study",
     "StudyConfig",
     "Trial",
+    "Yardstick",
     "check_study",
     "collect_log",
     "first_seed",
@@ -43,11 +47,13 @@ __all__ = [
     "optuna_search",
     "policies",
     "prepare",
+    "preset",
     "random_search",
     "ranked",
     "read_trials",
     "run_study",
     "run_sweep",
+    "yardsticks",
 ]
 
 lazy(__name__)

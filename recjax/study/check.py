@@ -93,7 +93,7 @@ def _stand_in(config: StudyConfig, items: int) -> tuple[Environment, PolicyConte
     observation = env.spec.empty_observation((1,))
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), observation, env.items))
     neighbours = ItemKNN(jnp.zeros((items, 1), jnp.int32), jnp.zeros((items, 1)))
-    return env, PolicyContext(config, model, params, neighbours)
+    return env, PolicyContext(config, model, params, params, neighbours, jax.ShapeDtypeStruct((items,), jnp.float32))
 
 
 def _policies(config: StudyConfig, context: PolicyContext) -> list[Policy]:

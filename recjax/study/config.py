@@ -18,7 +18,10 @@ from recjax.envs.preference_config import PreferenceConfig
 from recjax.loop.config import LoopConfig
 from recjax.models.sequence.config import TwoTowerConfig
 
-POLICIES = ("random", "popularity", "greedy", "supervised", "similarity_prior", "myopic", "dqn")
+POLICIES = (
+    "random", "popularity", "quality", "quality_rested", "greedy", "next_item", "supervised", "similarity_prior",
+    "myopic", "slate_q",
+)  # fmt: skip
 """The policies of a study unless told otherwise."""
 
 
@@ -47,7 +50,7 @@ class LearnConfig:
     """How the policies that learn in the loop do so."""
 
     discount: float = 0.95
-    """γ of the DQN policy: what a reward is worth one slate later. The myopic policy has 0."""
+    """γ of the policies that look ahead: what a reward is worth one slate later. Their myopic twins have 0."""
     n_step: int = 3
     """Rewards that are added up before the target network is asked for the rest."""
     double: bool = True
@@ -69,11 +72,11 @@ class LearnConfig:
     exploration: str = "epsilon_greedy"
     """epsilon_greedy or boltzmann."""
     epsilon_start: float = 0.3
-    """Share of random slots at the first update."""
+    """Share of random slots at the first step."""
     epsilon_end: float = 0.05
-    """Share of random slots after epsilon_steps updates."""
+    """Share of random slots after epsilon_steps steps."""
     epsilon_steps: int = 200
-    """Updates over which the share falls."""
+    """Steps of the environment over which the share falls."""
     boltzmann_temperature: float = 0.1
     """Of Boltzmann exploration, in units of reward."""
 
@@ -92,6 +95,12 @@ class StudyConfig(LoopConfig):
     """Events that models learn from before the loop; of a bigger log, those of users drawn at random."""
     agent: tuple[str, ...] = POLICIES
     """Policies to compare, by name."""
+    eval_users: int = 416
+    """Users of an evaluation, the same ones each time, who are never learned from."""
+    eval_steps: int = 100
+    """Slates shown to every user of an evaluation: as many as a session has."""
+    oracles: bool = True
+    """Also follow policies that see all that is hidden, where the environment has any: what could be reached."""
     slate_size: int = 5
     """Items shown at once."""
     items: int | str = 1000

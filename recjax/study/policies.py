@@ -25,9 +25,10 @@ from recjax.agents import Agent
 from recjax.catalogue import row_adam
 from recjax.fit import Optimizer, RowWise, adamw, rows_pay
 from recjax.models.collaborative import ItemKNN
-from recjax.nn import Recommendation, has_item_vectors, q_networks
+from recjax.nn import DotProductSlateQ, Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
 from recjax.study.config import StudyConfig
+from recjax.study.quality import quality_policy, rested_policy
 from recjax.types import Array, Items, Observation, PyTree
 
 policies: Registry = Registry("policy")
@@ -55,14 +56,18 @@ class PolicyContext:
     Attributes:
       config: the study.
       recommendation: the supervised model.
-      params: its parameters, trained on the log.
+      params: its parameters, trained on what the log says is liked.
+      next_item_params: its parameters, trained on whatever the log has next.
       neighbours: item neighbours counted on the log.
+      quality: ``f32[N]`` how often items are liked, see :func:`recjax.study.quality.quality`.
     """
 
     config: StudyConfig
     recommendation: Recommendation
     params: PyTree
+    next_item_params: PyTree
     neighbours: ItemKNN
+    quality: Any
 
     @functools.cached_property
     def dqn(self) -> Agent:
@@ -84,6 +89,25 @@ class PolicyContext:
             policy=self.slate_policy,
             index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
             **options,
+        )
+
+    @functools.cached_property
+    def greedy(self) -> Agent:
+        """The supervised model as a policy, whatever it was trained on."""
+        return agents.supervised_greedy(self.recommendation)
+
+    @functools.cached_property
+    def slate_q(self) -> Agent:
+        """SlateQ as the study configures it, for every discount, so that they share a compiled program."""
+        learn, model = self.config.learn, self.recommendation
+        return agents.slate_q(
+            DotProductSlateQ(item=model.item, user=model.user),
+            self.optimizer(max_grad_norm=10.0),
+            n_step=learn.n_step,
+            discount=learn.discount,
+            loss=learn.loss,
+            target=agents.TargetNetwork(period=learn.target_period),
+            policy=self.slate_policy,
         )
 
     @property
@@ -136,6 +160,8 @@ def make_policy(name: str, context: PolicyContext) -> Policy:
 
 def explain(name: str) -> str:
     """The first sentence that the documentation of a policy, or of an agent, says of it; nothing where it has none."""
+    if name not in policies and name not in agents.agents:
+        return ""
     source: Any = policies[name] if name in policies else agents.agents[name]
     paragraph = " ".join((inspect.getdoc(source) or "").partition("\n\n")[0].split())
     sentence, stop, _ = paragraph.partition(". ")
@@ -162,8 +188,14 @@ def _neighbours(context: PolicyContext) -> Policy:
 
 @policies.register("greedy")
 def _greedy(context: PolicyContext) -> Policy:
-    """The best items of the supervised model as it was trained on the log; it never changes."""
-    return Policy(agents.supervised_greedy(context.recommendation), params=context.params)
+    """The best items of the supervised model, trained on what the log says is liked; it never changes."""
+    return Policy(context.greedy, params=context.params)
+
+
+@policies.register("next_item")
+def _next_item(context: PolicyContext) -> Policy:
+    """The same as greedy, trained on whatever users took next, liked or not."""
+    return Policy(context.greedy, params=context.next_item_params)
 
 
 @policies.register("supervised")
@@ -189,15 +221,39 @@ def _similarity_prior(context: PolicyContext) -> Policy:
     return Policy(agents.similarity_prior(context.recommendation, prior=neighbours_policy), params=context.params)
 
 
-@policies.register("dqn")
-def _dqn(context: PolicyContext) -> Policy:
-    """Deep Q-learning from the loop: shows the items with the highest value of reward now and later."""
-    return Policy(context.dqn, params=context.params)
+@policies.register("quality")
+def _quality(context: PolicyContext) -> Policy:
+    """The items that the log says are liked most often, the same for everybody but for what they had."""
+    return Policy(quality_policy(), params=context.quality)
+
+
+@policies.register("quality_rested")
+def _quality_rested(context: PolicyContext) -> Policy:
+    """The same, less the topics that a user's own clicks have made boring."""
+    return Policy(rested_policy(context.recommendation), params=(context.quality, context.params))
+
+
+@policies.register("slate_q")
+def _slate_q(context: PolicyContext) -> Policy:
+    """Q-learning from the loop: shows the slate whose choices are worth most, now and later."""
+    return Policy(context.slate_q, params=context.params)
 
 
 @policies.register("myopic")
 def _myopic(context: PolicyContext) -> Policy:
-    """The same as dqn with a discount of 0: it learns what a slate earns, and nothing beyond."""
+    """The same as slate_q with a discount of 0: it learns what a slate earns, and nothing beyond."""
+    return Policy(context.slate_q, params=context.params, hparams=context.slate_q.hparams.replace(discount=0.0))
+
+
+@policies.register("dqn")
+def _dqn(context: PolicyContext) -> Policy:
+    """Deep Q-learning from the loop, slot by slot: shows the items with the highest value of reward now and later."""
+    return Policy(context.dqn, params=context.params)
+
+
+@policies.register("dqn_myopic")
+def _dqn_myopic(context: PolicyContext) -> Policy:
+    """The same as dqn with a discount of 0."""
     return Policy(context.dqn, params=context.params, hparams=context.dqn.hparams.replace(discount=0.0))
 
 

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recjax import data, envs
 from recjax.data import Dataset, Split
@@ -18,11 +19,14 @@ from recjax.fit import Checkpoints, Hooks, Progress
 from recjax.models.collaborative import ItemKNN, item_knn
 from recjax.models.sequence import fit_recommendation
 from recjax.nn import Recommendation, scorer
+from recjax.rewards import parse as parse_reward
 from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
 from recjax.study.policies import PolicyContext, build_recommendation
+from recjax.study.quality import liked_events, quality
 from recjax.study.ranking import KnownUsers, known_users, rank
 from recjax.study.source import open_source
+from recjax.study.yardsticks import with_oracles
 from recjax.types import Array, Items, PyTree, Spec
 
 COLLECT_USERS, COLLECT_STEPS = 1000, 100
@@ -84,16 +88,21 @@ def prepare(
         log = dataclasses.replace(log, context_names=(), context=None)
         dataset = data.without_impressions(log)
         split = data.leave_one_out(dataset.interactions)
+        evidence = envs.read_evidence(log, config.preference)
         env, simulator = _logged(config, log, split, simulate_key, stages, progress)
     else:
         env, simulator = _environment(config, simulate_key)
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
         split = data.leave_one_out(dataset.interactions)
+        evidence = envs.read_evidence(dataset, config.preference)
+    env = with_oracles(env, parse_reward(config.reward))
     model = build_recommendation(config, env.spec.num_items)
     known = known_users(split.train, dataset.num_users, config.max_events, config.seed)
     neighbours = item_knn(known.log, env.spec.num_items)
-    params, ranking = _represent(config, known, split, env.items, model, neighbours, train_key, stages, progress)
-    context = PolicyContext(config=config, recommendation=model, params=params, neighbours=neighbours)
+    learner = _Learner(config, model, env.items, liked_events(known.log, evidence), progress)
+    params, ranking = _represent(learner, known, split, neighbours, train_key, stages)
+    held_out = data.concatenate(split.validation, split.test)
+    context = PolicyContext(config, model, *params, neighbours, quality(evidence, held_out))
     return Prepared(dataset, env, context, ranking, simulator)
 
 
@@ -205,25 +214,53 @@ def _declared(config: StudyConfig) -> list[dict[str, Any]]:
     return [row._asdict() for row in envs.describe(config.response_model)]
 
 
+class Represented(NamedTuple):
+    """Parameters of the supervised model: trained on what is liked, and on whatever comes next."""
+
+    liked: PyTree
+    next_item: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class _Learner:
+    """What the supervised model is trained by."""
+
+    config: StudyConfig
+    model: Recommendation
+    items: Items
+    liked: np.ndarray | None
+    progress: Progress | None
+
+    def fit(self, known: KnownUsers, key: Array) -> Represented:
+        """Both kinds of parameters, which are the same where every event is a sign of liking."""
+        train = data.sequences(known.log, known.num_users)
+
+        def fitted(targets: np.ndarray | None) -> PyTree:
+            options: dict[str, Any] = {"key": key, "hooks": Hooks(progress=self.progress), "targets": targets}
+            return fit_recommendation(self.model, train, self.items, self.config.training, **options).params
+
+        next_item = fitted(None)
+        return Represented(next_item if self.liked is None else fitted(self.liked[known.log.order()]), next_item)
+
+    def shapes(self, key: Array) -> Represented:
+        """The shapes of what :meth:`fit` returns."""
+        blank = Spec(self.items.num_items, self.config.slate_size, self.config.history_length).empty_observation((1,))
+        one = jax.eval_shape(lambda: self.model.init(key, blank, self.items))
+        return Represented(one, one)
+
+
 def _represent(
-    config: StudyConfig,
-    known: KnownUsers,
-    split: Split,
-    items: Items,
-    model: Recommendation,
-    neighbours: ItemKNN,
-    key: Array,
-    stages: _Stages,
-    progress: Progress | None,
-) -> tuple[PyTree, dict[str, Any]]:
+    learner: _Learner, known: KnownUsers, split: Split, neighbours: ItemKNN, key: Array, stages: _Stages
+) -> tuple[Represented, dict[str, Any]]:
     """Trains the supervised model and ranks it beside collaborative filtering."""
 
-    def fit() -> tuple[PyTree, dict[str, Any]]:
-        train = data.sequences(known.log, known.num_users)
-        fitted = fit_recommendation(model, train, items, config.training, key=key, hooks=Hooks(progress=progress))
-        with _shown(progress, "held-out items", "ranking"):
-            return fitted.params, rank(config, known, split, scorer(model, fitted.params, items), neighbours)
+    def fit() -> tuple[Represented, dict[str, Any]]:
+        fitted = learner.fit(known, key)
+        named = {"two towers": fitted.next_item}
+        if learner.liked is not None:
+            named |= {"two towers, of what is liked": fitted.liked}
+        two_towers = {name: scorer(learner.model, params, learner.items) for name, params in named.items()}
+        with _shown(learner.progress, "held-out items", "ranking"):
+            return fitted, rank(learner.config, known, split, two_towers, neighbours)
 
-    blank = Spec(items.num_items, config.slate_size, config.history_length).empty_observation((1,))
-    like = jax.eval_shape(lambda: model.init(key, blank, items))
-    return stages.once("represent", like, fit)
+    return stages.once("represent", learner.shapes(key), fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,9 @@ COMPARISONS = 3e12
 
 DENSE_SCORES = 2**25
 """Scores of collaborative filtering that are held at once: 128 MB."""
+
+QUESTION = "What does a user take next, liked or not? The loop asks for what is liked."
+"""That the table answers."""
 
 COLUMNS = {
     "HR@10": "hit_rate@10",
@@ -64,16 +68,18 @@ def rank(
     config: StudyConfig,
     known: KnownUsers,
     split: Split,
-    two_towers: Any,
+    two_towers: Mapping[str, Any],
     neighbours: ItemKNN,
 ) -> dict[str, Any]:
     """Full ranking of held-out next items, beside collaborative filtering, under one protocol.
+
+    It tells what a user takes next, liked or not.
 
     Args:
       config: the study.
       known: what models learn from.
       split: the whole log.
-      two_towers: scores observations, see :func:`recjax.nn.scorer`.
+      two_towers: by name, functions that score observations, see :func:`recjax.nn.scorer`.
       neighbours: of items, from ``known``.
 
     Returns:
@@ -101,9 +107,11 @@ def rank(
         )
         for name, other in others.items()
     }
-    evaluations["two towers"] = evaluate(two_towers, task.observation, task.targets, protocol, seen=task.seen)
+    for name, scores in two_towers.items():
+        evaluations[name] = evaluate(scores, task.observation, task.targets, protocol, seen=task.seen)
     return {
-        "protocol": f"{protocol} | users: {evaluations['two towers'].num_users:,}{sampled}{known.text}",
+        "question": QUESTION,
+        "protocol": f"{protocol} | users: {len(task.targets):,}{sampled}{known.text}",
         "models": {
             name: {column: evaluation.metrics[metric] for column, metric in COLUMNS.items()}
             for name, evaluation in evaluations.items()

@@ -18,7 +18,7 @@ import jax
 import recjax
 from recjax.agents import Agent
 from recjax.data import Dataset
-from recjax.eval import default_metrics, describe, paired_difference
+from recjax.eval import default_metrics, describe
 from recjax.fit import Checkpoints, Progress
 from recjax.loop.program import Program
 from recjax.loop.run import Logger, Result, Saving, run_program
@@ -28,6 +28,7 @@ from recjax.study.config import StudyConfig
 from recjax.study.examples import Followed, Onlooker, first_seed, summarise
 from recjax.study.policies import Policy, explain, make_policy
 from recjax.study.prepare import Prepared, prepare
+from recjax.study.yardsticks import PREFIX, Yardstick, compare_with, long_term_value, yardsticks
 from recjax.types import PyTree
 
 SOFTWARE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "polars")
@@ -44,11 +45,13 @@ class Study:
       results: plain data, as ``metrics.json`` holds it.
       prepared: what the loop started from.
       runs: the loop of each policy.
+      agents: the agent of each policy.
     """
 
     results: dict[str, Any]
     prepared: Prepared
     runs: dict[str, Result]
+    agents: dict[str, Agent]
 
     def __repr__(self) -> str:
         name = self.results["data"]["name"]
@@ -62,7 +65,7 @@ class Study:
         """
         if name not in self.runs:
             raise ValueError(f"The study has no policy {name!r}; it has {', '.join(self.runs)}.")
-        return make_policy(name, self.prepared.policies).agent, first_seed(self.runs[name].state.agent)
+        return self.agents[name], first_seed(self.runs[name].state.agent)
 
 
 def run_study(
@@ -116,6 +119,8 @@ def run_study(
     followed: dict[str, Followed] = {}
     key, examples_key = (jax.random.fold_in(jax.random.key(config.seed), part) for part in (1, 2))
     onlooker = None if prepared.env.spec.action_space == "vector" else Onlooker(prepared.env, reward, examples_key)
+    oracles = _oracles(config, prepared, reward, clock, jax.random.fold_in(jax.random.key(config.seed), 3))
+    policies |= {name: each.policy for name, each in oracles.items()}
     for name, policy in policies.items():
         with clock(f"loop/{name}"):
             runs[name] = run_program(
@@ -130,12 +135,14 @@ def run_study(
                 on_record=recorder(name) if recorder else None,
             )
         clock.move(runs[name].compile_seconds, f"loop/{name}", "compile")
-        if onlooker is not None:
+        if onlooker is not None and not policy.agent.is_oracle:
             with clock(f"examples/{name}"):
                 followed[name] = onlooker(policy.agent, runs[name].state)
     results = _results(config, prepared, runs, clock.seconds)
+    for name, each in oracles.items():
+        results["policies"][name]["description"] = each.description
     results["examples"] = summarise(followed, prepared.dataset) if followed else None
-    return Study(results, prepared, runs)
+    return Study(results, prepared, runs, {name: policy.agent for name, policy in policies.items()})
 
 
 def _clear(directory: Path) -> None:
@@ -152,8 +159,20 @@ def _program_for(
     for program in programs:
         if program.agent is policy.agent:
             return program
-    programs.append(Program(prepared.env, policy.agent, config, reward))
-    return programs[-1]
+    # A policy that never changes is evaluated; there is nothing to follow in a loop.
+    program = Program(prepared.env, policy.agent, config, reward)
+    if program.is_constant:
+        still = dataclasses.replace(config, steps=0, chunk=0, eval_every=0)
+        program = Program(prepared.env, policy.agent, still, reward)
+    programs.append(program)
+    return program
+
+
+def _oracles(config: StudyConfig, prepared: Prepared, reward: Any, clock: _Clock, key: Any) -> dict[str, Yardstick]:
+    if not config.oracles:
+        return {}
+    with clock("oracles"):
+        return yardsticks(prepared.env, reward, config.eval_steps, key)
 
 
 def _results(
@@ -162,13 +181,14 @@ def _results(
     policies = {
         name: {
             "description": explain(name),
+            "is_oracle": name.startswith(PREFIX),
             "evaluated_at": run.evaluated_at,
             "evaluations": run.evaluations,
             "online_at": run.online_at,
             "online": run.online,
             "seconds": run.seconds,
             "compile_seconds": run.compile_seconds,
-            "user_steps_per_second": config.steps * config.users * config.seeds / run.seconds if run.seconds else 0.0,
+            "user_steps_per_second": run.evaluated_at[-1] * config.users * config.seeds / max(run.seconds, 1e-9),
         }
         for name, run in runs.items()
     }
@@ -184,37 +204,13 @@ def _results(
         "ranking": prepared.ranking,
         "simulator": prepared.simulator,
         "policies": policies,
-        "long_term_value": _long_term_value(runs),
+        "reached": compare_with(runs),
+        "long_term_value": long_term_value(runs),
         "definitions": {name: dataclasses.asdict(of_metrics.get(name) or describe(name)) for name in measured},
         "hardware": _hardware(),
         "software": {"python": platform.python_version()} | {name: metadata.version(name) for name in SOFTWARE},
         "seconds": seconds | {"total": sum(seconds.values())},
     }
-
-
-def _long_term_value(runs: dict[str, Result]) -> dict[str, Any] | None:
-    """What looking ahead is worth: DQN minus the same DQN with a discount of 0, paired by seed."""
-    if not {"dqn", "myopic"} <= runs.keys():
-        return None
-    metric = "session_reward"
-    dqn, myopic = (runs[name].final()[metric] for name in ("dqn", "myopic"))
-    difference = paired_difference(dqn, myopic)
-    if difference.count < 2:
-        verdict = "One seed has no interval; run several."
-    elif difference.low > 0:
-        verdict = "Looking ahead paid: the interval lies above zero."
-    elif difference.high < 0:
-        verdict = "Looking ahead cost reward: the interval lies below zero."
-    else:
-        verdict = "Whether looking ahead paid cannot be told: the interval holds zero."
-    text = (
-        f"DQN minus the same DQN with discount 0, reward per session: {difference.mean:+.3f} "
-        f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}, {difference.count} seeds, paired). {verdict}"
-    )
-    return {
-        "metric": metric, "of": "dqn", "minus": "myopic", "per_seed": dqn - myopic,
-        "mean": difference.mean, "low": difference.low, "high": difference.high, "text": text,
-    }  # fmt: skip
 
 
 def _hardware() -> dict[str, Any]:

@@ -32,7 +32,7 @@ HYPER_PARAMETERS = tuple(
 )
 """Options that agents read from their state, so that trials differing in them alone run side by side."""
 
-TUNABLE = ("dqn", "joint", "supervised")
+TUNABLE = ("slate_q", "dqn", "joint", "supervised")
 """Policies whose agents have them."""
 
 NOT_PREPARED = {"agent", "reward", "devices", "learn", *(field.name for field in dataclasses.fields(LoopConfig))}

@@ -19,8 +19,11 @@ SMALL = [
     "--seeds", "2", "--steps", "8", "--chunk", "4", "--eval-every", "4", "--users", "8", "--eval-users", "8",
     "--eval-steps", "4", "--batch-size", "8", "--learn-start", "2", "--replay-capacity", "1000",
     "--training.epochs", "1", "--training.history-length", "5", "--network.dim", "8",
-    "--agent", "random", "greedy", "myopic", "dqn",
+    "--agent", "random", "greedy", "myopic", "slate_q", "--no-oracles",
 ]  # fmt: skip
+
+
+WITH_ORACLES = [argument for argument in SMALL if argument != "--no-oracles"]
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +53,25 @@ def without_times(results):
 def test_a_run_leaves_everything_it_promises(run):
     names = {path.name for path in run.iterdir()}
     assert names == {"artifact", "checkpoints", "config.json", "metrics.json", "report.html", "tensorboard"}
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"represent", "random", "greedy", "myopic", "dqn"}
-    assert len(list((run / "tensorboard" / "dqn").glob("seed*/events*"))) == 2
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"represent", "myopic", "slate_q"}
+    assert len(list((run / "tensorboard" / "slate_q").glob("seed*/events*"))) == 2
 
 
 def test_metrics_are_per_seed_and_defined(run):
     results = report.read_results(run)
-    for policy in ("random", "greedy", "myopic", "dqn"):
+    for policy in ("random", "greedy", "myopic", "slate_q"):
         for metric in report.TABLE_METRICS:
-            assert np.shape(results["policies"][policy]["evaluations"][metric]) == (3, 2)
+            count = 3 if policy in ("myopic", "slate_q") else 1
+            assert np.shape(results["policies"][policy]["evaluations"][metric]) == (count, 2)
             assert results["definitions"][metric]["definition"]
-    assert results["policies"]["dqn"]["evaluated_at"] == [0, 4, 8]
+    assert results["policies"]["slate_q"]["evaluated_at"] == [0, 4, 8]
     assert set(results["ranking"]["models"]) > {"popularity", "item kNN", "user kNN", "two towers"}
     seconds = {name: policy["compile_seconds"] for name, policy in results["policies"].items()}
-    assert seconds["dqn"] < seconds["myopic"], "one program serves both"
-    assert set(results["examples"]["policies"]) == {"random", "greedy", "myopic", "dqn"}
+    assert seconds["slate_q"] < seconds["myopic"], "one program serves both"
+    assert set(results["examples"]["policies"]) == {"random", "greedy", "myopic", "slate_q"}
     value = results["long_term_value"]
-    final = {p: report.final_values(results, p, "session_reward") for p in ("dqn", "myopic")}
-    np.testing.assert_allclose(value["per_seed"], final["dqn"] - final["myopic"])
+    final = {p: report.final_values(results, p, "session_reward") for p in ("slate_q", "myopic")}
+    np.testing.assert_allclose(value["per_seed"], final["slate_q"] - final["myopic"])
     np.testing.assert_allclose(value["mean"], np.mean(value["per_seed"]))
 
 
@@ -77,7 +81,7 @@ def test_page_needs_no_other_file(run):
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#)""", page.replace("xlink:href", "href"))
     assert "url(http" not in page
     assert page.count("<table") >= 4
-    for policy in ("random", "greedy", "myopic", "dqn"):
+    for policy in ("random", "greedy", "myopic", "slate_q"):
         assert f'<th scope="row">{policy}</th>' in page
 
 
@@ -86,6 +90,21 @@ def test_configuration_reproduces_the_run(run, tmp_path):
     again = without_times(report.read_results(tmp_path / "b"))
     assert again == without_times(report.read_results(run))
     assert (tmp_path / "b" / "config.json").read_text() == (run / "config.json").read_text()
+
+
+def test_a_preset_is_where_options_start_and_oracles_say_what_can_be_reached(tmp_path):
+    """Options of the command line go before those of the preset."""
+    out = tmp_path / "g"
+    few = [*WITH_ORACLES, "--agent", "random", "--out", str(out)]
+    main([*few, "--preset", "long-term", "--response-model.bait", "1.5"])
+    results = report.read_results(out)
+    model = results["config"]["response_model"]
+    assert (model["bait"], model["leave_slope"]) == (1.5, 0.2)
+    assert set(results["reached"]["policies"]) == {"random", "oracle_myopic", "oracle_look_ahead"}
+    for oracle in ("oracle_myopic", "oracle_look_ahead"):
+        assert results["policies"][oracle]["evaluated_at"] == [0]
+        assert "Sees all that is hidden" in results["policies"][oracle]["description"]
+    assert "How far from what could be reached" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_interrupted_run_resumes_to_the_same_numbers(run, tmp_path, monkeypatch, capsys):
@@ -113,7 +132,7 @@ def test_interrupted_run_resumes_to_the_same_numbers(run, tmp_path, monkeypatch,
 def test_recommend_prints_items_and_reasons(run, capsys):
     main(["recommend", "--run", str(run), "--user", "7", "--k", "4"])
     lines = capsys.readouterr().out.splitlines()
-    start = next(i for i, line in enumerate(lines) if "For user 7, by dqn" in line)
+    start = next(i for i, line in enumerate(lines) if "For user 7, by slate_q" in line)
     rows = [line for line in lines[start:] if re.match(r"\s*\d+ ", line)]
     assert len(rows) == 4
     assert all(re.search(r"\(-?\d\.\d\d\)", row) for row in rows)
@@ -195,6 +214,8 @@ def test_data_list_names_every_set(capsys):
     ("arguments", "message"),
     [
         ([*SMALL, "--agent", "dqm"], "no policy named 'dqm'"),
+        (["loop", "--preset", "short-term"], "no preset 'short-term'; choose one of long-term"),
+        (["loop", "--preset", "long-term", "--config", "a.json"], "Both --config a.json and --preset long-term"),
         ([*SMALL, "--reward", "clicks"], "no reward named 'clicks'"),
         ([*SMALL, "--reward", "click=many"], "'many' is not a number"),
         ([*SMALL, "--network.encoder", "lstm"], "'lstm'"),
@@ -214,14 +235,14 @@ def test_mistakes_get_one_clear_line(arguments, message, tmp_path, monkeypatch, 
 
 
 def test_resuming_with_other_options_is_refused(run, capsys):
-    message = refused(capsys, *SMALL, "--out", str(run), "--resume", "--slate-size", "2")
+    message = refused(capsys, *WITH_ORACLES, "--out", str(run), "--resume", "--slate-size", "2")
     assert "slate_size was 3, is 2" in message
 
 
 def test_unknown_user_or_policy_is_named(run, capsys):
     assert "no user '5000'" in refused(capsys, "recommend", "--run", str(run), "--user", "5000")
     message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "supervised")
-    assert "has the policies dqn, greedy, myopic; choose one of them" in message
+    assert "has the policies greedy, myopic, slate_q; choose one of them" in message
     message = refused(capsys, "recommend", "--run", str(run), "--user", "7", "--policy", "random")
     assert "It does not rate items" in message
     assert "Nobody to recommend to" in refused(capsys, "recommend", "--run", str(run))

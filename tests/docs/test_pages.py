@@ -57,7 +57,7 @@ def test_tutorial_from_pieces(tutorial, run_small):
 def test_tutorial_from_a_study_to_an_artifact(tutorial, run_small):
     small = {
         "    steps=300,\n    seeds=3,": f"    {SMALL},\n    training=models.TwoTowerConfig(epochs=1),",
-        '"random", "popularity", "greedy", "dqn"': '"dqn",',
+        '"random", "popularity", "greedy", "slate_q"': '"slate_q",',
         "import data,": "import data, models,",
     }
     study, saved, served = (block(tutorial, text) for text in ("run_study(", "export.save(", "serve.load("))

@@ -107,7 +107,8 @@ def test_values_can_be_read_where_a_plot_is_pointed_at(make_study):
     page = report.render(results)
     value = np.mean(report.final_values(results, "dqn", "ctr"))
     spots = re.findall(r'<rect class="spot"[^>]*><title>([^<]*)</title>', page)
-    (found,) = {line.split("±")[0].split()[-1] for spot in spots if spot.startswith("step 8\n") for line in
+    last = [spot for spot in spots if spot.startswith("32 user-steps of a seed\n")]
+    (found,) = {line.split("±")[0].split()[-1] for spot in last for line in
                 spot.splitlines() if line.startswith("dqn") and line.split()[1].startswith(f"{value:.2f}")}  # fmt: skip
     assert float(found) == pytest.approx(value, abs=0.01)
 
@@ -182,7 +183,7 @@ def test_runs_made_in_python_have_a_page(result, make_study, tmp_path):
     assert "<h1>Two of a kind</h1>" in several
     assert re.search(r'<th scope="row">mine</th>', several)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "several.html"]
-    study = Study(make_study(), prepared=None, runs={})
+    study = Study(make_study(), prepared=None, runs={}, agents={})
     report.write(study, tmp_path / "one.html")
     assert (tmp_path / "one.html").read_text(encoding="utf-8") == report.render(make_study())
     assert repr(study) == "Study(random, dqn on made: 3 s)"

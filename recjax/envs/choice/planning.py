@@ -68,8 +68,10 @@ def yardsticks(appraise: Appraise, slate_size: int, still: Plan, family: Plan, w
     """
     choose = planner(appraise, slate_size, still)
     count = jax.tree.leaves(family)[0].shape[0]
+    # A family of one, so that both are the same compiled program.
+    alone = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32)[None], still)
     return {
-        "myopic": Oracle(choose, "the slate with the largest expected reward of this step, by true taste"),
+        "myopic": Oracle(choose, "the slate with the largest expected reward of this step, by true taste", alone),
         "look_ahead": Oracle(choose, f"the same, {what}: the best of {count} such plans, so a lower bound", family),
     }
 

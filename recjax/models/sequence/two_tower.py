@@ -47,8 +47,9 @@ def fit_recommendation(
     *,
     key: Array,
     hooks: Hooks = Hooks(),
+    targets: np.ndarray | None = None,
 ) -> Fitted:
-    """Fits a recommender to the next item at every position of every sequence.
+    """Fits a recommender to the next item at every position of every sequence, or at those of what is liked.
 
     The loss is that of ``config``. Sequences and items stay on the device, where the history of
     a position is gathered when its turn comes. A position without history trains the cold-start
@@ -61,6 +62,8 @@ def fit_recommendation(
       config: how to train.
       key: of the initial parameters and the shuffles.
       hooks: callback, early stopping, progress and checkpoints.
+      targets: ``bool[E]`` the events that are to be predicted, such as those that say an item was liked; the others
+        still belong to the histories of what follows. All by default.
 
     Returns:
       The parameters and ``loss`` of each epoch, as :func:`recjax.fit.fit_epochs` does.
@@ -70,9 +73,12 @@ def fit_recommendation(
       RuntimeError: the loss became infinite or NaN.
     """
     events = np.asarray(sequences.items)
-    positions = np.flatnonzero(events < module.num_items)
+    if targets is not None and targets.shape != events.shape:
+        raise ValueError(f"targets has shape {targets.shape}; give one value for each of the {len(events)} events.")
+    positions = np.flatnonzero((events < module.num_items) & (True if targets is None else targets))
     if not len(positions):
-        raise ValueError("The sequences have no event of a known item; there is nothing to learn from.")
+        what = "event" if targets is None else "target"
+        raise ValueError(f"The sequences have no {what} of a known item; there is nothing to learn from.")
 
     def gather(data: PyTree, indices: Array) -> PyTree:
         sequences, positions, items = data
