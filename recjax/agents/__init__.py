@@ -45,6 +45,7 @@ from recjax.agents.exploration import (
     greedy,
     plackett_luce,
 )
+from recjax.agents.search import Evolution, EvolutionState, VectorPolicyState, evolution_strategy, vector_policy
 from recjax.agents.slates import SlatePolicy
 from recjax.agents.uniform import fill_uniformly
 from recjax.agents.value import (
@@ -68,6 +69,8 @@ __all__ = [
     "ClickPrediction",
     "DQNHyper",
     "DQNState",
+    "Evolution",
+    "EvolutionState",
     "Exploration",
     "ExplorationHyper",
     "FixedState",
@@ -78,10 +81,12 @@ __all__ = [
     "TabularState",
     "TargetNetwork",
     "Update",
+    "VectorPolicyState",
     "agents",
     "boltzmann",
     "dqn",
     "epsilon_greedy",
+    "evolution_strategy",
     "expected_sarsa",
     "explorations",
     "fill_uniformly",
@@ -100,4 +105,5 @@ __all__ = [
     "slate_q",
     "supervised",
     "supervised_greedy",
+    "vector_policy",
 ]
