@@ -1,6 +1,7 @@
 """User simulators: synthetic ones, those fitted to a log, and those that others have published."""
 
 from recjax.envs.sims.coat import coat, coat_clicks
+from recjax.envs.sims.fitted import fitted
 from recjax.envs.sims.interest_evolution import interest_evolution
 from recjax.envs.sims.interest_exploration import interest_exploration
 from recjax.envs.sims.logged import logged
@@ -14,6 +15,7 @@ from recjax.envs.sims.virtual_taobao import virtual_taobao
 __all__ = [
     "coat",
     "coat_clicks",
+    "fitted",
     "interest_evolution",
     "interest_exploration",
     "logged",
