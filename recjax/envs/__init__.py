@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from recjax.envs.sims.fitted import fitted
     from recjax.envs.sims.interest_evolution import interest_evolution
     from recjax.envs.sims.interest_exploration import interest_exploration
+    from recjax.envs.sims.kuaisim import fit_kuaisim, kuaisim, kuaisim_faithful
     from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
     from recjax.envs.sims.long_term_satisfaction import long_term_satisfaction
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from recjax.envs.sims.synthetic import synthetic
     from recjax.envs.sims.virtual_taobao import virtual_taobao
     from recjax.envs.users.exposures import Exposures, read_exposures
+    from recjax.envs.users.kuaisim_network import KuaiSimNetwork
     from recjax.envs.users.networks import FactorNetwork, HistoryNetwork, UserNetwork
     from recjax.envs.users.realism import SessionComparison, SessionStatistic
     from recjax.envs.users.two_sample import TwoSamples, two_sample_test
@@ -68,6 +70,7 @@ __all__ = [
     "Exposures",
     "FactorNetwork",
     "HistoryNetwork",
+    "KuaiSimNetwork",
     "Leaving",
     "Listening",
     "Newsroom",
@@ -101,11 +104,14 @@ __all__ = [
     "ecommerce",
     "environments",
     "exponential_cascade",
+    "fit_kuaisim",
     "fit_preference",
     "fit_user_model",
     "fitted",
     "interest_evolution",
     "interest_exploration",
+    "kuaisim",
+    "kuaisim_faithful",
     "logged",
     "long_term_satisfaction",
     "matrix",
