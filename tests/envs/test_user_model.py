@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from recjax import envs
 from recjax.data import Dataset, IdMap, Interactions
 from recjax.envs import FactorNetwork, UserModel, UserModelConfig, UserNetwork, fit_user_model, read_exposures
+from recjax.envs.sims.fitted import reset
 from recjax.envs.users import joint
 from recjax.envs.users.answering import Params, Rules, User, respond
 from recjax.envs.users.exposures import combination, combinations, history_codes
@@ -19,6 +21,7 @@ from recjax.envs.users.learning import examples_of
 from recjax.envs.users.realism import Sessions, compare_sessions, real_sessions, statistics
 from recjax.envs.users.session_ends import fit_session_ends, leave_probability, moments
 from recjax.envs.users.user_model import hold_out
+from recjax.nn import ItemTower, UserTower
 from recjax.types import PAD_ID, Behaviour, Items, Observation
 
 CLICK, CART, PURCHASE, LIKE, IMPRESSION = (
@@ -419,6 +422,31 @@ def test_balance_makes_what_was_not_done_weigh_as_much(balanced):
     examples = examples_of(read_exposures(log_of(rows)), np.arange(6), rng, balanced=balanced)
     weights = [examples.weight[examples.answers == value].sum() for value in (0, 1)]
     assert weights == pytest.approx([1, 1] if balanced else [5, 1])
+
+
+@pytest.mark.parametrize("encoder", ["mean", "gru", "attention"])
+def test_arrivals_and_steps_gather_rows_of_items_and_users(encoder):
+    users, items = 100_003, 100_019
+    network = envs.HistoryNetwork(1, item=ItemTower(items, 4), user=UserTower(4, encoder))
+    known = Items(popularity=jnp.zeros(items), is_new=jnp.zeros(items, bool))
+    blank = Observation(jnp.zeros((1, 6), jnp.int32), jnp.zeros((1, 6), jnp.int32))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), None, blank, jnp.zeros((1, 1), jnp.int32), known))
+    history = jax.ShapeDtypeStruct((users, 6), jnp.int32)
+    members = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), shapes)
+    params = Params(members, jax.ShapeDtypeStruct((3,), jnp.float32), known, Observation(history, history))
+    rules = Rules(network, (CLICK,), True, 8, None)
+
+    def visit(params, key, slate):
+        _, state = reset(key, params, None)
+        return respond(key, state, slate, params, rules)
+
+    each = jax.vmap(visit, in_axes=(None, 0, 0))
+    program = str(jax.make_jaxpr(each)(params, jax.random.split(jax.random.key(0), 7), jnp.zeros((7, 3), int)))
+    found = {tuple(map(int, shape.split(","))) for shape in re.findall(r"\[([\d,]+)\]", program)}
+    whole = {shape for shape in found if users in shape or items in shape}
+    # Tables as they are given, of all members and of one that vmap sees; nothing of each of the seven users.
+    assert not [shape for shape in whole if 7 in shape]
+    assert whole
 
 
 def test_bad_arguments_are_named(moody, found, dataset):

@@ -97,7 +97,7 @@ def fitted(
         ),
         params,
         params.items,
-        reset=_reset,
+        reset=reset,
         step=partial(_step, rules=rules),
         oracles=oracles(rules, slate_size, parse(reward)),
     )
@@ -114,7 +114,8 @@ def arrivals(dataset: Dataset, sequences: Sequences, model: UserModel) -> Observ
     return Observation(history, behaviour, context)
 
 
-def _reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, User]:
+def reset(key: Array, params: Params, world: PyTree) -> tuple[Observation, User]:
+    """A user of the log arrives, as one member of the ensemble."""
     members = jax.tree.leaves(params.networks)[0].shape[0]
     sizes = np.array([params.arrivals.history.shape[0], members])
     user, member = jnp.floor(jax.random.uniform(key, (2,)) * sizes).astype(jnp.int32)
