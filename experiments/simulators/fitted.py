@@ -70,9 +70,9 @@ class Config:
 def generated() -> Dataset:
     """Users who like one half of some items or the other."""
     rng = np.random.default_rng(0)
-    user, item = np.repeat(np.arange(60), 20), rng.integers(0, 16, 1200)
+    user, item = np.repeat(np.arange(60), 20), rng.integers(0, 40, 1200)
     liked = rng.random(1200) < np.where(user % 2 == item % 2, 0.8, 0.2)
-    names = (IdMap(tuple(map(str, range(count)))) for count in (60, 16))
+    names = (IdMap(tuple(map(str, range(count)))) for count in (60, 40))
     rating = np.where(liked, 5.0, 1.0).astype(np.float32)
     return Dataset("generated", Interactions(user, item, np.tile(np.arange(20), 60) * 60, rating), *names)
 
