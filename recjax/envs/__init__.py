@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from recjax.envs.presets.session import session
     from recjax.envs.presets.video import Videos, video
     from recjax.envs.sims.coat import coat, coat_clicks
+    from recjax.envs.sims.fitted import fitted
     from recjax.envs.sims.interest_evolution import interest_evolution
     from recjax.envs.sims.interest_exploration import interest_exploration
+    from recjax.envs.sims.kuaisim import fit_kuaisim, kuaisim, kuaisim_faithful
     from recjax.envs.sims.leaving import Leaving, TooClose, TooOften, distances, too_close, too_often
     from recjax.envs.sims.logged import at_level, logged
     from recjax.envs.sims.long_term_satisfaction import long_term_satisfaction
@@ -50,13 +52,25 @@ if TYPE_CHECKING:
     from recjax.envs.sims.sardine_users import SardineSetting
     from recjax.envs.sims.synthetic import synthetic
     from recjax.envs.sims.virtual_taobao import virtual_taobao
+    from recjax.envs.users.exposures import Exposures, read_exposures
+    from recjax.envs.users.kuaisim_network import KuaiSimNetwork
+    from recjax.envs.users.networks import FactorNetwork, HistoryNetwork, UserNetwork
+    from recjax.envs.users.realism import SessionComparison, SessionStatistic
+    from recjax.envs.users.two_sample import TwoSamples, two_sample_test
+    from recjax.envs.users.user_model import UserModel, UserModelConfig, fit_user_model
+    from recjax.envs.users.user_model_report import BehaviourReport, UserModelReport
 
 __all__ = [
+    "BehaviourReport",
     "ChoiceModel",
     "Description",
     "Dialogue",
     "Environment",
     "Evidence",
+    "Exposures",
+    "FactorNetwork",
+    "HistoryNetwork",
+    "KuaiSimNetwork",
     "Leaving",
     "Listening",
     "Newsroom",
@@ -68,10 +82,17 @@ __all__ = [
     "ReliabilityBin",
     "ResponseModel",
     "SardineSetting",
+    "SessionComparison",
+    "SessionStatistic",
     "Shop",
     "TooClose",
     "TooOften",
     "Transition",
+    "TwoSamples",
+    "UserModel",
+    "UserModelConfig",
+    "UserModelReport",
+    "UserNetwork",
     "Videos",
     "as_arrays",
     "at_level",
@@ -83,9 +104,14 @@ __all__ = [
     "ecommerce",
     "environments",
     "exponential_cascade",
+    "fit_kuaisim",
     "fit_preference",
+    "fit_user_model",
+    "fitted",
     "interest_evolution",
     "interest_exploration",
+    "kuaisim",
+    "kuaisim_faithful",
     "logged",
     "long_term_satisfaction",
     "matrix",
@@ -95,6 +121,7 @@ __all__ = [
     "news",
     "proportional_cascade",
     "read_evidence",
+    "read_exposures",
     "recogym",
     "register",
     "sardine",
@@ -102,6 +129,7 @@ __all__ = [
     "synthetic",
     "too_close",
     "too_often",
+    "two_sample_test",
     "video",
     "virtual_taobao",
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from recjax import envs
-from recjax.data import Dataset, IdMap, Interactions
+from recjax.data import Dataset, IdMap, Interactions, item_features
 from recjax.envs import Environment
+from recjax.types import Array, Behaviour, Observation, PyTree
 
 NUM_USERS, NUM_ITEMS, EVENTS_PER_USER = 120, 40, 25
 
@@ -58,6 +61,30 @@ def small_networks() -> dict[str, np.ndarray]:
     return arrays
 
 
+def untrained_users(dataset: Dataset) -> envs.UserModel:
+    """Two members that factorise users and items, as they start."""
+    network = envs.FactorNetwork(1, dataset.num_users, dataset.num_items, factors=2)
+    nobody = jnp.zeros(1, jnp.int32)
+
+    def one(key: Array) -> PyTree:
+        return network.init(key, nobody, Observation(nobody[:, None], nobody[:, None]), nobody[:, None], None)
+
+    members = jax.vmap(one)(jax.random.split(jax.random.key(0)))
+    return envs.UserModel(members, jnp.array([-2.0, 0.1, -1.0]), network, (Behaviour.LIKE,), True, 5)
+
+
+def untrained_kuaisim(dataset: Dataset, *, faithful: bool) -> envs.UserModel:
+    """KuaiSim's response model, small and as it starts."""
+    network = envs.KuaiSimNetwork(
+        1, dataset.num_users, dataset.num_items, latent=4, width=4, hidden=8, history_length=6, double_sigmoid=faithful
+    )
+    nobody = jnp.zeros(1, jnp.int32)
+    observation = Observation(nobody[:, None], nobody[:, None], jnp.zeros((1, 1)))
+    params = network.init(jax.random.key(0), nobody, observation, nobody[:, None], item_features(dataset))
+    members = jax.tree.map(lambda leaf: leaf[None], params)
+    return envs.UserModel(members, jnp.zeros(3), network, (Behaviour.LIKE,), True, 6)
+
+
 MADE: dict[str, Callable[[Dataset], Environment]] = {
     "synthetic": lambda dataset: envs.synthetic(num_items=30, slate_size=4, history_length=5),
     "coat": lambda dataset: envs.coat(ratings(6, 12)),
@@ -72,6 +99,13 @@ MADE: dict[str, Callable[[Dataset], Environment]] = {
     "news": lambda dataset: envs.news(num_items=30, num_candidates=8, slate_size=3, history_length=5),
     "session": lambda dataset: envs.session(num_items=30, slate_size=3, history_length=9),
     "video": lambda dataset: envs.video(num_items=30, slate_size=3, history_length=5),
+    "fitted": lambda dataset: envs.fitted(dataset, user_model=untrained_users(dataset), slate_size=3, max_steps=4),
+    "kuaisim": lambda dataset: envs.kuaisim(
+        dataset, user_model=untrained_kuaisim(dataset, faithful=False), slate_size=3, temper=4.0
+    ),
+    "kuaisim_faithful": lambda dataset: envs.kuaisim_faithful(
+        dataset, user_model=untrained_kuaisim(dataset, faithful=True), slate_size=2, level="cross_session"
+    ),
     "logged": lambda dataset: envs.logged(dataset, slate_size=3, history_length=4),
     "recogym": lambda dataset: envs.recogym(num_items=30, history_length=6),
     "sardine": lambda dataset: envs.sardine(envs.SardineSetting(num_items=40, slate_size=4), history_length=6),

@@ -29,6 +29,7 @@ from flax import struct
 from numpy.typing import ArrayLike
 
 from recjax.envs.base import Environment, Transition, register
+from recjax.envs.events import append_events
 from recjax.envs.sims.leaving import Leaving
 from recjax.envs.sims.matrix_oracles import Plan, oracles
 from recjax.response import CLICK, Response, Signal
@@ -203,26 +204,14 @@ def _step(key: Array, state: User, slate: Array, params: Params, world: PyTree, 
         put_off = there & params.leaving.puts_off(slate, state.shown[-params.leaving.window :])
     after = User(
         user=state.user,
-        shown=_push(state.shown, slate, there),
-        ratings=_push(state.ratings, rating, there),
+        shown=append_events(state.shown, slate, there),
+        ratings=append_events(state.ratings, rating, there),
         steps=state.steps + 1,
     )
     terminated = jnp.any(put_off)
     truncated = (after.steps >= rules.max_steps) & ~terminated
     info = {"put_off": jnp.mean(put_off)}
     return Transition(_observe(after, params, rules), after, response, terminated, truncated, info)
-
-
-def _push(row: Array, values: Array, there: Array) -> Array:
-    """``row`` with those of ``values`` that are ``there`` at its end, in their order."""
-    slots, place, count = jnp.arange(there.shape[0]), jnp.cumsum(there) - 1, jnp.sum(there)
-    moves = there[None] & (place[None] == slots[:, None])
-    packed = jnp.sum(jnp.where(moves, values[None], 0), axis=1)
-    whole = jnp.concatenate([row, packed.astype(row.dtype)])
-    # Shifts by powers of two: to gather the row takes several times as long.
-    for bit in range(slots.size.bit_length()):
-        whole = jnp.where((count >> bit) & 1 == 1, jnp.roll(whole, -(1 << bit)), whole)
-    return whole[: row.shape[0]]
 
 
 def _observe(user: User, params: Params, rules: Rules) -> Observation:
