@@ -41,6 +41,7 @@ from recjax.nn.hstu import HSTUBlock, HSTUEncoder
 from recjax.nn.item import ItemTower
 from recjax.nn.noisy import NoisyDense, check_noise
 from recjax.nn.q_networks import MLPQ, DotProductQ, DuelingDotProductQ, q_networks
+from recjax.nn.q_recommendation import QRecommendation
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
 from recjax.nn.slate_networks import CandidateSlateQ, DotProductSlateQ
@@ -86,6 +87,7 @@ __all__ = [
     "NoisyDense",
     "OncePerItem",
     "Outcomes",
+    "QRecommendation",
     "QuantileDotProductQ",
     "Quantiles",
     "Recommendation",

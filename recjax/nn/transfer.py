@@ -20,7 +20,7 @@ from recjax.types import Array, Items, Observation, PyTree
 TOWERS = ("user", "item")
 """Names of the submodules that networks have in common."""
 
-ITEM_TABLES = ("item_bias", "item_odds")
+ITEM_TABLES = ("item_bias", "item_odds", "q_vectors")
 """Names of parameters beside the towers that have a row for each item."""
 
 
