@@ -60,7 +60,7 @@ class Config(Options):
     """Results of each model, one for each seed."""
     data_dir: Path | None = None
     """Folder that holds the data set's own folder; RECJAX_DATA by default."""
-    history_length: int = 20
+    history_length: int = 50
     """Events that the model sees."""
     dim: int = 64
     """Width of the vectors."""

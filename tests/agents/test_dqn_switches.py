@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from recjax import agents, nn
-from recjax.types import Spec
+from recjax.types import Candidates, Spec
 
 SPEC = Spec(num_items=4, slate_size=2, history_length=1)
 GAMMA = 0.8
@@ -311,3 +311,27 @@ def test_what_does_not_go_together_is_named(kit):
         agents.dqn(nn.DenseNetwork(Rows(1), noisy=True), rate).init(jax.random.key(0), SPEC, items)
     with pytest.raises(ValueError, match=r"Rows gives \(1, 4, 3\) for 1 users, 4 items and a Quantiles of size 5"):
         agents.dqn(nn.DenseDistributionalNetwork(Rows(3), QUANTILES), rate).init(jax.random.key(0), SPEC, items)
+
+
+@pytest.mark.parametrize("kind", ["quantiles", "munchausen"])
+def test_candidates_that_are_the_whole_catalogue_change_nothing(kit, kind):
+    """Slates are positions then, here in another order for every row."""
+    network, loss = kit.TableQ(4), agents.TDLoss("mse", munchausen=MUNCHAUSEN)
+    if kind == "quantiles":
+        network, loss = nn.DenseDistributionalNetwork(Rows(5), QUANTILES), agents.TDLoss()
+    agent = agents.dqn(network, optax.sgd(0.1), discount=GAMMA, loss=loss)
+    state, *_ = random_state(agent, kit.make_items(4))
+    log, rng = random_log(kit, n=1), np.random.default_rng(2)
+    steps = log.experience
+    ids = rng.permuted(np.tile(np.arange(4), (*steps.terminated.shape, 1)), axis=-1)
+    slate = np.where(steps.slate < 0, -1, np.argsort(ids)[np.arange(len(ids))[:, None, None], 0, steps.slate])
+    offered = Candidates(jnp.asarray(ids, jnp.int32))
+    steps = steps.replace(
+        slate=jnp.asarray(slate, jnp.int32),
+        observation=steps.observation.replace(candidates=offered),
+        next_observation=steps.next_observation.replace(candidates=Candidates(jnp.asarray(ids[::-1], jnp.int32))),
+    )
+    wanted = learned_once(agent, state, log).metrics
+    state = state.replace(spec=dataclasses.replace(SPEC, num_candidates=4))
+    found = learned_once(agent, state, log._replace(experience=steps)).metrics
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, wanted)

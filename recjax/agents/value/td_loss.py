@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from recjax import replay
 from recjax.agents.exploration import tempered
 from recjax.agents.slates import Selection
+from recjax.agents.value.windows import check_loss
 from recjax.catalogue import logsumexp, score_at
 from recjax.fit import linear_decay
-from recjax.losses import TD_LOSSES, masked_mean, munchausen_reward
+from recjax.losses import masked_mean, munchausen_reward
 from recjax.replay import Batch, Memory
 from recjax.types import Array
 
@@ -139,8 +140,7 @@ class TDLoss:
     priorities: Priorities | None = None
 
     def __post_init__(self) -> None:
-        if self.error not in TD_LOSSES:
-            raise ValueError(f"There is no loss named {self.error!r}; choose one of {sorted(TD_LOSSES)}.")
+        check_loss(self.error)
 
     def memory(self, window: int) -> Memory:
         """What an agent that learns by this loss asks for."""
