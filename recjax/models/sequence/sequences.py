@@ -129,7 +129,8 @@ def fit_sequences(
       start: where to start and what of it is trained; fresh parameters and all of them by default.
       context: ``f32[U, C]`` what else is known of every user, as ``Observation.context``.
       similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
-      auxiliary: losses beside those of ``config``, such as :func:`recjax.models.sequence.self_supervised_q`.
+      auxiliary: losses beside those of ``config``, such as :func:`recjax.models.sequence.self_supervised_q`. They are
+        functions, which checkpoints do not tell apart: to go on from one, give the same.
       hooks: callback, early stopping, progress and checkpoints.
 
     Returns:
