@@ -236,4 +236,4 @@ def differences(study: Study, found: dict[str, list[Result]]) -> None:
 
 
 if __name__ == "__main__":
-    run(__file__, __doc__, Config, main, history_length=6, dim=8, epochs=2, models=("SASRec", "SNQN, reward drawn"))
+    run(__file__, __doc__, Config, main, history_length=6, dim=8, epochs=2, models=("SNQN, reward drawn",))
