@@ -339,17 +339,21 @@ def plackett_luce(
     References:
       Plackett, "The Analysis of Permutations", Applied Statistics 24, 1975.
     """
+    unshown = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
+    rest = logsumexp(queries, tempered(queries, items, temperature), exclude=unshown)
+    shown = score_at(queries, items, slate) / temperature
+    below = jax.lax.associative_scan(jnp.logaddexp, shown, axis=1, reverse=True)
+    return shown - jnp.logaddexp(rest[:, None], below)
+
+
+def tempered(queries: PyTree, items: Catalogue, temperature: Array | float) -> BlockScorer:
+    """The same catalogue with every score divided by a temperature, for passes over all items."""
     scorer = as_scorer(items)
 
     def score_block(queries: PyTree, start: Array | int, size: int) -> Array:
         return scorer.score_block(queries, start, size) / temperature
 
-    logits = BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries))
-    unshown = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
-    rest = logsumexp(queries, logits, exclude=unshown)
-    shown = score_at(queries, items, slate) / temperature
-    below = jax.lax.associative_scan(jnp.logaddexp, shown, axis=1, reverse=True)
-    return shown - jnp.logaddexp(rest[:, None], below)
+    return BlockScorer(score_block, scorer.num_items, block_size=block_size_of(items, queries))
 
 
 _BOLTZMANN = Exploration(boltzmann, boltzmann_log_prob, boltzmann_slot_log_probs)

@@ -21,6 +21,7 @@ from recjax.nn.attention import RelativeBias, SelfAttention, TransformerBlock
 from recjax.nn.bidirectional import BidirectionalEncoder
 from recjax.nn.contracts import (
     DenseNetwork,
+    DistributionalNetwork,
     FeatureEncoder,
     HistoryEncoder,
     ItemVectorNetwork,
@@ -30,12 +31,17 @@ from recjax.nn.contracts import (
     ScoringNetwork,
     SequenceModel,
     SlateNetwork,
+    ValueHead,
 )
+from recjax.nn.distributional import CategoricalDotProductQ, DenseDistributionalNetwork, QuantileDotProductQ
+from recjax.nn.distributions import Categorical, Quantiles
 from recjax.nn.features import MeanWordEncoder, feature_encoders
 from recjax.nn.history import GRUEncoder, MeanEncoder, SelfAttentionEncoder, history_encoders
 from recjax.nn.hstu import HSTUBlock, HSTUEncoder
 from recjax.nn.item import ItemTower
+from recjax.nn.noisy import NoisyDense, check_noise
 from recjax.nn.q_networks import MLPQ, DotProductQ, DuelingDotProductQ, q_networks
+from recjax.nn.q_recommendation import QRecommendation
 from recjax.nn.recommendation import Recommendation
 from recjax.nn.similarity import Similarity, cosine_similarity, normalize
 from recjax.nn.slate_networks import CandidateSlateQ, DotProductSlateQ
@@ -57,7 +63,11 @@ __all__ = [
     "MLPQ",
     "BidirectionalEncoder",
     "CandidateSlateQ",
+    "Categorical",
+    "CategoricalDotProductQ",
+    "DenseDistributionalNetwork",
     "DenseNetwork",
+    "DistributionalNetwork",
     "DotProductQ",
     "DotProductSlateQ",
     "DuelingDotProductQ",
@@ -74,8 +84,12 @@ __all__ = [
     "MeanEncoder",
     "MeanWordEncoder",
     "MixtureAdaptor",
+    "NoisyDense",
     "OncePerItem",
     "Outcomes",
+    "QRecommendation",
+    "QuantileDotProductQ",
+    "Quantiles",
     "Recommendation",
     "RelativeBias",
     "ScoringNetwork",
@@ -87,8 +101,10 @@ __all__ = [
     "Towers",
     "TransformerBlock",
     "UserTower",
+    "ValueHead",
     "adaptors",
     "catalogue_scores",
+    "check_noise",
     "check_scores",
     "check_towers",
     "cosine_similarity",

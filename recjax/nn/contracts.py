@@ -92,6 +92,11 @@ class ScoringNetwork(nn.Module):
         """``N`` where the network is built for a catalogue of that size, None where it takes any."""
         return None
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether it has a :class:`recjax.nn.NoisyDense`, by which agents explore."""
+        return False
+
     def catalogue(self, observation: Observation, items: Items) -> tuple[PyTree, Catalogue]:
         """``(queries, scorer)`` for the operations of :mod:`recjax.catalogue`."""
         raise NotImplementedError
@@ -114,6 +119,42 @@ class ItemVectorNetwork(ScoringNetwork):
     def item_vectors(self, ids: Array, items: Items) -> Array:
         """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., D]``."""
         raise NotImplementedError
+
+
+class ValueHead(Protocol):
+    """What is said of the value of an item: a number, or numbers that describe a distribution."""
+
+    def mean(self, outputs: Array) -> Array:
+        """Expected values, ``f32[...]``, of outputs ``f32[..., *said of an item]``."""
+        ...
+
+    def td_loss(self, outputs_tm1: Array, r_t: Array, discount_t: Array, outputs_t: Array) -> Array:
+        """The loss ``f32[...]`` of outputs, by ``r_t + discount_t *`` what those of the next step stand for.
+
+        Args:
+          outputs_tm1: of the chosen items, ``f32[..., *said of an item]``.
+          r_t: ``f32[...]``.
+          discount_t: ``f32[...]``, 0 where the episode terminated.
+          outputs_t: of the next items, like ``outputs_tm1``; no gradient flows into them.
+        """
+        ...
+
+
+class DistributionalNetwork(ScoringNetwork):
+    """A scoring network that knows distributions of what items are worth; its scores are their means."""
+
+    @property
+    def head(self) -> ValueHead:
+        """How distributions are described."""
+        raise NotImplementedError
+
+    def distributions(self, observation: Observation, actions: Array, items: Items) -> Array:
+        """Those of the items ``actions: i32[B, M]``, ``f32[B, M, size]`` as :attr:`head` takes them."""
+        raise NotImplementedError
+
+    def at(self, observation: Observation, actions: Array, items: Items) -> Array:
+        """See :class:`ScoringNetwork`."""
+        return self.head.mean(self.distributions(observation, actions, items))
 
 
 class Outcomes(NamedTuple):
@@ -148,9 +189,16 @@ class DenseNetwork(ScoringNetwork):
 
     Attributes:
       module: computes the scores of all items; its parameters stand below ``module``.
+      noisy: whether ``module`` has a :class:`recjax.nn.NoisyDense`.
     """
 
     module: nn.Module
+    noisy: bool = False
+
+    @property
+    def is_noisy(self) -> bool:
+        """See :class:`ScoringNetwork`."""
+        return self.noisy
 
     def __call__(self, observation: Observation, items: Items) -> Array:
         """Scores of every item, ``f32[B, N]``."""

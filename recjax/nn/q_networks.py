@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.catalogue import BLOCK_SIZE, BlockScorer, ItemIndex, lookup, mean_score
+from recjax.catalogue import BLOCK_SIZE, BlockScorer, Catalogue, ItemIndex, lookup, mean_score
 from recjax.nn.contracts import ItemVectorNetwork, ScoringNetwork
+from recjax.nn.noisy import NoisyDense
 from recjax.nn.similarity import normalize
 from recjax.nn.towers import Towers
 from recjax.registry import Registry
@@ -25,38 +26,66 @@ INITIAL_SCALE = 0.1
 learned anything is unlearned the sooner, the smaller it is."""
 
 
-class _DotProduct(Towers, ScoringNetwork):
-    """What the Q-networks by inner products share: the scale, the value of a state, and the queries."""
+class DotProduct(Towers, ScoringNetwork):
+    """What the Q-networks by inner products share: the scale, the value of a state, and the queries.
+
+    Attributes:
+      noisy: whether a :class:`recjax.nn.NoisyDense` of the user's vector, at first noise alone, is added to it.
+    """
+
+    noisy: bool = False
+
+    @property
+    def is_noisy(self) -> bool:
+        """See :class:`recjax.nn.ScoringNetwork`."""
+        return self.noisy
 
     def setup(self) -> None:
         """Declares the parameters."""
         super().setup()
+        if self.noisy:
+            self.noise = NoisyDense(self.user.dim, use_bias=False, kernel_init=nn.initializers.zeros)
         self.scale = self.param("scale", nn.initializers.constant(INITIAL_SCALE), ())
         self.value = nn.Dense(1, kernel_init=nn.initializers.zeros)
         self.item_bias = self.param("item_bias", nn.initializers.zeros, (self.num_items, 1))
 
     def __call__(self, observation: Observation, items: Items) -> Array:
         """Values of every item, ``f32[B, N]``."""
-        queries, index = self.catalogue(observation, items)
-        return queries @ index.vectors.T
+        return self.queries(observation, items) @ self.item_index(items).vectors.T
 
     def queries(self, observation: Observation, items: Items) -> Array:
         """``f32[B, dim + 2]``, what the index of :meth:`catalogue` scores."""
+        return self.query(self.user_vectors(observation, items))
+
+    def user_vectors(self, observation: Observation, items: Items) -> Array:
+        """Vectors of users, ``f32[B, dim]``, with noise where a key is given for it."""
         user = self.represent(observation, items).astype(jnp.float32)
+        return user + self.noise(user) if self.noisy else user
+
+    def query(self, user: Array) -> Array:
+        """The queries ``f32[B, dim + 2]`` of users' vectors."""
         return with_one(jnp.concatenate([self.scale * normalize(user), self.value(user)], axis=-1))
 
-    def catalogue(self, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
+    def vectors(self, ids: Array, items: Items) -> Array:
+        """``[v, 1, b]`` of items ``ids: i32[...]``, ``f32[..., dim + 2]``."""
+        vectors = with_one(normalize(self.item(ids, items).astype(jnp.float32)))
+        return jnp.concatenate([vectors, lookup(self.item_bias, ids)], axis=-1)
+
+    def catalogue(self, observation: Observation, items: Items) -> tuple[Array, Catalogue]:
         """Queries and index, for the operations of :mod:`recjax.catalogue`."""
+        return self.queries(observation, items), self.item_index(items)
+
+    def item_index(self, items: Items) -> ItemIndex:
+        """Vectors of the catalogue."""
         vectors = with_one(normalize(self.item.all(items).astype(jnp.float32)))
-        index = self._centred(jnp.concatenate([vectors, self.item_bias], axis=-1))
-        return self.queries(observation, items), ItemIndex(index)
+        return ItemIndex(self._centred(jnp.concatenate([vectors, self.item_bias], axis=-1)))
 
     def _centred(self, index: Array) -> Array:
         return index
 
 
 @q_networks.register("dot_product")
-class DotProductQ(_DotProduct, ItemVectorNetwork):
+class DotProductQ(DotProduct, ItemVectorNetwork):
     """``q(s, a) = scale * cos(u(s), v(a)) + V(s) + b(a)``, an inner product of width ``dim + 2``.
 
     The scale is trained, and so is the bias of each item. As the query is ``[scale * u, V, 1]`` and the item vector is
@@ -70,12 +99,11 @@ class DotProductQ(_DotProduct, ItemVectorNetwork):
 
     def item_vectors(self, ids: Array, items: Items) -> Array:
         """Rows ``ids: i32[...]`` of the index of :meth:`catalogue`, ``f32[..., dim + 2]``."""
-        vectors = with_one(normalize(self.item(ids, items).astype(jnp.float32)))
-        return jnp.concatenate([vectors, lookup(self.item_bias, ids)], axis=-1)
+        return self.vectors(ids, items)
 
 
 @q_networks.register("dueling_dot_product")
-class DuelingDotProductQ(_DotProduct):
+class DuelingDotProductQ(DotProduct):
     """:class:`DotProductQ` less the mean advantage over the catalogue, so that ``V(s)`` is the mean value.
 
     Centred item vectors and biases keep this an inner product, at the price that each depends on all items: values of

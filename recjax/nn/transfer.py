@@ -20,12 +20,17 @@ from recjax.types import Array, Items, Observation, PyTree
 TOWERS = ("user", "item")
 """Names of the submodules that networks have in common."""
 
-ITEM_TABLES = ("item_bias", "item_odds")
+ITEM_TABLES = ("item_bias", "item_odds", "q_vectors")
 """Names of parameters beside the towers that have a row for each item."""
 
 
 def catalogue_scores(
-    network: nn.Module, params: PyTree, observation: Observation, items: Items, index: ItemIndex | None = None
+    network: nn.Module,
+    params: PyTree,
+    observation: Observation,
+    items: Items,
+    index: ItemIndex | None = None,
+    rngs: dict[str, Array] | None = None,
 ) -> tuple[PyTree, Catalogue]:
     """What the operations of :mod:`recjax.catalogue` take, for any network.
 
@@ -35,6 +40,7 @@ def catalogue_scores(
       observation: of a batch of users.
       items: the features of all items.
       index: item vectors that were made before (:func:`item_vectors`), so that only queries are computed.
+      rngs: keys of what the network draws, such as ``{"noise": key}``.
 
     Returns:
       ``(queries, items)``.
@@ -44,8 +50,8 @@ def catalogue_scores(
     """
     check_scores(network)
     if index is not None:
-        return network.apply(params, observation, items, method="queries"), index
-    queries_and_items: Any = network.apply(params, observation, items, method="catalogue")
+        return network.apply(params, observation, items, method="queries", rngs=rngs), index
+    queries_and_items: Any = network.apply(params, observation, items, method="catalogue", rngs=rngs)
     return queries_and_items
 
 

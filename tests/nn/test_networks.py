@@ -112,6 +112,8 @@ def test_registered_names_build_the_networks():
         "mlp": "MLPQ",
         "dueling_dot_product": "DuelingDotProductQ",
         "dueling_mlp": "MLPQ",
+        "quantile_dot_product": "QuantileDotProductQ",
+        "categorical_dot_product": "CategoricalDotProductQ",
     }
     assert q_networks.make("dueling_mlp", **TOWERS).dueling
     assert not q_networks.make("mlp", **TOWERS).dueling

@@ -32,6 +32,12 @@ AGENTS = {
     "random": agents.random,
     "popularity": agents.popularity,
     "dqn": lambda: agents.dqn(q_network(), optax.adam(1e-2), n_step=2),
+    "dqn with all that may be given": lambda: agents.dqn(
+        nn.QuantileDotProductQ.of(num_items=20, dim=4, noisy=True),
+        optax.adam(1e-2),
+        n_step=2,
+        loss=agents.TDLoss(priorities=agents.Priorities()),
+    ),
     "boltzmann": lambda: agents.dqn(q_network(), optax.adam(1e-2), policy=agents.SlatePolicy("boltzmann")),
     "q_learning": agents.q_learning,
     "sarsa": agents.sarsa,

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from recjax import replay
-from recjax.agents.base import Agent, Update, register
+from recjax.agents.base import Action, Agent, Update, register
 from recjax.agents.clicks import ClickPrediction, items_read
 from recjax.agents.exploration import ExplorationHyper
 from recjax.agents.item_index import cached_index, index_of, recomputed
-from recjax.agents.slates import SlatePolicy
+from recjax.agents.slates import Selection, SlatePolicy
 from recjax.agents.state import check_problem, count_step, hyper_parameters, owned, started
+from recjax.agents.value.heads import head_of, outputs_at
 from recjax.agents.value.target import TargetNetwork
+from recjax.agents.value.td_loss import TDLoss
 from recjax.agents.value.windows import check_discount, check_td, check_windows, seen_after
 from recjax.catalogue import CachedIndex, Catalogue, ItemIndex, argmax, max_score, score_at
 from recjax.catalogue.negatives import Negatives
 from recjax.fit import Optimizer, descend
-from recjax.losses import TD_LOSSES, masked_mean, n_step_return
-from recjax.nn import catalogue_scores, check_towers, towers_of
+from recjax.losses import masked_mean, n_step_return, td_error
+from recjax.nn import (
+    DistributionalNetwork,
+    ValueHead,
+    catalogue_scores,
+    check_noise,
+    check_scores,
+    check_towers,
+    towers_of,
+)
 from recjax.replay import Batch
 from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, Step, shared, shown_items
 
@@ -76,7 +86,7 @@ def dqn(
     n_step: int = 1,
     discount: float = 0.95,
     double: bool = True,
-    loss: str = "huber",
+    loss: str | TDLoss = "huber",
     target: TargetNetwork = TargetNetwork(),  # noqa: B008 (frozen)
     policy: SlatePolicy = SlatePolicy(),  # noqa: B008 (frozen)
     clicks: ClickPrediction | None = None,
@@ -109,6 +119,17 @@ def dqn(
     same towers, the cross-entropy of the clicked items is added to the loss. It reads the towers of
     the Q-network, so both losses shape one representation.
 
+    **Distributions.** With a :class:`recjax.nn.DistributionalNetwork` the distribution of what an item is worth is
+    learned: its quantiles (QR-DQN, :class:`recjax.nn.QuantileDotProductQ`) or the probabilities of atoms (C51,
+    :class:`recjax.nn.CategoricalDotProductQ`). Slates and the next item are chosen by its mean, and distributions are
+    held of the shown and the next items only. TD errors that are reported, and priorities, are those of means.
+
+    **Noise.** A network with noisy layers (``nn.DotProductQ.of(..., noisy=True)``, or any with a
+    :class:`recjax.nn.NoisyDense`) explores by them: every step and every user draws weights of its own, and each of
+    the three uses of a network in an update does. What ``policy`` explores comes on top: ``epsilon=0.0`` leaves it out.
+    Of noise alone the probability of a slate is not known: ``Agent.log_prob`` is None, and the log-probability
+    of an action is that given the noise, which off-policy evaluation must not be given.
+
     **Warm start.** ``init(..., params=...)`` takes variables of the same Q-network, which
     are used whole, or variables of another network with the same towers (such as a trained
     :class:`recjax.nn.Recommendation`), whose towers are copied by
@@ -116,16 +137,17 @@ def dqn(
 
     Args:
       network: a :class:`recjax.nn.ScoringNetwork`; those of
-        :mod:`recjax.nn` never compute all values here. Dueling is its choice. Wrap a Flax module
-        ``(observation, items) -> f32[B, N]`` in :class:`recjax.nn.DenseNetwork`.
+        :mod:`recjax.nn` never compute all values here. Dueling, distributions and noise are its choice. Wrap a Flax
+        module ``(observation, items) -> f32[B, N]`` in :class:`recjax.nn.DenseNetwork`.
       optimizer: an optax transformation or :class:`recjax.fit.RowWise`; clip gradients there.
       n_step: rewards that are summed before the network is asked for the rest; replay then gives
         windows of as many steps.
       discount: default γ, in [0, 1].
       double: selects the next item with the network that learns, and values it with the
         target network; otherwise the target network does both.
-      loss: of the TD error, a name in :data:`recjax.losses.TD_LOSSES`: "huber" (quadratic up to an
-        error of 1) or "mse" (half the square).
+      loss: of TD errors: a name in :data:`recjax.losses.TD_LOSSES`, "huber" (quadratic up to an error of 1) or "mse"
+        (half the square); or a :class:`TDLoss`, which may have Munchausen's reward and prioritised replay as well.
+        Distributional networks have losses of their own.
       target: how the target network follows.
       policy: how slates follow from values.
       clicks: predicting clicks as a second loss; None for TD learning alone.
@@ -142,10 +164,11 @@ def dqn(
 
     References:
       Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015;
-      van Hasselt et al., AAAI 2016 (double); Xin et al., "Self-Supervised Reinforcement
-      Learning for Recommender Systems", SIGIR 2020 (joint training); Sutton, Barto 2018, section 7.1 (n-step);
-      Ie et al., "SlateQ", IJCAI 2019, for slates whose items compete.
+      van Hasselt et al., AAAI 2016 (double); Hessel et al., "Rainbow", AAAI 2018 (many at once); Xin et al.,
+      "Self-Supervised Reinforcement Learning for Recommender Systems", SIGIR 2020 (joint training); Sutton, Barto
+      2018, section 7.1 (n-step); Ie et al., "SlateQ", IJCAI 2019, for slates whose items compete.
     """
+    loss = TDLoss(loss) if isinstance(loss, str) else loss
     algorithm = _DQN(network, optimizer, n_step, double, loss, target, policy, clicks, index_every)
     check_discount(discount)
     defaults = DQNHyper(discount=float(discount), **policy.hparams())
@@ -154,8 +177,22 @@ def dqn(
     def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> DQNState:
         return algorithm.init(key, spec, items, hyper_parameters(hparams, defaults), params)
 
-    memory = replay.uniform(window=n_step)
-    return Agent(init, act, algorithm.learn, log_prob, algorithm.scores, memory, defaults, count_step)
+    agent = Agent(init, act, algorithm.learn, log_prob, algorithm.scores, loss.memory(n_step), defaults, count_step)
+    return agent._replace(act=algorithm.noisy_act, log_prob=None) if network.is_noisy else agent
+
+
+class _Target(NamedTuple):
+    """What the slots of first steps are learned from.
+
+    Attributes:
+      r_t: ``f32[B, K]`` rewards up to the bootstrap.
+      discount_t: ``f32[B, K]``, 0 where the episode terminated.
+      outputs_t: ``f32[B, K, ...]`` what is said of the value of what comes next.
+    """
+
+    r_t: Array
+    discount_t: Array
+    outputs_t: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,14 +203,15 @@ class _DQN:
     optimizer: Optimizer
     n_step: int
     double: bool
-    loss: str
+    loss: TDLoss
     target: TargetNetwork
     policy: SlatePolicy
     clicks: ClickPrediction | None
     index_every: int | None
 
     def __post_init__(self) -> None:
-        check_td(self.loss, self.n_step)
+        check_scores(self.network)
+        check_td(self.loss.error, self.n_step)
         if self.index_every is not None and (self.index_every < 1 or self.target.tau is not None):
             raise ValueError(
                 f"index_every={self.index_every} must be at least 1 and needs a target network that is copied;"
@@ -181,10 +219,22 @@ class _DQN:
             )
         if self.clicks is not None:
             check_towers(self.network, self.clicks.network)
+        if isinstance(self.network, DistributionalNetwork) and (
+            self.loss.munchausen is not None or self.loss.error != "huber"
+        ):
+            raise ValueError(
+                f"{type(self.network).__name__} learns distributions by a loss of their own, and what comes next is the"
+                f" distribution of one item; leave error and munchausen out of the loss, which is {self.loss}."
+            )
+
+    @property
+    def head(self) -> ValueHead:
+        return head_of(self.network, self.loss.error)
 
     def init(self, key: Array, spec: Spec, items: Items, hparams: DQNHyper, params: PyTree) -> DQNState:
         check_problem(spec, items, self.policy.exclude_history, self.network)
         own = started(jax.jit(self.network.init)(key, spec.empty_observation((1,)), items), params)
+        check_noise(self.network, own)
         index = cached_index(self.network, own, items, self.index_every)
         return DQNState(
             params=own,
@@ -199,60 +249,91 @@ class _DQN:
             target_index=owned(index_of(index)),
         )
 
-    def scores(self, state: DQNState, observation: Observation) -> tuple[PyTree, Catalogue]:
-        return catalogue_scores(self.network, state.params, observation, state.items, index_of(state.index))
+    def scores(self, state: DQNState, observation: Observation, noise: Array | None = None) -> tuple[PyTree, Catalogue]:
+        rngs = _rngs(noise, "select")
+        return catalogue_scores(self.network, state.params, observation, state.items, index_of(state.index), rngs)
+
+    def noisy_act(self, key: Array, state: DQNState, observation: Observation, *, explore: bool = True) -> Action:
+        """As ``act`` of the policy, by scores with noise while it explores."""
+        noise, key = jax.random.split(key)
+        scores = partial(self.scores, noise=noise) if explore else self.scores
+        act, _ = self.policy.functions(self.policy.select(scores))
+        return act(key, state, observation, explore=explore)
 
     def learn(self, key: Array, state: DQNState, batch: Batch) -> Update:
         check_windows("DQN", batch, self.n_step)
         first = jax.tree.map(lambda x: x[:, 0], batch.experience)
         shown = shown_items(first.slate, first.observation)
         is_learned = (shown != PAD_ID) & batch.valid[:, None]
-        target, a_tm1 = self._targets(state, batch.experience), jnp.maximum(shown, 0)
+        noise = key if self.network.is_noisy else None
+        target, a_tm1 = self._targets(state, batch.experience, noise), jnp.maximum(shown, 0)
         drawn = None if self.clicks is None else self.clicks.draw(key, state.items.num_items)
 
-        def loss_fn(params: PyTree) -> tuple[Array, dict[str, Array]]:
-            q_tm1 = self._values_at(params, first.observation, a_tm1, state.items)
-            value, metrics = self._td_loss(q_tm1, target, is_learned)
+        def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], Array]]:
+            rngs = _rngs(noise, "learn")
+            outputs = outputs_at(self.network, params, first.observation, a_tm1, state.items, rngs)
+            value = self.loss.mean(self.head.td_loss(outputs, *target), is_learned, batch, state.step)
+            error, sizes = self._errors(outputs, target, is_learned)
+            metrics = {"loss": value} | sizes
             if self.clicks is None:
-                return value, metrics
+                return value, (metrics, error)
             predicted, _ = self.clicks.loss(towers_of(params), batch, state.items, drawn)
-            return value + self.clicks.weight * predicted, metrics | {"supervised_loss": predicted}
+            return value + self.clicks.weight * predicted, (metrics | {"supervised_loss": predicted}, error)
 
         done = descend(loss_fn, self.optimizer, state.params, state.opt_state)
-        return self._updated(state, batch, drawn, done)
+        state, of_index = self._updated(state, batch, drawn, done)
+        metrics, error = done.aux
+        priorities = None if self.loss.priorities is None else self.loss.priorities.of(error, is_learned)
+        return Update(state, metrics | of_index, priorities)
 
-    def _td_loss(self, q_tm1: Array, target: Array, is_learned: Array) -> tuple[Array, dict[str, Array]]:
-        error = target - q_tm1
-        value = masked_mean(TD_LOSSES[self.loss](error), is_learned)
-        sizes = {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
-        return value, {"loss": value} | sizes
+    def _errors(self, outputs: Array, target: _Target, is_learned: Array) -> tuple[Array, dict[str, Array]]:
+        """TD errors of expected values ``f32[B, K]``, and what is reported of them."""
+        q_tm1, v_t = self.head.mean(outputs), self.head.mean(target.outputs_t)
+        error = td_error(q_tm1, target.r_t, target.discount_t, v_t)
+        return error, {"td_error": masked_mean(jnp.abs(error), is_learned), "q_value": masked_mean(q_tm1, is_learned)}
 
-    def _targets(self, state: DQNState, steps: Step) -> Array:
-        """``f32[B, K]``, of every slot of the first step of each window."""
+    def _targets(self, state: DQNState, steps: Step, noise: Array | None) -> _Target:
+        """What every slot of the first step of each window is learned from."""
         # Only the first step knows which slot is learned; it is added per slot below.
         later = steps.reward.mean(-1).at[:, 0].set(0.0)
         r_t, discount_t, last = n_step_return(later, steps.terminated, steps.truncated, state.hparams.discount)
-        o_t = seen_after(steps, last)
-        return steps.reward[:, 0] + (r_t + discount_t * self._best_value(state, o_t))[:, None]
+        o_t, reward, soft = seen_after(steps, last), steps.reward[:, 0], self.loss.munchausen
+        if soft is None:
+            outputs_t = self._best(state, o_t, noise)
+        else:
+            o_tm1, slate = jax.tree.map(lambda x: x[:, 0], (steps.observation, steps.slate))
+            reward = soft.reward(reward, self._valued(state, o_tm1, noise), slate)
+            outputs_t = soft.value(self._valued(state, o_t, noise))
+        each_slot = lambda x: jnp.broadcast_to(x[:, None], (*reward.shape, *x.shape[1:]))  # noqa: E731
+        return _Target(reward + r_t[:, None], each_slot(discount_t), each_slot(outputs_t))
 
-    def _best_value(self, state: DQNState, observation: Observation) -> Array:
-        choose = self.policy.choices
-        target = catalogue_scores(self.network, state.target_params, observation, state.items, state.target_index)
-        queries, items, exclude, _ = choose(state.spec, observation, *target)
-        if not self.double:
-            return max_score(queries, items, exclude=exclude)
-        own, own_items, *_ = choose(state.spec, observation, *self.scores(state, observation))
-        best = argmax(own, own_items, exclude=exclude)[:, None]
-        if observation.candidates is not None or state.target_index is not None:
-            return score_at(queries, items, best)[:, 0]
+    def _valued(self, state: DQNState, observation: Observation, noise: Array | None) -> Selection:
+        """What slates are chosen from, scored by the target network."""
+        index, rngs = state.target_index, _rngs(noise, "value")
+        target = catalogue_scores(self.network, state.target_params, observation, state.items, index, rngs)
+        return self.policy.choices(state.spec, observation, *target)
+
+    def _best(self, state: DQNState, observation: Observation, noise: Array | None) -> Array:
+        """What the target network says of the best item, ``f32[B]``, or ``f32[B, size]`` of a distribution."""
+        is_expected = not isinstance(self.network, DistributionalNetwork)
+        target = self._valued(state, observation, noise)
+        if not self.double and is_expected:
+            return max_score(target.queries, target.items, exclude=target.exclude)
+        selector = target
+        if self.double:
+            selector = self.policy.choices(state.spec, observation, *self.scores(state, observation, noise))
+        best = argmax(selector.queries, selector.items, exclude=target.exclude)[:, None]
+        if is_expected and (observation.candidates is not None or state.target_index is not None):
+            return score_at(target.queries, target.items, best)[:, 0]
         # The vectors of the target network are made for the chosen items alone.
-        values = self._values_at(state.target_params, observation, jnp.maximum(best, 0), state.items)
-        return jnp.where(best == PAD_ID, -jnp.inf, values)[:, 0]
+        items = jnp.maximum(shown_items(best, observation), 0)
+        rngs = _rngs(noise, "value")
+        outputs = outputs_at(self.network, state.target_params, observation, items, state.items, rngs)
+        return jnp.where(best == PAD_ID, -jnp.inf, outputs)[:, 0] if is_expected else outputs[:, 0]
 
-    def _values_at(self, params: PyTree, observation: Observation, actions: Array, items: Items) -> Array:
-        return self.network.apply(params, observation, actions, items, method="at")
-
-    def _updated(self, state: DQNState, batch: Batch, drawn: Negatives | None, done: Any) -> Update:
+    def _updated(
+        self, state: DQNState, batch: Batch, drawn: Negatives | None, done: Any
+    ) -> tuple[DQNState, dict[str, Array]]:
         step, touched = state.step + 1, items_read(batch, drawn)
         index, of_index = recomputed(state.index, self.network, done.params, state.items, self.index_every, *touched)
         target_params, target_index = self.target.follow(
@@ -267,4 +348,9 @@ class _DQN:
             target_index=target_index,
             step=step,
         )
-        return Update(state, done.aux | of_index)
+        return state, of_index
+
+
+def _rngs(noise: Array | None, use: Literal["select", "learn", "value"]) -> dict[str, Array] | None:
+    """The key of a network's noise, each use of a network in an update with its own."""
+    return None if noise is None else {"noise": jax.random.fold_in(noise, ("select", "learn", "value").index(use))}

@@ -16,10 +16,15 @@ def check_discount(discount: float) -> None:
         raise ValueError(f"discount is {discount}; it must be in [0, 1].")
 
 
+def check_loss(name: str) -> None:
+    """Raises ValueError where there is no such loss of TD errors."""
+    if name not in TD_LOSSES:
+        raise ValueError(f"There is no loss named {name!r}; choose one of {sorted(TD_LOSSES)}.")
+
+
 def check_td(loss: str, n_step: int) -> None:
     """Raises ValueError where there is no such loss of TD errors, or windows have no step."""
-    if loss not in TD_LOSSES:
-        raise ValueError(f"There is no loss named {loss!r}; choose one of {sorted(TD_LOSSES)}.")
+    check_loss(loss)
     if n_step < 1:
         raise ValueError(f"n_step is {n_step}; it must be at least 1.")
 

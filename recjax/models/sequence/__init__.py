@@ -16,10 +16,12 @@ if TYPE_CHECKING:
         substitute,
         two_views,
     )
+    from recjax.models.sequence.auxiliary import Auxiliary
     from recjax.models.sequence.cloze import masked_positions
     from recjax.models.sequence.config import FULL_SOFTMAX_LIMIT, NextItemConfig, TwoTowerConfig
     from recjax.models.sequence.contrastive import attribute_loss
     from recjax.models.sequence.pseudo import pseudo_labels
+    from recjax.models.sequence.self_supervised_q import RewardOfEvents, behaviour_rewards, self_supervised_q
     from recjax.models.sequence.sequences import SequenceConfig, fit_sequences
     from recjax.models.sequence.trainer import Start
     from recjax.models.sequence.two_tower import TwoTower, fit_recommendation
@@ -27,14 +29,17 @@ if TYPE_CHECKING:
 __all__ = [
     "FULL_SOFTMAX_LIMIT",
     "Augmentation",
+    "Auxiliary",
     "NamedAugmentation",
     "NextItemConfig",
+    "RewardOfEvents",
     "SequenceConfig",
     "Start",
     "TwoTower",
     "TwoTowerConfig",
     "attribute_loss",
     "augmentations",
+    "behaviour_rewards",
     "crop",
     "fit_recommendation",
     "fit_sequences",
@@ -43,6 +48,7 @@ __all__ = [
     "masked_positions",
     "pseudo_labels",
     "reorder",
+    "self_supervised_q",
     "substitute",
     "two_views",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -109,6 +109,7 @@ def fit_sequences(
     start: Start = Start(),  # noqa: B008 (frozen)
     context: Array | None = None,
     similar: Array | None = None,
+    auxiliary: Sequence[Auxiliary] = (),
     hooks: Hooks = Hooks(),
 ) -> Fitted:
     """Fits a recommender to the next item at every position of the newest window, or of all windows, of every user.
@@ -128,6 +129,8 @@ def fit_sequences(
       start: where to start and what of it is trained; fresh parameters and all of them by default.
       context: ``f32[U, C]`` what else is known of every user, as ``Observation.context``.
       similar: ``i32[N, n]`` items like each, for the views "insert" and "substitute".
+      auxiliary: losses beside those of ``config``, such as :func:`recjax.models.sequence.self_supervised_q`. They are
+        functions, which checkpoints do not tell apart: to go on from one, give the same.
       hooks: callback, early stopping, progress and checkpoints.
 
     Returns:
@@ -153,7 +156,8 @@ def fit_sequences(
         window = observations(log.sequences, config.history_length + 1, log.users[indices], context=log.context)
         return window, log.bucket[indices], log.items
 
-    loss_of = _losses(module, sequences, items, config, similar, targets_per_user)
+    beside = (*auxiliary_losses(module, config, items, similar), *auxiliary)
+    loss_of = _losses(module, sequences, items, config, beside, targets_per_user)
     window, *_ = jax.jit(gather)(log, jnp.arange(1))
     examples = Examples(
         name="sequences",
@@ -184,14 +188,13 @@ def _losses(
     sequences: Sequences,
     items: Items | PyTree,
     config: SequenceConfig,
-    similar: Array | None,
+    auxiliary: Sequence[Auxiliary],
     targets_per_user: float,
 ) -> Callable[[int], LossFn]:
     """From a length of histories to the loss of batches ``(window, bucket, items)`` at that length."""
     events, behaviours = np.asarray(sequences.items), np.asarray(sequences.behaviours)
     targets = events[(events < items.num_items) & _is_target(config, behaviours)]
     predict = next_item_loss(module, config, targets, every_position=True)
-    auxiliary: tuple[Auxiliary, ...] = auxiliary_losses(module, config, items, similar)
     examples = _cloze(config, items.num_items) if config.objective == "cloze" else _next(config)
 
     def of_length(length: int) -> LossFn:
