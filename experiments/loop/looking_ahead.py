@@ -116,7 +116,7 @@ def worlds(config: Config) -> Iterator[World]:
     """Runs every world in turn."""
     options = config.study()
     if config.smoke:
-        options = dataclasses.replace(options, env="synthetic", items=40)
+        options = options.with_options({"env": "synthetic", "items": 40, "training.epochs": 1, "eval_steps": 5})
     prepared = study.prepare(options)
     learners = {name: study.policies.make(policy, prepared.policies) for name, policy in
                 (("learner, γ=0", "myopic"), ("learner", "slate_q"))}  # fmt: skip

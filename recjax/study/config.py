@@ -36,7 +36,8 @@ class NetworkConfig:
     temperature: float = 0.1
     """Divides the cosine of user and item in the softmax of the supervised model."""
     q_network: str = "dot_product"
-    """Q-network: dot_product (scaled cosine plus state value), dueling_dot_product, mlp or dueling_mlp."""
+    """Of DQN: dot_product (scaled cosine plus values of state and item), dueling_dot_product, mlp, dueling_mlp, or with
+    distributions quantile_dot_product, categorical_dot_product."""
 
     def __post_init__(self) -> None:
         if self.dim < 1:
