@@ -98,8 +98,8 @@ def session_memory(observation: Observation, topics: Array) -> Array:
     """``f32[B, D]``: the decaying mean of the topics ``f32[N, D]`` that users clicked, newest counted most.
 
     >>> seen = Observation(jnp.array([[0, 1]]), jnp.array([[int(Behaviour.CLICK)] * 2]))
-    >>> session_memory(seen, jnp.eye(2)).round(2).tolist()
-    [[0.23, 0.36]]
+    >>> (100 * session_memory(seen, jnp.eye(2))).round().tolist()
+    [[23.0, 36.0]]
     """
     clicked = jnp.isin(observation.behaviour, jnp.array(IN_SESSION)) & (observation.history != PAD_ID)
     later = jnp.cumsum(clicked[:, ::-1], axis=-1)[:, ::-1] - clicked

@@ -163,7 +163,7 @@ def test_a_finished_run_is_not_replaced_unless_told(run, capsys):
 
 def test_what_an_earlier_run_left_is_no_part_of_a_new_one(tmp_path, monkeypatch, capsys):
     """A finished run, then another seed in its place, killed in its first policy, and resumed."""
-    out, few = tmp_path / "e", ["--agent", "random", "greedy", "dqn"]
+    out, few = tmp_path / "e", ["--agent", "random", "greedy", "supervised"]
     main([*SMALL, *few, "--out", str(tmp_path / "alone"), "--seed", "1"])
     main([*SMALL, *few, "--out", str(out)])
 
