@@ -13,7 +13,8 @@ from recjax.cli import main
 
 SMALL = [
     *("loop", "--quiet", "--slate-size", "3", "--seeds", "1", "--steps", "4", "--chunk", "4", "--eval-every", "4"),
-    *("--users", "8", "--eval-users", "8", "--eval-steps", "4", "--no-oracles", "--batch-size", "8", "--learn-start", "2"),
+    *("--users", "8", "--eval-users", "8", "--eval-steps", "4", "--batch-size", "8", "--learn-start", "2"),
+    "--no-oracles",
     *("--training.epochs", "1", "--training.history-length", "5", "--network.dim", "8", "--agent", "popularity"),
 ]
 

@@ -56,7 +56,7 @@ def test_tutorial_from_pieces(tutorial, run_small):
 
 def test_tutorial_from_a_study_to_an_artifact(tutorial, run_small):
     small = {
-        "    steps=300,\n    seeds=3,": f"    {SMALL},\n    oracles=False,\n    training=models.TwoTowerConfig(epochs=1),",
+        "    steps=300,\n    seeds=3,": f"    {SMALL}, oracles=False,\n    training=models.TwoTowerConfig(epochs=1),",
         '"random", "popularity", "greedy", "slate_q"': '"slate_q",',
         "import data,": "import data, models,",
     }
