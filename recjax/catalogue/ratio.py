@@ -118,9 +118,9 @@ class _Shortlist(NamedTuple):
 
     @classmethod
     def of(cls, choices: Choices, ids: Array) -> _Shortlist:
-        known = jnp.maximum(ids, 0)
-        odds = jnp.exp(jnp.minimum(score_at(*choices.odds, known), LARGEST))
-        return cls(ids, jnp.where(ids == PAD_ID, 0.0, odds), score_at(*choices.values, known), choices.nothing)
+        is_item, known = ids != PAD_ID, jnp.maximum(ids, 0)
+        odds = jnp.where(is_item, jnp.exp(jnp.minimum(score_at(*choices.odds, known), LARGEST)), 0.0)
+        return cls(ids, odds, jnp.where(is_item, score_at(*choices.values, known), 0.0), choices.nothing)
 
 
 def _best_of(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Array]:
@@ -128,7 +128,7 @@ def _best_of(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Arra
 
     def improve(_: Any, level: Array) -> Array:
         odds, values, _ = _slate_at(some, level, k)
-        return (jnp.sum(odds * values, axis=-1) + some.nothing) / (jnp.sum(odds, axis=-1) + 1.0)
+        return _ratio(odds, values, some.nothing)
 
     level = lax.fori_loop(0, ITERATIONS, improve, level)
     odds, values, place = _slate_at(some, level, k)
@@ -153,11 +153,13 @@ def _in_order(choices: Choices, level: Array, slate: Array) -> Array:
 
 def slate_value(choices: Choices, slate: Array) -> Array:
     """The expected value ``f32[B]`` of slates ``i32[B, K]``; slots with ``PAD_ID`` cannot be chosen."""
-    shown = slate != PAD_ID
-    ids = jnp.where(shown, slate, 0)
-    odds = jnp.where(shown, jnp.exp(jnp.minimum(score_at(*choices.odds, ids), LARGEST)), 0.0)
-    values = jnp.where(shown, score_at(*choices.values, ids), 0.0)
-    return (jnp.sum(odds * values, axis=-1) + choices.nothing) / (jnp.sum(odds, axis=-1) + 1.0)
+    shown = _Shortlist.of(choices, slate)
+    return _ratio(shown.odds, shown.values, shown.nothing)
+
+
+def _ratio(odds: Array, values: Array, nothing: Array) -> Array:
+    """What a slate is worth, ``f32[B]``, by the odds and values ``f32[B, K]`` of its items."""
+    return (jnp.sum(odds * values, axis=-1) + nothing) / (jnp.sum(odds, axis=-1) + 1.0)
 
 
 def greedy_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> Array:
