@@ -19,24 +19,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import gymnasium
 import jax
 import numpy as np
-import optax
 import tyro
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _cart_pole import LEARNING, POLES, agent_of, compiled_returns
 from _results import Row, machine, write_rows
 
-from recjax import adapters, agents, envs, loop, rewards, testing
-from recjax.nn import DenseNetwork
+from recjax import adapters, agents, envs, loop
 from recjax.report import rich_table
-
-UPDATES, POLES = 2, 16
-"""Updates a step of all sub-environments, and how many there are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,50 +50,9 @@ class Config:
     """File to which rows of name, value, unit and hardware are written."""
 
 
-class Values(nn.Module):
-    """Values of all actions by what is seen, with two hidden layers."""
-
-    @nn.compact
-    def __call__(self, observation: Any, items: Any) -> jax.Array:
-        hidden = observation.context
-        for _ in range(2):
-            # Without the norm, values grow beyond what can be earned.
-            hidden = nn.relu(nn.LayerNorm()(nn.Dense(64)(hidden)))
-        return nn.Dense(items.num_items)(hidden)
-
-
-def dqn(steps: int) -> agents.Agent:
-    """For as many steps of 16 CartPoles."""
-    updates = steps * UPDATES
-    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.linear_schedule(2e-3, 0.0, updates)))
-    return agents.dqn(
-        DenseNetwork(Values()),
-        optimizer,
-        n_step=5,
-        discount=0.99,
-        loss="mse",
-        target=agents.TargetNetwork(tau=0.02),
-        policy=agents.SlatePolicy(exclude_history=False, epsilon=(1.0, 0.1, steps // 3)),
-    )
-
-
-LEARNING = {"batch_size": 128, "replay_capacity": 50_000, "learn_start": 64, "updates": UPDATES}
-
-
-def compiled_cart_pole(config: Config) -> np.ndarray:
-    """Mean returns ``f64[seeds]`` over 100 episodes, of the equations as a compiled environment."""
-    schedule = loop.LoopConfig(
-        steps=config.steps, users=POLES, seeds=config.seeds, eval_every=config.steps, eval_steps=500, eval_users=100,
-        **LEARNING,
-    )  # fmt: skip
-    env, agent, reward = testing.cart_pole(), dqn(config.steps), rewards.weighted(reward=1.0)
-    found = loop.run(env, agent, schedule, reward=reward, metrics=[], key=jax.random.key(1))
-    return found.final()["session_reward"]
-
-
 def gymnasium_cart_pole(config: Config) -> np.ndarray:
     """Mean returns ``f64[seeds]`` over 100 episodes, of Gymnasium's own."""
-    agent, schedule = dqn(config.steps), adapters.GymnasiumConfig(steps=config.steps, **LEARNING)
+    agent, schedule = agent_of("double", config.steps), adapters.GymnasiumConfig(steps=config.steps, **LEARNING)
     arranged = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "SameStep"}}
     learning, testing_ = (gymnasium.make_vec("CartPole-v1", count, **arranged) for count in (POLES, 20))
     returns = []
@@ -163,7 +117,7 @@ def sessions(model: Any, venv: gymnasium.vector.VectorEnv, seed: int) -> np.ndar
 
 
 PARTS = {
-    "DQN on CartPole, compiled": compiled_cart_pole,
+    "DQN on CartPole, compiled": lambda config: compiled_returns("double", config.steps, config.seeds),
     "DQN on Gymnasium's CartPole-v1": gymnasium_cart_pole,
     "PPO of Stable-Baselines3 on our users": stable_baselines,
 }
