@@ -23,7 +23,7 @@ from recjax.rewards import parse as parse_reward
 from recjax.study.collect import collect_log
 from recjax.study.config import StudyConfig
 from recjax.study.policies import PolicyContext, build_recommendation
-from recjax.study.quality import liked_events, quality
+from recjax.study.quality import all_liked, liked_events, quality
 from recjax.study.ranking import KnownUsers, known_users, rank
 from recjax.study.source import open_source
 from recjax.study.yardsticks import with_oracles
@@ -94,7 +94,7 @@ def prepare(
         env, simulator = _environment(config, simulate_key)
         dataset = collect_log(env, users=COLLECT_USERS, steps=COLLECT_STEPS, key=collect_key, name=config.env)
         split = data.leave_one_out(dataset.interactions)
-        evidence = envs.read_evidence(dataset, config.preference)
+        evidence = all_liked(dataset)
     env = with_oracles(env, parse_reward(config.reward))
     model = build_recommendation(config, env.spec.num_items)
     known = known_users(split.train, dataset.num_users, config.max_events, config.seed)

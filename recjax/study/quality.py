@@ -10,8 +10,9 @@ import numpy as np
 from recjax import agents
 from recjax.agents import Agent
 from recjax.catalogue import BlockScorer, ItemIndex
-from recjax.data import Interactions
+from recjax.data import Dataset, Interactions
 from recjax.envs import Evidence
+from recjax.envs.evidence import Events
 from recjax.nn import Recommendation
 from recjax.types import PAD_ID, Array, Behaviour, Items, Observation, PyTree
 
@@ -47,6 +48,13 @@ def quality(evidence: Evidence, held_out: Interactions) -> np.ndarray:
     else:
         share = (liked + PRIOR * liked.sum() / total.sum()) / (total + PRIOR)
     return np.log(share / (1.0 - share)).astype(np.float32)
+
+
+def all_liked(dataset: Dataset) -> Evidence:
+    """A log that was collected by a study, of which every event is a sign of liking; however small, it can be read."""
+    log, ones = dataset.interactions, np.ones(len(dataset.interactions), np.float32)
+    events, exposure = Events(log.user, log.item, ones, ones), np.ones(dataset.num_items)
+    return Evidence(events, dataset.num_users, dataset.num_items, "", "implicit", exposure=exposure)
 
 
 def liked_events(log: Interactions, evidence: Evidence) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from recjax.study.quality import (
     BOREDOM_WEIGHT,
     DECAY,
     PRIOR,
+    all_liked,
     liked_events,
     quality,
     quality_policy,
@@ -59,6 +60,13 @@ def test_of_what_was_only_taken_it_is_the_share_of_all():
     evidence = envs.read_evidence(made(log, 3), PreferenceConfig(feedback="implicit"))
     np.testing.assert_allclose(quality(evidence, NOBODY), logit(np.array([4, 2, 1]) / 7), rtol=1e-6)
     assert liked_events(log, evidence) is None
+
+
+def test_a_collected_log_may_have_everything():
+    """Every user took every item, which says nothing of what was passed over."""
+    log = Interactions([0, 0, 1, 1, 1], [0, 1, 0, 1, 1])
+    np.testing.assert_allclose(quality(all_liked(made(log, 2)), NOBODY), logit(np.array([3, 4]) / 7), rtol=1e-6)
+    assert liked_events(log, all_liked(made(log, 2))) is None
 
 
 @pytest.fixture(scope="module")
