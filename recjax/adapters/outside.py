@@ -130,13 +130,14 @@ class Outside:
     def _stepped(self, crowd: Crowd, actions: Array, params: PyTree) -> tuple[Crowd, Answer]:
         keys = jax.random.split(jax.random.fold_in(inlined(crowd.key), crowd.step), 3)
 
-        def answered(key: Array, both: tuple[Users, Array]) -> tuple[Users, Any]:
-            users, chosen = both
+        def answered(_: Array, each: tuple[Users, Array, Array]) -> tuple[Users, Any]:
+            users, chosen, own = each
             shown = chosen if self.env.spec.action_size else distinct(chosen, users.observation)
             action = Action(shown, jnp.zeros(len(shown)))
-            return respond(self.env, self._interaction.reward, key[0], users, action, params, crowd.world)
+            return respond(self.env, self._interaction.reward, own, users, action, params, crowd.world)
 
-        going, step = in_blocks(answered, keys[:1], (crowd.users, actions))
+        each = crowd.users, actions, jax.random.split(keys[0], self.count)
+        going, step = in_blocks(answered, keys[:1], each)
         if step.reward.ndim != 2:
             raise ValueError(f"The reward of {self.count} users has shape {step.reward.shape}; give one number a slot.")
         users = self._interaction.replace(keys[1], going, step.terminated | step.truncated, params, crowd.world)

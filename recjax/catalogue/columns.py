@@ -47,18 +47,20 @@ def top_k_by_columns(
         values, ids = find(queries, scorer, k, exclude, columns.items)
         return values.T, ids.T
 
-    return _by_queries(of_some, queries, exclude, columns)
+    return by_queries(of_some, queries, exclude, columns)
 
 
-def _by_queries(
+def by_queries(
     of_some: Callable[[PyTree, Array | None], tuple[Array, Array]],
     queries: PyTree,
     exclude: Array | None,
     columns: Columns,
 ) -> tuple[Array, Array]:
-    """Answers ``columns.queries`` queries at a time."""
-    batch, together = batch_of(queries), columns.queries
-    if together >= batch:
+    """Answers about ``columns.queries`` queries at a time, and as many each time as can be."""
+    batch = batch_of(queries)
+    blocks = -(-batch // columns.queries)
+    together = -(-batch // blocks)
+    if blocks == 1:
         return of_some(queries, exclude)
 
     def put(answers: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
@@ -73,18 +75,22 @@ def _by_queries(
 
 
 def _in_one_block(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
-    scores = _scores(queries, scorer, Rows(0, 0, scorer.num_items), exclude)
+    return best_rows(scores_of(queries, scorer, Rows(0, 0, scorer.num_items), exclude), k)
+
+
+def best_rows(scores: Array, k: int) -> tuple[Array, Array]:
+    """The ``k`` largest scores of each column ``f32[n, B]`` and their rows, ``(f32[k, B], i32[k, B])``."""
     groups = _first_largest(_group_max(as_integers(scores), GROUP), k)
     items = _members(groups, GROUP)
     keys = as_integers(jnp.take_along_axis(scores, items, axis=0, mode="clip"))
-    return _ranked(jnp.where(items < scorer.num_items, keys, _excluded()), items, k)
+    return _ranked(jnp.where(items < len(scores), keys, _excluded()), items, k)
 
 
 def _in_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, size: int) -> tuple[Array, Array]:
     batch, num_items = batch_of(queries), scorer.num_items
 
     def evaluate(rows: Rows) -> tuple[Array, Array]:
-        scores = _scores(queries, scorer, rows, exclude)
+        scores = scores_of(queries, scorer, rows, exclude)
         return _group_max(as_integers(scores), GROUP), jnp.asarray(rows.start // GROUP)
 
     def merge(held: Array, found: tuple[Array, Array]) -> Array:
@@ -102,7 +108,7 @@ def _in_blocks(queries: PyTree, scorer: Scorer, k: int, exclude: Array | None, s
     return _ranked(jnp.where(unwanted, _excluded(), as_integers(scores)), items, k)
 
 
-def _scores(queries: PyTree, scorer: Scorer, rows: Rows, exclude: Array | None) -> Array:
+def scores_of(queries: PyTree, scorer: Scorer, rows: Rows, exclude: Array | None) -> Array:
     """Scores ``f32[size, B]`` of a block, ``-inf`` where an item is excluded."""
     if isinstance(scorer, ItemIndex):
         scores = scorer.block(rows.start, rows.size).columns(queries)

@@ -9,23 +9,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from recjax.catalogue.block_scores import block_size_of
+from recjax.catalogue.blocks import Rows
+from recjax.catalogue.columns import best_rows, by_queries, scores_of
 from recjax.catalogue.items import Catalogue, as_scorer
+from recjax.catalogue.plan import Columns, plan_for
 from recjax.catalogue.reduce import score_at
 from recjax.catalogue.scorer import BlockScorer, Scorer, dense_scorer
-from recjax.catalogue.search import argmax, top_k
+from recjax.catalogue.search import MOST_BY_COLUMNS, argmax, top_k
+from recjax.catalogue.shortlist import ITERATIONS, Shortlist, odds_of
 from recjax.types import PAD_ID, Array, PyTree
 
-ITERATIONS = 8
-"""Most passes over the catalogue, and over a shortlist. The ratio grows at each; about three reach the optimum."""
-
-SHORTLIST = 16
-"""Items that a pass over the catalogue finds, or twice as many as a slate has. About as fast to find as five."""
+SHORTLIST = 8
+"""Items that a pass over the catalogue finds, or twice as many as a slate has."""
 
 HELD = 2**22
 """Scores of a batch up to which all are held during a search: 16 MB each of odds and of values."""
-
-LARGEST = 60.0
-"""Odds against choosing nothing are cut at ``exp`` of it, so that their sums stay finite."""
 
 
 class Choices(NamedTuple):
@@ -69,24 +67,92 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
       who solve the same problem by a linear program.
     """
 
-    choices = _held(choices)
     num_items = as_scorer(choices.odds[1]).num_items
     count = min(num_items, max(SHORTLIST, 2 * k))
+    columns = _columns_for(choices, count)
+    if columns is not None:
+        return _best_by_columns(choices, k, count, exclude, columns)
+    choices = _held(choices)
 
-    def improve(state: _Search) -> _Search:
-        gain, ids = top_k(*gains(choices, state.value), count, exclude=exclude)
-        value, slate, least = _best_of(_Shortlist.of(choices, ids), state.value, k)
+    def shorten(level: Array) -> tuple[Shortlist, Array]:
+        gain, ids = top_k(*gains(choices, level), count, exclude=exclude)
+        return _shortlist(choices, ids), gain[:, -1]
+
+    value, slate = _search(shorten, choices.nothing, k, count == num_items)
+    return value, slate.T
+
+
+def _search(
+    shorten: Callable[[Array], tuple[Shortlist, Array]], nothing: Array, k: int, is_all: bool
+) -> tuple[Array, Array]:
+    """The best slates by shortlists.
+
+    Args:
+      shorten: from a level to the items with the largest gains there, and the least of these gains.
+      nothing: ``f32[B]``, the value of choosing nothing.
+      k: items of a slate.
+      is_all: whether a shortlist holds the whole catalogue.
+
+    Returns:
+      Their values ``f32[B]``, and their items ``i32[k, B]``.
+    """
+
+    def improve(state: _Best) -> _Best:
+        some, last = shorten(state.value)
+        value, slate, least = some.best(state.value, k)
         # Gains fall as the level rises, so what did not make the shortlist stays below its last.
-        is_certain = (value >= state.value) & (least >= gain[:, -1]) | (count == num_items)
+        is_certain = (value >= state.value) & (least >= last) | is_all
         grown = (value > state.value) | (state.passes == 0)
-        slate = jnp.where(grown[:, None], slate, state.slate)
-        return _Search(jnp.where(grown, value, state.value), slate, is_certain | ~grown, state.passes + 1)
+        slate = jnp.where(grown[None], slate, state.slate)
+        return _Best(jnp.where(grown, value, state.value), slate, is_certain | ~grown, state.passes + 1)
 
     # The first level is no slate's value; whatever it finds is taken.
-    batch = choices.nothing.shape[0]
-    start = _Search(choices.nothing, jnp.full((batch, k), PAD_ID, jnp.int32), jnp.zeros(batch, bool), jnp.int32(0))
+    batch = nothing.shape[0]
+    start = _Best(nothing, jnp.full((k, batch), PAD_ID, jnp.int32), jnp.zeros(batch, bool), jnp.int32(0))
     found = lax.while_loop(lambda state: jnp.any(~state.is_certain) & (state.passes < ITERATIONS), improve, start)
-    return found.value, _in_order(choices, found.value, found.slate)
+    return found.value, found.slate
+
+
+class _Best(NamedTuple):
+    """The best slate so far, its value, whether it is known to be the best of all, and how many passes there were."""
+
+    value: Array
+    slate: Array
+    is_certain: Array
+    passes: Array
+
+
+def _columns_for(choices: Choices, count: int) -> Columns | None:
+    """Sizes at which all scores of some users fit a cache, a column for each; None where that is not the fastest."""
+    scorers = as_scorer(choices.odds[1]), as_scorer(choices.values[1])
+    num_items = scorers[0].num_items
+    columns = plan_for(num_items, choices.nothing.shape[0]).columns
+    if columns is None or num_items > columns.items or count > MOST_BY_COLUMNS:
+        return None
+    return columns if all((each.block_size or num_items) >= num_items for each in scorers) else None
+
+
+def _best_by_columns(
+    choices: Choices, k: int, count: int, exclude: Array | None, columns: Columns
+) -> tuple[Array, Array]:
+    """:func:`best_slate` of some users at a time, whose scores stay in a cache from pass to pass."""
+    scorers = as_scorer(choices.odds[1]), as_scorer(choices.values[1])
+    everything = Rows(0, 0, scorers[0].num_items)
+
+    def of_some(queries: tuple[PyTree, PyTree, Array], exclude: Array | None) -> tuple[Array, Array]:
+        odds = odds_of(scores_of(queries[0], scorers[0], everything, None))
+        values = scores_of(queries[1], scorers[1], everything, exclude)
+        nothing = queries[2]
+
+        def shorten(level: Array) -> tuple[Shortlist, Array]:
+            gain, ids = best_rows(jnp.where(values == -jnp.inf, -jnp.inf, odds * (values - level[None])), count)
+            own = (jnp.take_along_axis(each, ids, axis=0, mode="clip") for each in (odds, values))
+            return Shortlist.of(jnp.where(gain == -jnp.inf, PAD_ID, ids), *own, nothing), gain[-1]
+
+        value, slate = _search(shorten, nothing, k, count == everything.size)
+        return value, slate.T
+
+    return by_queries(of_some, (choices.odds[0], choices.values[0], choices.nothing), exclude, columns)
 
 
 def _held(choices: Choices) -> Choices:
@@ -99,67 +165,18 @@ def _held(choices: Choices) -> Choices:
     return choices._replace(odds=odds, values=values)
 
 
-class _Search(NamedTuple):
-    """The best slate so far, its value, whether it is known to be the best, and how many passes there were."""
-
-    value: Array
-    slate: Array
-    is_certain: Array
-    passes: Array
-
-
-class _Shortlist(NamedTuple):
-    """Some items of each user, ``[B, M]``: ids, odds and values; and the value of nothing, ``f32[B]``."""
-
-    ids: Array
-    odds: Array
-    values: Array
-    nothing: Array
-
-    @classmethod
-    def of(cls, choices: Choices, ids: Array) -> _Shortlist:
-        is_item, known = ids != PAD_ID, jnp.maximum(ids, 0)
-        odds = jnp.where(is_item, jnp.exp(jnp.minimum(score_at(*choices.odds, known), LARGEST)), 0.0)
-        return cls(ids, odds, jnp.where(is_item, score_at(*choices.values, known), 0.0), choices.nothing)
-
-
-def _best_of(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Array]:
-    """The best slate of a shortlist: its value, its items, and the least gain among them."""
-
-    def improve(_: Any, level: Array) -> Array:
-        odds, values, _ = _slate_at(some, level, k)
-        return _ratio(odds, values, some.nothing)
-
-    level = lax.fori_loop(0, ITERATIONS, improve, level)
-    odds, values, place = _slate_at(some, level, k)
-    least = jnp.min(jnp.where(odds > 0, odds * (values - level[:, None]), jnp.inf), axis=-1)
-    return level, jnp.take_along_axis(some.ids, place, axis=-1), least
-
-
-def _slate_at(some: _Shortlist, level: Array, k: int) -> tuple[Array, Array, Array]:
-    """Odds, values and places ``[B, k]`` of the items with the largest gains at a level."""
-    gain = jnp.where(some.ids == PAD_ID, -jnp.inf, some.odds * (some.values - level[:, None]))
-    place = lax.top_k(gain, k)[1]
-    odds, values = (jnp.take_along_axis(each, place, axis=-1) for each in (some.odds, some.values))
-    return odds, values, place
-
-
-def _in_order(choices: Choices, level: Array, slate: Array) -> Array:
-    """A slate as a top-k of :func:`gains` has it."""
-    scores = score_at(*gains(choices, level), jnp.maximum(slate, 0))
-    order = jnp.argsort(jnp.where(slate == PAD_ID, jnp.inf, -scores), axis=-1, stable=True)
-    return jnp.take_along_axis(slate, order, axis=-1)
+def _shortlist(choices: Choices, ids: Array) -> Shortlist:
+    """The items ``i32[B, M]`` of each user."""
+    known = jnp.maximum(ids, 0)
+    return Shortlist.of(
+        ids.T, odds_of(score_at(*choices.odds, known)).T, score_at(*choices.values, known).T, choices.nothing
+    )
 
 
 def slate_value(choices: Choices, slate: Array) -> Array:
     """The expected value ``f32[B]`` of slates ``i32[B, K]``; slots with ``PAD_ID`` cannot be chosen."""
-    shown = _Shortlist.of(choices, slate)
-    return _ratio(shown.odds, shown.values, shown.nothing)
-
-
-def _ratio(odds: Array, values: Array, nothing: Array) -> Array:
-    """What a slate is worth, ``f32[B]``, by the odds and values ``f32[B, K]`` of its items."""
-    return (jnp.sum(odds * values, axis=-1) + nothing) / (jnp.sum(odds, axis=-1) + 1.0)
+    shown = _shortlist(choices, slate)
+    return shown.ratio(shown.ids != PAD_ID)
 
 
 def greedy_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> Array:
@@ -170,7 +187,7 @@ def greedy_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> A
     odds, values = as_scorer(choices.odds[1]), as_scorer(choices.values[1])
 
     def ratio(logits: Array, value: Array, worth: Array, weight: Array) -> Array:
-        chance = jnp.exp(jnp.minimum(logits, LARGEST))
+        chance = odds_of(logits)
         return (worth[:, None] + chance * value) / (weight[:, None] + chance)
 
     slate = jnp.zeros((choices.nothing.shape[0], 0), jnp.int32)
@@ -180,7 +197,7 @@ def greedy_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> A
         taken = slate if exclude is None else jnp.concatenate([exclude, slate], axis=-1)
         best = argmax((choices.odds[0], choices.values[0], worth, weight), scorer, exclude=taken)[:, None]
         one = jnp.maximum(best, 0)
-        chance = jnp.where(best < 0, 0.0, jnp.exp(jnp.minimum(score_at(*choices.odds, one), LARGEST)))[:, 0]
+        chance = jnp.where(best < 0, 0.0, odds_of(score_at(*choices.odds, one)))[:, 0]
         worth, weight = worth + chance * score_at(*choices.values, one)[:, 0], weight + chance
         slate = jnp.concatenate([slate, best], axis=-1)
     return slate
@@ -197,7 +214,7 @@ def gains(choices: Choices, level: Array) -> tuple[PyTree, BlockScorer]:
     """
 
     def gain(logits: Array, value: Array, level: Array) -> Array:
-        return jnp.exp(jnp.minimum(logits, LARGEST)) * (value - level[:, None])
+        return odds_of(logits) * (value - level[:, None])
 
     scorer = _both(as_scorer(choices.odds[1]), as_scorer(choices.values[1]), gain, choices)
     return (choices.odds[0], choices.values[0], level), scorer

@@ -22,6 +22,9 @@ ARRIVALS = 16
 USERS_AT_ONCE = 1024
 """Users who act and respond together on a CPU: what lies between stays in its caches, however many users there are."""
 
+STAYING_BLOCKS, FEWEST_STAYING = 4, 32
+"""Blocks of a cohort that is followed on a CPU, of which those are left out in which nobody stays; and their size."""
+
 ACCELERATED_USERS = 2**18
 """The same elsewhere, where large products beat many small ones."""
 
@@ -64,10 +67,9 @@ def arrive(env: Environment, key: Array, params: PyTree, world: PyTree, count: i
 
 
 def respond(
-    env: Environment, reward: Reward, key: Array, users: Users, action: Action, params: PyTree, world: PyTree
+    env: Environment, reward: Reward, keys: Array, users: Users, action: Action, params: PyTree, world: PyTree
 ) -> tuple[Users, Step]:
-    """The users after what each was shown, and the step; nobody takes the place of those who are done."""
-    keys = jax.random.split(key, users.observation.history.shape[0])
+    """The users after what each was shown, by a key for each, and the step; nobody comes for those who are done."""
     each = jax.vmap(traced_once(env.step), in_axes=(0, 0, 0, None, None))
     observation, state, response, terminated, truncated, _ = each(keys, users.state, action.slate, params, world)
     step = Step(
@@ -126,20 +128,44 @@ class Interaction(NamedTuple):
         return self.replace(keys[2], going, step.terminated | step.truncated, params, world), step
 
     def serve(
-        self, keys: Array, users: Users, agent: PyTree, params: PyTree, world: PyTree, *, explore: bool
+        self,
+        keys: Array,
+        users: Users,
+        agent: PyTree,
+        params: PyTree,
+        world: PyTree,
+        *,
+        explore: bool,
+        staying: Array | None = None,
     ) -> tuple[Users, Step]:
-        """Act and respond, by a key for each, once for every user; those who are done stay where they are."""
+        """Act and respond, by a key for each, once for every user; those who are done stay where they are.
 
-        def act_and_respond(keys: Array, users: Users) -> tuple[Users, Step]:
+        Args:
+          keys: of acting and of responding.
+          users: leaves ``[U, ...]``.
+          agent: the agent's state.
+          params: of the environment.
+          world: what changes for all users.
+          explore: whether the agent explores.
+          staying: ``bool[U]``, who is served; all if None. Users who have left cost little.
+        """
+
+        def act_and_respond(key: Array, each: tuple[Users, Array]) -> tuple[Users, Step]:
+            users, own = each
             seen = (
                 Revealed(users.observation, users.state, params, world) if self.agent.is_oracle else users.observation
             )
-            action = traced_once(self.agent.act, "explore")(keys[0], agent, seen, explore=explore)
-            going, step = respond(self.env, self.reward, keys[1], users, action, params, world)
+            action = traced_once(self.agent.act, "explore")(key[0], agent, seen, explore=explore)
+            going, step = respond(self.env, self.reward, own, users, action, params, world)
             # What is seen before and after is there already.
             return going, dataclasses.replace(step, observation=None, next_observation=None)  # type: ignore[arg-type]
 
-        going, step = in_blocks(act_and_respond, keys, users)
+        # Of its own chance each user keeps the same, whoever is served beside.
+        each = users, jax.random.split(keys[1], users.observation.history.shape[0])
+        if staying is None:
+            going, step = in_blocks(act_and_respond, keys[:1], each)
+        else:
+            going, step = of_staying(act_and_respond, keys[:1], each, staying)
         return going, dataclasses.replace(step, observation=users.observation, next_observation=going.observation)
 
     def replace(self, key: Array, users: Users, done: Array, params: PyTree, world: PyTree) -> Users:
@@ -207,6 +233,41 @@ def in_blocks(function: Callable[[Array, Any], Any], keys: Array, users: PyTree)
     return jax.lax.scan(write, blank, starts)[0]
 
 
+def of_staying(
+    function: Callable[[Array, Any], tuple[Users, Step]], keys: Array, each: tuple[Users, Array], staying: Array
+) -> tuple[Users, Step]:
+    """A function of users, for those who stay: on a CPU it costs what they are, a block of them at a time.
+
+    Args:
+      function: as for :func:`in_blocks`, to the users afterwards and the step.
+      keys: typed PRNG keys ``[n]``; each block has others.
+      each: users, and what else the function takes of each, leaves ``[U, ...]``.
+      staying: ``bool[U]``.
+
+    Returns:
+      The users, among whom those who have left are as they were, and the step, which is zero for these.
+    """
+    count = staying.shape[0]
+    if jax.default_backend() != "cpu" or count < 2 * FEWEST_STAYING:
+        return in_blocks(function, keys, each)
+    size = min(USERS_AT_ONCE, max(FEWEST_STAYING, -(-count // STAYING_BLOCKS)))
+    # Whoever stays comes first.
+    order = jnp.pad(jnp.argsort(~staying), (0, -count % size), constant_values=count)
+    number = of_all_seeds(jnp.sum(staying))
+
+    def block(carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        start, found = carry
+        rows = jax.lax.dynamic_slice_in_dim(order, start, size)
+        some = jax.tree.map(lambda x: x[jnp.minimum(rows, count - 1)], each)
+        made = function(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, start), some)
+        put = lambda whole, new: whole.at[rows].set(new, mode="drop", unique_indices=True)  # noqa: E731
+        return start + size, jax.tree.map(put, found, made)
+
+    step = jax.eval_shape(function, keys, each)[1]
+    found: Any = each[0], jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), step)
+    return jax.lax.while_loop(lambda carry: carry[0] < number, block, (jnp.int32(0), found))[1]
+
+
 Visit = Callable[[Any, Step, Array], tuple[Any, Any]]
 """``(carry, step, staying bool[B]) -> (carry, output)``; slates hold items, and nothing of users who have left."""
 
@@ -241,7 +302,8 @@ def follow(
 
     def body(state: tuple, keys: tuple[Array, Array]) -> tuple[tuple, Any]:
         users, world, staying, carry = state
-        users, step = interaction.serve(jax.random.split(keys[0]), users, agent, env.params, world, explore=explore)
+        both = jax.random.split(keys[0])
+        users, step = interaction.serve(both, users, agent, env.params, world, explore=explore, staying=staying)
         step = absent(with_items(step), staying)
         world = interaction.tick(keys[1], world, step, env.params)
         carry, output = visit(carry, step, staying)

@@ -169,18 +169,16 @@ class Program:
         return self._function("evaluate", state)(state, self.env.params, self.env.items, self._keys(key))
 
     def compile(self, state: LoopState, key: Array) -> None:
-        """Compiles :meth:`chunk` and :meth:`evaluate` for such a state, so that no call of them waits for it.
+        """Compiles :meth:`evaluate`, and :meth:`chunk` where there are steps, for such a state: no call waits for it.
 
         Args:
           state: as after :meth:`init`; it is not changed.
           key: as for :meth:`evaluate`.
         """
-        shared_parts = self.env.params, self.env.items
-        for function, keys in (
-            (self._function("chunk", state), ()),
-            (self._function("evaluate", state), (self._keys(key),)),
-        ):
-            function.lower(state, *shared_parts, *keys).compile()  # type: ignore[attr-defined]
+        arguments = state, self.env.params, self.env.items
+        if self.config.steps:
+            self._function("chunk", state).lower(*arguments).compile()  # type: ignore[attr-defined]
+        self._function("evaluate", state).lower(*arguments, self._keys(key)).compile()  # type: ignore[attr-defined]
 
     @property
     def is_constant(self) -> bool:

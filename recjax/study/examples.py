@@ -7,6 +7,7 @@ its first seed has learned to. A page draws what came of it; ids stand in the re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,13 +76,15 @@ class Onlooker:
           agent: the policy.
           state: as its run has left it.
         """
-        # Seeds may lie on several devices; the cohort is served by one.
-        first = jax.device_put(first_seed({"agent": state.agent, "world": state.world}), jax.devices()[0])
-        world, params = first["world"], self._env.params
-        users = self._arrive(self._arrive_key, params, world)
-        history, staying, seen = users.observation.history, jnp.ones(USERS, bool), []
+        # Seeds may lie on several devices; the cohort is served by one. Said of all, or functions are compiled twice:
+        # for what any device may hold at first, and for what that one holds.
+        here = partial(jax.device_put, device=jax.devices()[0])
+        first = here(first_seed({"agent": state.agent, "world": state.world}))
+        world, params = first["world"], here(self._env.params)
+        users, keys = here((self._arrive(self._arrive_key, params, world), (self._act_key, self._respond_key)))
+        history, staying, seen = users.observation.history, here(jnp.ones(USERS, bool)), []
         for number in range(STEPS):
-            act_key, key = (jax.random.fold_in(key, number) for key in (self._act_key, self._respond_key))
+            act_key, key = (jax.random.fold_in(key, number) for key in keys)
             slate = self._act(agent.act, act_key, first["agent"], users.observation)
             users, world, staying, step = self._respond(key, users, slate, staying, params, world)
             seen.append(step)
@@ -94,7 +97,8 @@ class Onlooker:
         """One step of those who are still there; nobody comes for those who have left, so no arrivals are compiled."""
         step_key, tick_key = jax.random.split(key)
         action = Action(slate, jnp.zeros(USERS), None)
-        going, step = respond(self._env, self._reward, step_key, users, action, params, world)
+        keys = jax.random.split(step_key, USERS)
+        going, step = respond(self._env, self._reward, keys, users, action, params, world)
         step = absent(with_items(step), staying)
         if self._env.tick is not None:
             world = self._env.tick(tick_key, world, step, params)

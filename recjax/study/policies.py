@@ -28,7 +28,7 @@ from recjax.models.collaborative import ItemKNN
 from recjax.nn import DotProductSlateQ, Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
 from recjax.study.config import StudyConfig
-from recjax.study.quality import quality_policy, rested_policy
+from recjax.study.quality import rested_policy
 from recjax.types import Array, Items, Observation, PyTree
 
 policies: Registry = Registry("policy")
@@ -90,6 +90,11 @@ class PolicyContext:
             index_every=learn.index_every if self.row_wise and has_item_vectors(network) else None,
             **options,
         )
+
+    @functools.cached_property
+    def same_for_all(self) -> Agent:
+        """The items that rank first by scores, popularity unless others are given; one agent for all such policies."""
+        return agents.popularity()
 
     @functools.cached_property
     def greedy(self) -> Agent:
@@ -177,7 +182,7 @@ def _random(context: PolicyContext) -> Policy:
 @policies.register("popularity")
 def _popularity(context: PolicyContext) -> Policy:
     """The items that the log has most often, the same for everybody but for what they had."""
-    return Policy(agents.popularity())
+    return Policy(context.same_for_all)
 
 
 @policies.register("neighbours")
@@ -224,7 +229,7 @@ def _similarity_prior(context: PolicyContext) -> Policy:
 @policies.register("quality")
 def _quality(context: PolicyContext) -> Policy:
     """The items that the log says are liked most often, the same for everybody but for what they had."""
-    return Policy(quality_policy(), params=context.quality)
+    return Policy(context.same_for_all, params=context.quality)
 
 
 @policies.register("quality_rested")

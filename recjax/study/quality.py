@@ -9,7 +9,7 @@ import numpy as np
 
 from recjax import agents
 from recjax.agents import Agent
-from recjax.catalogue import BlockScorer, ItemIndex
+from recjax.catalogue import BlockScorer
 from recjax.data import Dataset, Interactions
 from recjax.envs import Evidence
 from recjax.envs.evidence import Events
@@ -62,15 +62,6 @@ def liked_events(log: Interactions, evidence: Evidence) -> np.ndarray | None:
     if evidence.threshold is None or log.rating is None:
         return None
     return np.nan_to_num(log.rating, nan=-np.inf) >= evidence.threshold
-
-
-def quality_policy() -> Agent:
-    """The items with the largest logit of :func:`quality`, which ``init(..., params=...)`` is given."""
-
-    def rate(logits: Array, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
-        return jnp.ones((observation.history.shape[0], 1), jnp.float32), ItemIndex(logits[:, None])
-
-    return agents.fixed_policy(rate)
 
 
 def rested_policy(model: Recommendation) -> Agent:

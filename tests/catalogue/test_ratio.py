@@ -68,14 +68,17 @@ def by_iteration(logits, values, nothing, k):
     return level
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["scores held", "scores computed at each pass"])
+@pytest.mark.parametrize(
+    ("users", "held"), [(50, True), (20, True), (20, False)], ids=["columns held", "rows held", "computed at each pass"]
+)
 @pytest.mark.parametrize("nothing", [-30.0, 0.0, 30.0])
-def test_a_shortlist_is_enough_or_another_one_is_made(nothing, held, monkeypatch):
+def test_a_shortlist_is_enough_or_another_one_is_made(nothing, users, held, monkeypatch):
     """Levels far from the value of the best slate begin with shortlists that do not hold it."""
     monkeypatch.setattr(ratio, "HELD", 2**22 if held else 0)
     rng = np.random.default_rng(3)
-    logits, values = rng.normal(scale=4.0, size=(50, 400)), rng.normal(size=(50, 400)) * rng.choice([1.0, 9.0], (50, 1))
-    choices = Choices(*(dense_scorer(jnp.asarray(x, jnp.float32)) for x in (logits, values)), jnp.full(50, nothing))
+    logits = rng.normal(scale=4.0, size=(users, 400))
+    values = rng.normal(size=(users, 400)) * rng.choice([1.0, 9.0], (users, 1))
+    choices = Choices(*(dense_scorer(jnp.asarray(x, jnp.float32)) for x in (logits, values)), jnp.full(users, nothing))
     value, slate = best_slate(choices, 4)
     expected = [by_iteration(*of_user, nothing, 4) for of_user in zip(logits, values, strict=True)]
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax import envs, nn
+from recjax import agents, envs, nn
 from recjax.data import Behaviour, Dataset, IdMap, Interactions
 from recjax.envs import PreferenceConfig
 from recjax.study.quality import (
@@ -17,7 +17,6 @@ from recjax.study.quality import (
     all_liked,
     liked_events,
     quality,
-    quality_policy,
     rested_policy,
     session_memory,
 )
@@ -78,7 +77,7 @@ def catalogue():
 def test_the_policy_shows_what_is_liked_most(catalogue):
     items, spec = catalogue
     logits = np.array([0.0, 3.0, 1.0, 2.0, -1.0, -2.0], np.float32)
-    agent = quality_policy()
+    agent = agents.popularity()
     state = agent.init(jax.random.key(0), spec, items, params=logits)
     had = Observation(jnp.array([[-1, -1, -1, -1], [-1, -1, 1, 4]]), jnp.array([[-1] * 4, [-1, -1, 1, 1]]))
     assert agent.act(jax.random.key(1), state, had).slate.tolist() == [[1, 3], [3, 2]]

@@ -125,18 +125,22 @@ def random(*, exclude_history: bool = True) -> Agent:
 
 @register("popularity")
 def popularity(*, exclude_history: bool = True) -> Agent:
-    """The items that occur most often in the training log, ``Items.popularity``.
+    """The items that occur most often in the training log, ``Items.popularity``, or that rank first by other scores.
+
+    ``init(..., params=...)`` may be given such scores, ``f32[N]``: quality, margin, age.
 
     Args:
       exclude_history: never show an item of the observed history.
     """
 
-    def rate(params: PyTree, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
-        del params
-        one = jnp.ones((observation.history.shape[0], 1), jnp.float32)
-        return one, ItemIndex(items.popularity[:, None].astype(jnp.float32))
+    def prepare(scores: Array | None, items: Items) -> Array:
+        return (items.popularity if scores is None else scores)[:, None].astype(jnp.float32)
 
-    return fixed_policy(rate, exclude_history=exclude_history)
+    def rate(scores: Array, observation: Observation, items: Items) -> tuple[Array, ItemIndex]:
+        del items
+        return jnp.ones((observation.history.shape[0], 1), jnp.float32), ItemIndex(scores)
+
+    return fixed_policy(rate, exclude_history=exclude_history, prepare=prepare)
 
 
 @register("neighbours")
