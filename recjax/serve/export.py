@@ -19,7 +19,7 @@ from recjax.catalogue import ItemIndex, as_scorer
 from recjax.data import Dataset, sequences
 from recjax.serve import files
 from recjax.serve.artifact import FORMAT
-from recjax.types import PAD_ID, Array, Behaviour, Observation, PyTree, Spec
+from recjax.types import Array, Observation, PyTree, Spec
 
 BATCH = 64
 """Users that a program serves at once; fewer where it scores every item of a big catalogue itself."""
@@ -86,6 +86,7 @@ def export_policy(agent: Agent, state: PyTree, spec: Spec) -> Exported:
     events = jax.ShapeDtypeStruct((batch, spec.history_length), jnp.int32)
     used = _export(program, leaves, events).module_kept_var_idx
     read = [number for number in range(len(leaves)) if number in used]
+    reads_history = any(number >= len(leaves) for number in used)
 
     def of_read(arrays: list[Array], history: Array, behaviour: Array) -> PyTree:
         whole = [jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
@@ -94,9 +95,7 @@ def export_policy(agent: Agent, state: PyTree, spec: Spec) -> Exported:
         return program(whole, history, behaviour)
 
     arrays = [leaves[number] for number in read]
-    return Exported(
-        bytes(_export(of_read, arrays, events).serialize()), arrays, index, _reads(of_read, arrays, spec, batch)
-    )
+    return Exported(bytes(_export(of_read, arrays, events).serialize()), arrays, index, reads_history)
 
 
 def save(
@@ -164,15 +163,6 @@ def save(
 def _export(program: Any, leaves: list[Array], events: jax.ShapeDtypeStruct) -> jax.export.Exported:
     shapes = [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
     return jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, events, events)
-
-
-def _reads(program: Any, arrays: list[Array], spec: Spec, batch: int) -> bool:
-    """Whether users who had different items get different queries."""
-    history = np.full((batch, spec.history_length), PAD_ID, np.int32)
-    history[1:, -1] = np.arange(batch - 1) % spec.num_items
-    behaviour = np.where(history == PAD_ID, PAD_ID, int(Behaviour.CLICK)).astype(np.int32)
-    queries = jax.tree.leaves(jax.jit(program)(arrays, history, behaviour))
-    return any(bool(jnp.any(leaf != leaf[:1])) for leaf in queries)
 
 
 def _add_policy(contents: dict[str, bytes], folder: str, exported: Exported) -> dict[str, Any]:
