@@ -62,6 +62,8 @@ class LearnConfig:
     """Of the loss of predicting clicks beside the TD loss, in the policy ``joint``."""
     learning_rate: float = 1e-3
     """Of Adam, for the Q-network and for the supervised model that is retrained in the loop."""
+    surrogates: tuple[str, ...] = ()
+    """Answers such as satisfaction that foretell what follows; slate_q learns what an item is worth from them."""
     target_period: int = 100
     """Updates between copies of the Q-network to its target."""
     row_wise: bool | None = None

@@ -111,6 +111,7 @@ class PolicyContext:
             n_step=learn.n_step,
             discount=learn.discount,
             loss=learn.loss,
+            surrogates=agents.Surrogates(learn.surrogates) if learn.surrogates else None,
             target=agents.TargetNetwork(period=learn.target_period),
             policy=self.slate_policy,
         )

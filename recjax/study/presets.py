@@ -21,9 +21,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch_size": 512,
             "replay_capacity": 131_072,
             "learn.discount": 0.99,
-            "learn.n_step": 10,
+            "learn.n_step": 20,
             "learn.loss": "mse",
-            "learn.learning_rate": 3e-3,
+            "learn.learning_rate": 1.5e-3,
+            "learn.surrogates": ["satisfaction"],
         },
     }
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +99,70 @@ def test_learn_equals_float64(kit):
     metrics = jax.jit(agent.learn)(jax.random.key(0), state, batch).metrics
     np.testing.assert_allclose(metrics["loss"], td, rtol=1e-4)
     np.testing.assert_allclose(metrics["choice_loss"], choice, rtol=1e-4)
+
+
+def test_targets_are_what_the_answers_foretell(kit):
+    """The loss against float64, where the index is a formula written out."""
+    items, batch = kit.make_items(SPEC.num_items), sample()
+    pleased = jnp.asarray(np.random.default_rng(5).random((USERS, N_STEP, 2)), jnp.float32)
+    response = Response(click=batch.experience.response["click"], satisfaction=pleased)
+    batch = batch._replace(experience=dataclasses.replace(batch.experience, response=response))
+    options = {"n_step": N_STEP, "discount": GAMMA, "loss": "mse"}
+    agent = agents.slate_q(network(), optax.sgd(0.1), surrogates=agents.Surrogates(("satisfaction",), 3), **options)
+    spec = dataclasses.replace(SPEC, signals=envs.synthetic(num_items=7, slate_size=2).spec.signals)
+    state = agent.init(jax.random.key(0), spec, items)
+    index = moved(state.surrogate.params, 4)
+    state = state.replace(params=moved(state.params, 1), surrogate=state.surrogate.replace(params=index))
+    first = jax.tree.map(lambda x: x[:, 0], batch.experience)
+    own = jax.tree.map(np.float64, network().apply(state.params, first.observation, items))
+    inner, outer = (jax.tree.map(np.float64, index["params"][name]) for name in ("Dense_0", "Dense_1"))
+    found = []
+    for row in np.flatnonzero(np.asarray(batch.valid)):
+        slate = [item for item in np.asarray(first.slate[row]) if item != PAD_ID]
+        expected = ratio(own.odds[row], own.values[row], own.nothing[row], slate)
+        click, answer = (np.float64(first.response[name][row]).sum() for name in ("click", "satisfaction"))
+        hidden = np.tanh([expected, click, answer] @ inner["kernel"] + inner["bias"])
+        foretold = expected + (hidden @ outer["kernel"] + outer["bias"])[0]
+        shares = np.float64(first.response["click"][row])[: len(slate)]
+        shares = np.append(shares / max(click, 1), click == 0)
+        found.append(shares @ (0.5 * (foretold - np.append(own.values[row][slate], own.nothing[row])) ** 2))
+    loss = jax.jit(agent.learn)(jax.random.key(0), state, batch).metrics["loss"]
+    np.testing.assert_allclose(loss, np.mean(found), rtol=1e-4)
+
+
+def test_an_index_learns_what_answers_foretell():
+    """Late rewards of 2 after one answer and 0 after the other, beneath noise of standard deviation 4."""
+    surrogates = agents.Surrogates(("satisfaction",), learning_rate=1e-2)
+    spec = envs.synthetic(num_items=7, slate_size=1).spec
+    answer = jnp.tile(jnp.array([0.0, 1.0]), 512)
+    response = Response(click=jnp.ones((1024, 1)), satisfaction=answer[:, None])
+
+    def update(state, key):
+        target = 2 * answer + 4 * jax.random.normal(key, (1024,))
+        state, foretold, _ = surrogates.learn(state, jnp.ones(1024), response, target, jnp.ones(1024, bool))
+        return state, foretold[:2]
+
+    keys = jax.random.split(jax.random.key(0), 400)
+    foretold = jax.lax.scan(update, surrogates.init(jax.random.key(1), spec), keys)[1]
+    assert foretold[0].tolist() == [1.0, 1.0]  # What was expected, before anything was learned.
+    np.testing.assert_allclose(foretold[-1], [0.0, 2.0], atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: agents.Surrogates(()), "signals is ()"),
+        (lambda: agents.Surrogates("satisfaction"), "signals is 'satisfaction'"),
+        (lambda: agents.Surrogates(("satisfaction",), learning_rate=0.0), "learning_rate 0.0"),
+        (
+            lambda: agents.Surrogates(("rating",)).init(jax.random.key(0), envs.synthetic(num_items=9).spec),
+            "'rating', but users answer with click, conversion, satisfaction",
+        ),
+    ],
+)
+def test_surrogates_that_cannot_be_are_refused(make, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        make()
 
 
 def test_bait_is_left_alone_where_slots_that_are_credited_alone_show_it():

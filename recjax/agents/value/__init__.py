@@ -2,6 +2,7 @@
 
 from recjax.agents.value.dqn import DQNHyper, DQNState, dqn
 from recjax.agents.value.slate_q import SlateQState, slate_q
+from recjax.agents.value.surrogate import Surrogates, SurrogateState
 from recjax.agents.value.tabular import TabularHyper, TabularState, expected_sarsa, last_item, q_learning, sarsa
 from recjax.agents.value.target import TargetNetwork
 from recjax.agents.value.td_loss import Munchausen, Priorities, TDLoss
@@ -12,6 +13,8 @@ __all__ = [
     "Munchausen",
     "Priorities",
     "SlateQState",
+    "SurrogateState",
+    "Surrogates",
     "TDLoss",
     "TabularHyper",
     "TabularState",

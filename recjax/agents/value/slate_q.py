@@ -15,9 +15,20 @@ from recjax.agents.base import Agent, Update, register
 from recjax.agents.slates import Selection, SlatePolicy
 from recjax.agents.state import check_problem, count_step, hyper_parameters, owned, started
 from recjax.agents.value.dqn import DQNHyper
+from recjax.agents.value.surrogate import Surrogates, SurrogateState
 from recjax.agents.value.target import TargetNetwork
 from recjax.agents.value.windows import check_discount, check_td, check_windows, seen_after
-from recjax.catalogue import Catalogue, Choices, best_slate, gains, greedy_slate, ranked, slate_value, top_k
+from recjax.catalogue import (
+    Catalogue,
+    Choices,
+    best_slate,
+    dense_scorer,
+    gains,
+    greedy_slate,
+    ranked,
+    slate_value,
+    top_k,
+)
 from recjax.fit import Optimizer, descend
 from recjax.losses import TD_LOSSES, masked_mean, n_step_return
 from recjax.nn import Outcomes, SlateNetwork
@@ -41,6 +52,7 @@ class SlateQState:
       step: ``i32[]`` updates done.
       acted: ``i32[]`` steps of the environment, by which exploration falls.
       items: features of the catalogue.
+      surrogate: state of the surrogates, None without any.
     """
 
     params: PyTree
@@ -51,6 +63,7 @@ class SlateQState:
     step: Array = shared()
     acted: Array = shared()
     items: Items = shared()
+    surrogate: SurrogateState | None = None
 
 
 @register("slate_q")
@@ -63,6 +76,7 @@ def slate_q(
     search: Search = "optimal",
     loss: str = "huber",
     choice_weight: float = 1.0,
+    surrogates: Surrogates | None = None,
     target: TargetNetwork = TargetNetwork(),  # noqa: B008 (frozen)
     policy: SlatePolicy = SlatePolicy(),  # noqa: B008 (frozen)
 ) -> Agent:
@@ -94,12 +108,13 @@ def slate_q(
       search: how a slate is found.
       loss: of the TD error, a name in :data:`recjax.losses.TD_LOSSES`.
       choice_weight: of the cross-entropy of choices beside the TD loss.
+      surrogates: answers that foretell what follows, from which the target is then told; None takes it as it came.
       target: how the target network follows.
       policy: how slates follow from what the search says.
 
     Returns:
-      The agent. ``learn`` reports ``loss`` (of TD), ``choice_loss``, ``td_error`` (mean absolute) and ``q_value`` (mean
-      of the outcomes that came about).
+      The agent. ``learn`` reports ``loss`` (of TD), ``choice_loss``, ``td_error`` (mean absolute), ``q_value`` (mean
+      of the outcomes that came about), and ``surrogate_loss`` where there are surrogates.
 
     Raises:
       ValueError: an argument outside its range.
@@ -109,7 +124,7 @@ def slate_q(
       where choosing nothing is worth nothing, although a session goes on; Dinkelbach, "On nonlinear fractional
       programming", Management Science 13, 1967.
     """
-    algorithm = _SlateQ(network, optimizer, n_step, search, loss, choice_weight, target, policy)
+    algorithm = _SlateQ(network, optimizer, n_step, search, loss, choice_weight, surrogates, target, policy)
     check_discount(discount)
     defaults = DQNHyper(discount=float(discount), **policy.hparams())
     act, log_prob = policy.functions(algorithm.select)
@@ -131,6 +146,7 @@ class _SlateQ:
     search: Search
     loss: str
     choice_weight: float
+    surrogates: Surrogates | None
     target: TargetNetwork
     policy: SlatePolicy
 
@@ -158,6 +174,7 @@ class _SlateQ:
             acted=jnp.zeros((), jnp.int32),
             items=owned(items),
             spec=spec,
+            surrogate=None if self.surrogates is None else self.surrogates.init(key, spec),
         )
 
     def scores(self, state: SlateQState, observation: Observation) -> tuple[PyTree, Catalogue]:
@@ -181,7 +198,8 @@ class _SlateQ:
         del key
         check_windows("SlateQ", batch, self.n_step)
         first: Step = jax.tree.map(lambda x: x[:, 0], batch.experience)
-        shown, target = first.slate != PAD_ID, self._targets(state, batch.experience)
+        shown = first.slate != PAD_ID
+        surrogate, target, foretold = self._foretold(state, first, self._targets(state, batch.experience), batch.valid)
         chosen = chosen_shares(first.response["click"], shown)
 
         def loss_fn(params: PyTree) -> tuple[Array, dict[str, Array]]:
@@ -189,15 +207,35 @@ class _SlateQ:
             outcomes: Any = self.network.apply(params, first.observation, slate, state.items, method="outcomes")
             choice_loss = masked_mean(choice_cross_entropy(outcomes.odds, shown, chosen), batch.valid)
             value, metrics = self._td_loss(outcomes, chosen, target, batch.valid)
-            return value + self.choice_weight * choice_loss, metrics | {"choice_loss": choice_loss}
+            return value + self.choice_weight * choice_loss, metrics | foretold | {"choice_loss": choice_loss}
 
         done = descend(loss_fn, self.optimizer, state.params, state.opt_state)
         step = state.step + 1
         followed = self.target.follow(step, done.params, state.target_params)
-        state = dataclasses.replace(
-            state, params=done.params, target_params=followed, opt_state=done.opt_state, step=step
+        return Update(
+            dataclasses.replace(
+                state,
+                params=done.params,
+                target_params=followed,
+                opt_state=done.opt_state,
+                step=step,
+                surrogate=surrogate,
+            ),
+            done.aux,
         )
-        return Update(state, done.aux)
+
+    def _foretold(
+        self, state: SlateQState, first: Step, target: Array, is_learned: Array
+    ) -> tuple[SurrogateState | None, Array, dict[str, Array]]:
+        """The target as the answers to the first slate foretell it, where there are surrogates."""
+        if self.surrogates is None or state.surrogate is None:
+            return None, target, {}
+        slate = jnp.maximum(first.slate, 0)
+        shown: Any = self.network.apply(state.params, first.observation, slate, state.items, method="outcomes")
+        place = jnp.where(first.slate == PAD_ID, PAD_ID, jnp.arange(slate.shape[-1])[None])
+        expected = slate_value(Choices(dense_scorer(shown.odds), dense_scorer(shown.values), shown.nothing), place)
+        surrogate, target, loss = self.surrogates.learn(state.surrogate, expected, first.response, target, is_learned)
+        return surrogate, target, {"surrogate_loss": loss}
 
     def _td_loss(
         self, outcomes: Outcomes, chosen: Array, target: Array, is_learned: Array
