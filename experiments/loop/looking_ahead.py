@@ -7,6 +7,7 @@ there was to gain: the best slate of each step, and the best of a family of plan
 
     python experiments/loop/looking_ahead.py                             # MovieLens-100K, hours on 2 CPU cores
     python experiments/loop/looking_ahead.py --bait 2 --slope 0.2        # one world
+    python experiments/loop/looking_ahead.py --bait 2 --slope 0.2 --no-surrogates    # the control
     python experiments/loop/looking_ahead.py --smoke                     # synthetic users, seconds
 
 Prints one line a world as it is finished, and then the table: means over seeds of reward per session, differences
@@ -55,6 +56,8 @@ class Config:
     """Independent repetitions of each learner."""
     seed: int = 0
     """Of the loops; the fitted users and the first model are the same for all."""
+    surrogates: bool = True
+    """Learn what follows from the answers that foretell it, as the preset does, or (no) as it comes."""
     json: Path | None = None
     """File to which rows of name, value, unit and hardware are written."""
     smoke: bool = False
@@ -63,6 +66,8 @@ class Config:
     def study(self) -> study.StudyConfig:
         """The study that every world is a variation of."""
         chosen = {"data": self.data, "seeds": self.seeds, "eval_every": study.preset("long-term").steps}
+        if not self.surrogates:
+            chosen |= {"learn.surrogates": []}
         if self.smoke:
             chosen |= {
                 "env": "synthetic", "items": 40, "training.epochs": 1, "eval_steps": 5, "steps": 20, "eval_every": 20,

@@ -66,7 +66,6 @@ def best_slate(choices: Choices, k: int, *, exclude: Array | None = None) -> tup
       Dinkelbach, "On nonlinear fractional programming", Management Science 13, 1967; Ie et al., "SlateQ", IJCAI 2019,
       who solve the same problem by a linear program.
     """
-
     num_items = as_scorer(choices.odds[1]).num_items
     count = min(num_items, max(SHORTLIST, 2 * k))
     columns = _columns_for(choices, count)
@@ -146,8 +145,8 @@ def _best_by_columns(
 
         def shorten(level: Array) -> tuple[Shortlist, Array]:
             gain, ids = best_rows(jnp.where(values == -jnp.inf, -jnp.inf, odds * (values - level[None])), count)
-            own = (jnp.take_along_axis(each, ids, axis=0, mode="clip") for each in (odds, values))
-            return Shortlist.of(jnp.where(gain == -jnp.inf, PAD_ID, ids), *own, nothing), gain[-1]
+            own, worth = (jnp.take_along_axis(each, ids, axis=0, mode="clip") for each in (odds, values))
+            return Shortlist.of(jnp.where(gain == -jnp.inf, PAD_ID, ids), own, worth, nothing), gain[-1]
 
         value, slate = _search(shorten, nothing, k, count == everything.size)
         return value, slate.T
