@@ -169,11 +169,11 @@ def main(config: Config) -> list[World]:
     found, begun = [], time.perf_counter()
     for world in worlds(config):
         found.append(world)
+        write_rows(config.json, [row for each in found for row in as_rows(each)])  # Hours are not lost with the last.
         print(f"bait {world.bait:g}, slope {world.slope:g}: headroom {world.headroom:+.2f}, gain {world.gain:+.2f}"
               f" ({time.perf_counter() - begun:.0f} s so far)", flush=True)  # fmt: skip
     caption = f"Reward per session, mean ± 95 % interval over {config.seeds} seeds; differences are paired by seed."
     Console(width=160).print(rich_table("Looking ahead", *table(found), caption=caption))
-    write_rows(config.json, [row for world in found for row in as_rows(world)])
     return found
 
 
