@@ -251,8 +251,9 @@ def of_staying(
     if jax.default_backend() != "cpu" or count < 2 * FEWEST_STAYING:
         return in_blocks(function, keys, each)
     size = min(USERS_AT_ONCE, max(FEWEST_STAYING, -(-count // STAYING_BLOCKS)))
-    # Whoever stays comes first.
-    order = jnp.pad(jnp.argsort(~staying), (0, -count % size), constant_values=count)
+    # Whoever stays comes first, and nobody else at all.
+    order = jnp.where(jnp.sort(~staying), count, jnp.argsort(~staying))
+    order = jnp.pad(order, (0, -count % size), constant_values=count)
     number = of_all_seeds(jnp.sum(staying))
 
     def block(carry: tuple[Array, Any]) -> tuple[Array, Any]:

@@ -81,6 +81,7 @@ def test_blocks_of_users_do_what_all_do_at_once(at_once, key, monkeypatch):
     monkeypatch.setattr(interact, "USERS_AT_ONCE", at_once)
     _, steps = step(users)
     np.testing.assert_array_equal(steps.slate, whole.slate)
+    np.testing.assert_array_equal(steps.response["click"], whole.response["click"])
     np.testing.assert_array_equal(steps.observation.history, users.observation.history)
     clicked = np.asarray(steps.response["click"]).any(axis=1)
     moved = (np.asarray(steps.next_observation.history) != np.asarray(users.observation.history)).any(axis=1)
@@ -90,6 +91,31 @@ def test_blocks_of_users_do_what_all_do_at_once(at_once, key, monkeypatch):
     tastes = np.asarray(arrived.state.vector)
     assert len(np.unique(tastes, axis=0)) == USERS
     np.testing.assert_array_equal(tastes == np.asarray(users.state.vector), at_once >= USERS)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_those_who_stay_are_served_as_if_all_were(seeds, key):
+    """Who has left stays as it was and has an empty step, whatever the number of blocks in which somebody stays."""
+    env, count = envs.synthetic(num_items=50, slate_size=3, history_length=4), 150
+    interaction = Interaction(env, agents.popularity(), click)
+    state = interaction.agent.init(key, env.spec, env.items)
+
+    def both(key, staying):
+        keys, users = jax.random.split(key), interaction.arrive(key, env.params, None, count)
+        serve = lambda **options: interaction.serve(keys, users, state, env.params, None, explore=False, **options)  # noqa: E731
+        return users, serve(), serve(staying=staying)
+
+    run = jax.jit(jax.vmap(both))
+    for share in (0.0, 0.2, 1.0):
+        staying = np.random.default_rng(7).random((seeds, count)) < share
+        users, everybody, some = run(jax.random.split(key, seeds), staying)
+        for left, old, new in zip(*map(jax.tree.leaves, (users, everybody[0], some[0])), strict=True):
+            np.testing.assert_array_equal(np.asarray(new)[staying], np.asarray(old)[staying])
+            np.testing.assert_array_equal(np.asarray(new)[~staying], np.asarray(left)[~staying])
+        for name in ("slate", "reward", "terminated"):
+            old, new = (np.asarray(getattr(step, name)) for step in (everybody[1], some[1]))
+            np.testing.assert_array_equal(new[staying], old[staying])
+            assert not new[~staying].any()
 
 
 def test_answers_in_blocks_have_the_same_distribution(key, monkeypatch):
