@@ -62,6 +62,8 @@ class LearnConfig:
     """Of the loss of predicting clicks beside the TD loss, in the policy ``joint``."""
     learning_rate: float = 1e-3
     """Of Adam, for the Q-network and for the supervised model that is retrained in the loop."""
+    schedule: str = "constant"
+    """How the learning rate changes over the updates of the loop: constant, or linear or cosine, which end at 0."""
     surrogates: tuple[str, ...] = ()
     """Answers such as satisfaction that foretell what follows; slate_q learns what an item is worth from them."""
     target_period: int = 100

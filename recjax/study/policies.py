@@ -23,7 +23,7 @@ import optax
 from recjax import agents
 from recjax.agents import Agent
 from recjax.catalogue import row_adam
-from recjax.fit import Optimizer, RowWise, adamw, rows_pay
+from recjax.fit import Optimizer, RowWise, adamw, learning_rates, rows_pay
 from recjax.models.collaborative import ItemKNN
 from recjax.nn import DotProductSlateQ, Recommendation, has_item_vectors, q_networks
 from recjax.registry import Registry
@@ -123,7 +123,9 @@ class PolicyContext:
 
     def optimizer(self, max_grad_norm: float | None = None) -> Optimizer:
         """What every learning policy learns by."""
-        rate = self.config.learn.learning_rate
+        config, learn = self.config, self.config.learn
+        updates = max(1, (config.steps - config.learn_start) // config.learn_every * config.updates)
+        rate = learning_rates.make(learn.schedule, learn.learning_rate, updates)
         if self.row_wise:
             return RowWise(row_adam(rate), optax.adam(rate), max_grad_norm=max_grad_norm)
         return adamw(rate, max_grad_norm=max_grad_norm)
