@@ -25,6 +25,7 @@ from recjax.eval.accumulators import (
     reward_metrics,
     signal_metrics,
 )
+from recjax.eval.between_users import inter_user_diversity, mean_jaccard
 from recjax.eval.catalogue_metrics import (
     coverage,
     exposure_counts,
@@ -93,12 +94,14 @@ __all__ = [
     "genre_distribution",
     "gini",
     "hit_rate",
+    "inter_user_diversity",
     "interquartile_interval",
     "interquartile_mean",
     "intra_list_diversity",
     "is_tail",
     "label",
     "mean_interval",
+    "mean_jaccard",
     "metrics",
     "ndcg",
     "new_coverage",
