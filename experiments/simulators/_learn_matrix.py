@@ -106,6 +106,6 @@ _OURS = "a list that is the same for all"
 
 TASKS = (
     task("coat, FreeB", 512_000, 87.7, f"{_OURS}; A2C 81.80", mode="FreeB", discount=0.6, repeats=True),
-    task("coat, NX_0", 256_000, 75.65, "A2C", mode="NX_0", discount=0.6),
-    task("coat_clicks", 256_000, 3.414, f"{_OURS}; DQN with the best encoder 2.955", discount=0.0),
+    task("coat, NX_0", 512_000, 75.65, "A2C", mode="NX_0", discount=0.6),
+    task("coat_clicks", 512_000, 3.414, f"{_OURS}; DQN with the best encoder 2.955", discount=0.0),
 )

@@ -123,7 +123,7 @@ def varied(agent: agents.Agent, policy: agents.SlatePolicy, items: Items) -> age
 
 def learn(env: envs.Environment, seeds: int, smoke: bool) -> Learned:
     """DQN, slot by slot."""
-    steps = 20 if smoke else 8000
+    steps = 20 if smoke else 6000
     policy = agents.SlatePolicy(exclude_history=False, epsilon=(0.5, 0.05, steps // 4))
     agent = agents.dqn(
         ClickedItemsQ(env.spec.num_items),
@@ -149,7 +149,7 @@ def make(smoke: bool, *, faithful: bool) -> envs.Environment:
 def task(name: str, faithful: bool) -> Task:
     """With the original's influence, or the corrected one."""
     return Task(
-        name, "DQN, γ=0.9, 512 k slates", partial(make, faithful=faithful), learn, "click", SESSION, 145.6,
+        name, "DQN, γ=0.9, 384 k slates", partial(make, faithful=faithful), learn, "click", SESSION, 145.6,
         "the short-term oracle", cohort=512,
     )  # fmt: skip
 
