@@ -24,8 +24,8 @@ class TopicsSlateQ(SlateNetwork):
     """Odds and values of all topics at once, from what is known of the user; documents are told apart by topic alone.
 
     ``[l, a, V, V_0] = W x + MLP(x)`` of the context ``x``; choosing a document of topic ``t`` has the logit ``l_t`` and
-    the value ``V + a_t``, choosing nothing the value ``V + V_0``. A tenth of the work of a network that reads every
-    candidate, and ``W`` has most of what a budget is worth from the start.
+    the value ``V + a_t``, choosing nothing the value ``V + V_0``. It is less work than a network that reads
+    every candidate, and ``W`` soon has most of what a budget is worth.
 
     Attributes:
       topics: number of topics.

@@ -9,7 +9,7 @@ A task is one result, of all its seeds, which learn side by side. The rows of ``
 learning, and of all policies the share of items that they show. Coat and VirtualTaobao need their files, see the pages
 on these simulators; without them their rows are left out.
 
-    python experiments/simulators/learners.py                     # all of them: about 45 minutes on two idle cores
+    python experiments/simulators/learners.py                     # all of them: long on two cores
     python experiments/simulators/learners.py --only virtual      # tasks whose names begin so
     python experiments/simulators/learners.py --smoke             # small sizes, to check that the script runs
 """
