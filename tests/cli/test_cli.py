@@ -130,9 +130,9 @@ def test_interrupted_run_resumes_to_the_same_numbers(run, tmp_path, monkeypatch,
 
 
 def test_recommend_prints_items_and_reasons(run, capsys):
-    main(["recommend", "--run", str(run), "--user", "7", "--k", "4"])
+    main(["recommend", "--run", str(run), "--user", "9", "--k", "4"])
     lines = capsys.readouterr().out.splitlines()
-    start = next(i for i, line in enumerate(lines) if "For user 7, by slate_q" in line)
+    start = next(i for i, line in enumerate(lines) if "For user 9, by slate_q" in line)
     rows = [line for line in lines[start:] if re.match(r"\s*\d+ ", line)]
     assert len(rows) == 4
     assert all(re.search(r"\(-?\d\.\d\d\)", row) for row in rows)
