@@ -115,16 +115,6 @@ def sweep(
       ValueError: the grid is empty, a value is refused by ``make`` or is no number, there is no test seed, or the
         state of all settings and seeds does not fit into memory.
       Diverged: a reward or a metric of learning of any setting became infinite or NaN.
-
-    >>> import optax
-    >>> from recjax import agents, envs, nn
-    >>> env = envs.synthetic(num_items=50, slate_size=2, history_length=4)
-    >>> make = lambda learning_rate: agents.dqn(nn.DotProductQ.of(num_items=50, dim=4), optax.adam(learning_rate))
-    >>> config = LoopConfig(steps=2, users=8, eval_users=8, eval_steps=2, seeds=2, learn_start=0, batch_size=8)
-    >>> found = sweep(env, make, {"discount": (0.0, 0.9), "learning_rate": (1e-3, 1e-2)}, config,
-    ...               key=jax.random.key(0), test_seeds=2)
-    >>> found.final["env"]["session_reward"].shape
-    (4, 4)
     """
     if test_seeds < 1:
         raise ValueError(f"test_seeds is {test_seeds}; it must be at least 1.")
