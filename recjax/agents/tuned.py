@@ -6,11 +6,19 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
 from recjax.agents.base import Action, Agent, Update
 from recjax.types import Array, Items, Observation, PyTree, Spec
+
+NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where a number must be known that is traced."""
 
 
 @struct.dataclass
@@ -44,7 +52,8 @@ def tuned(make: Callable[..., Agent], **values: float) -> Agent:
       The agent. ``Agent.hparams`` is a dictionary of the values, and its state a :class:`TunedState`.
 
     Raises:
-      ValueError: a name is neither an argument of ``make`` nor a hyper-parameter of the agent, or a value is refused.
+      ValueError: a name is neither an argument of ``make`` nor a hyper-parameter of the agent, a value is refused, or
+        ``make`` needs to know a value, as it does those that shapes follow from.
 
     >>> import optax
     >>> from recjax import agents, nn
@@ -62,6 +71,8 @@ def tuned(make: Callable[..., Agent], **values: float) -> Agent:
                 f"{name!r} is neither an argument of the function that makes the agent"
                 f" ({', '.join(arguments) or 'it has none'}) nor one of its hyper-parameters, {template.hparams!r}."
             )
+
+    _check_traceable(make, {name: values[name] for name in own})
 
     def agent_of(given: dict[str, Any]) -> Agent:
         agent = make(**{name: given[name] for name in own})
@@ -106,3 +117,22 @@ def tuned(make: Callable[..., Agent], **values: float) -> Agent:
         tick=tick if template.tick else None,
         hparams=dict(values),
     )
+
+
+def _check_traceable(make: Callable[..., Agent], values: dict[str, float]) -> None:
+    """Raises ValueError where ``make`` needs to know a value."""
+    for name in values:
+
+        def made(value: Array, name: str = name) -> Array:
+            make(**(values | {name: value}))
+            return value
+
+        try:
+            jax.eval_shape(made, values[name])
+        except NEEDS_VALUES as error:
+            raise ValueError(
+                f"The function that makes the agent needs to know {name}, which may be traced. Where shapes follow from"
+                " it (n_step, widths), each value is an agent of its own: use functools.partial, or"
+                f" shapes=({name!r},) of a sweep. Where the agent reads it from its state (discount, epsilon_end),"
+                " leave it out there."
+            ) from error

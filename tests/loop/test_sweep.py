@@ -136,6 +136,7 @@ def test_the_discount_that_pays_is_found():
         ({"loss": ("mse",)}, {}, r"loss is 'mse', which is no number; name it in shapes=\('loss',\)"),
         ({"gamma": (0.9,)}, {}, "'gamma' is neither an argument"),
         ({"period": (1, 0)}, {}, "period is 0"),
+        ({"n_step": (1, 2)}, {}, r"needs to know n_step, .* shapes=\('n_step',\)"),
         ({"discount": (0.9,)}, {"shapes": ["n_step"]}, "shapes names 'n_step'"),
         ({"discount": (0.9,)}, {"test_seeds": 0}, "test_seeds is 0"),
     ],
