@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
-import time
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import _originals
 import numpy as np
 
 
@@ -28,15 +25,15 @@ def recsim_steps(name: str, slate_size: int, num_candidates: int) -> Callable[[P
             "slate_size": slate_size, "num_candidates": num_candidates, "seed": 0, "resample_documents": True,
         }  # fmt: skip
         with imported(checkout, name) as module:
-            env, rng, steps = module.create_environment(options), np.random.default_rng(0), 0
+            env, rng = module.create_environment(options), np.random.default_rng(0)
             env.reset()
-            begun = time.process_time()
-            while time.process_time() - begun < seconds or steps == 0:
+
+            def step() -> None:
                 *_, done, _ = env.step(rng.permutation(num_candidates)[:slate_size])
-                steps += 1
                 if done:
                     env.reset()
-            return steps / (time.process_time() - begun)
+
+            return _originals.rate(step, seconds)
 
     return measure
 
@@ -55,15 +52,5 @@ def imported(checkout: Path, name: str) -> Iterator[types.ModuleType]:
     gin.tf = types.ModuleType("gin.tf")  # type: ignore[attr-defined]
     gin.configurable = gin.tf.configurable = lambda thing: thing  # type: ignore[attr-defined]
     stand_ins = {"gin": gin, "gin.tf": gin.tf, trainer.__name__: trainer}  # type: ignore[attr-defined]
-    before = set(sys.modules)
-    sys.modules.update(stand_ins)
-    sys.path.insert(0, str(checkout))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield importlib.import_module(f"recsim.environments.{name}")
-    finally:
-        sys.path.remove(str(checkout))
-        for added in set(sys.modules) - before:
-            if added.split(".")[0] in ("gin", "recsim"):
-                del sys.modules[added]
+    with _originals.imported(checkout, f"recsim.environments.{name}", stand_ins) as module:
+        yield module

@@ -2,12 +2,15 @@
 
 Run:    python benchmarks/simulators.py                       (a few minutes on two CPU cores)
         python benchmarks/simulators.py --only interest       (names that begin so)
-        python benchmarks/simulators.py --recsim ~/recsim     (with the original in the same run)
+        python benchmarks/simulators.py --recsim ~/recsim --sardine ~/sardine --recogym ~/reco-gym
+                                                              (with the originals in the same run)
 Smoke:  python benchmarks/simulators.py --smoke
 Prints: one table. A user-step is one user's answer to one slate; it includes drawing the slate, the candidates of the
-        next step and the users who arrive, and no learning. "a core" is by the time that cores have spent on it, which
-        other work on the machine changes less. Originals run one user at a time, as they do, where a checkout of them
-        is given and can be imported (RecSim's needs the packages ``gym`` and ``six``); "×" compares cores.
+        next step and the users who arrive, and no learning, but in rows that name an agent: these are the whole loop,
+        with two transitions drawn from replay for every user-step. "a core" is by the time that cores have spent on
+        it, which other work on the machine changes less. Originals run one user at a time, as they do, where a
+        checkout of them is given and can be imported (google-research/recsim needs the packages ``gym`` and ``six``,
+        criteo-research/reco-gym ``gym``, ``numba`` and ``pandas``, naver/sardine ``gymnasium``); "×" compares cores.
 """
 
 from __future__ import annotations
@@ -22,15 +25,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 from _measure import Number, Options, in_own_process, number, ratio, show
+from _recogym_steps import recogym_steps
 from _recsim_steps import recsim_steps
+from _sardine_steps import sardine_steps
 
-from recjax import envs
+from recjax import agents, envs, nn
 from recjax.agents import Action, Agent
 from recjax.envs import Environment
-from recjax.loop import Interaction
+from recjax.loop import Interaction, LoopConfig, Program
 from recjax.prng import inlined
+from recjax.rewards import parse
+
+PACKAGES = ["jax", "numpy", "gym", "gymnasium", "numba"]
+"""Whose versions are told."""
+
+SAMPLED, BATCH = 2, 1024
+"""Transitions drawn from replay for every user-step, and those of an update."""
 
 Peer = Callable[[Path, float], float]
 """``(checkout, seconds) -> steps a second of a core``."""
@@ -43,11 +56,13 @@ class Simulator(NamedTuple):
       make: makes the environment.
       setting: in words.
       peer: what is compared with, and of which checkout, or None.
+      reward: what the agent learns from, as :func:`recjax.rewards.parse` takes it; None where slates are random.
     """
 
     make: Callable[[], Environment]
     setting: str
     peer: tuple[str, Peer] | None = None
+    reward: str | None = None
 
 
 def _row(name: str, setting: str, peer: tuple[str, Peer] | None = None, **options: Any) -> Simulator:
@@ -65,6 +80,11 @@ SIMULATORS: dict[str, Simulator] = {
     "long_term_satisfaction": _row(
         "long_term_satisfaction", "k=1, m=5", ("recsim", recsim_steps("long_term_satisfaction", 1, 5))
     ),
+    "sardine": _row("sardine", "1,000 items, k=10", ("sardine", sardine_steps("SlateTopK-BoredInf-v0"))),
+    "recogym": _row("recogym", "100 items, k=1", ("recogym", recogym_steps(100)), num_items=100),
+    "interest_evolution, slate_q": _row("interest_evolution", "k=3, m=10", slate_size=3, num_candidates=10)._replace(
+        reward="watch_time"
+    ),
 }
 """By name; an environment needs no more than a row here."""
 
@@ -79,6 +99,10 @@ class Config(Options):
     """Time spent on each measurement after warming up."""
     recsim: Path | None = None
     """Checkout of google-research/recsim."""
+    sardine: Path | None = None
+    """Checkout of naver/sardine."""
+    recogym: Path | None = None
+    """Checkout of criteo-research/reco-gym."""
 
 
 def random_slates(env: Environment) -> Agent:
@@ -101,8 +125,22 @@ def random_slates(env: Environment) -> Agent:
     return Agent(init=lambda *_, **__: (), act=act)
 
 
-def steps_a_second(name: str, users: int, seconds: float, chunk: int) -> tuple[float, float]:
-    """User-steps a second: of the clock (median), and of a core's time (mean)."""
+class Rates(NamedTuple):
+    """How fast a simulator is.
+
+    Attributes:
+      by_clock: user-steps a second, the median.
+      by_core: user-steps a second of the time of a core, the mean.
+      updates: updates a second by the clock, None without learning.
+    """
+
+    by_clock: float
+    by_core: float
+    updates: float | None = None
+
+
+def random_rates(name: str, users: int, seconds: float, chunk: int) -> Rates:
+    """Under random slates."""
     env = SIMULATORS[name].make()
     slots = 1 if env.spec.action_size else env.spec.slate_size
     interaction = Interaction(env, random_slates(env), reward=lambda response: jnp.zeros((users, slots)))
@@ -120,36 +158,69 @@ def steps_a_second(name: str, users: int, seconds: float, chunk: int) -> tuple[f
         return jax.lax.scan(body, served, jax.random.split(inlined(key), chunk))
 
     served = jax.jit(partial(interaction.arrive, count=users))(arrive_key, env.params, world)
-    served, answers = jax.block_until_ready(run(served, key, env.params))
+
+    def work(served: Any, number: int) -> tuple[Any, jax.Array]:
+        return run(served, jax.random.fold_in(key, number), env.params)
+
+    return Rates(*_timed(name, work, served, seconds, users * chunk))
+
+
+def learning_rates(name: str, users: int, seconds: float, chunk: int) -> Rates:
+    """Of the whole loop: SlateQ acts, users respond, and two transitions a user-step are learned from."""
+    simulator, batch = SIMULATORS[name], min(BATCH, users)
+    env, updates = simulator.make(), SAMPLED * users // batch
+    policy = agents.SlatePolicy(epsilon=0.1, exclude_history=False)
+    agent = agents.slate_q(nn.CandidateSlateQ(), optax.adam(1e-3), discount=0.99, policy=policy)
+    config = LoopConfig(
+        steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=batch, updates=updates,
+        replay_capacity=16 * users, learn_start=0,
+    )  # fmt: skip
+    program = Program(env, agent, config, parse(simulator.reward or "click"))
+
+    def work(state: Any, number: int) -> tuple[Any, jax.Array]:
+        state, metrics = program.chunk(state)
+        return state, metrics["learn/loss"]
+
+    by_clock, by_core = _timed(name, work, program.init(jax.random.key(0)), seconds, users * chunk)
+    return Rates(by_clock, by_core, by_clock * updates / users)
+
+
+def _timed(
+    name: str, work: Callable[[Any, int], tuple[Any, jax.Array]], state: Any, seconds: float, steps: int
+) -> tuple[float, float]:
+    """``(by clock, by core)`` user-steps a second of calls that do ``steps`` of them, after one that does not count."""
+    state, answers = jax.block_until_ready(work(state, 0))
     times: list[float] = []
     begun, used = time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds or not times:
         start = time.perf_counter()
-        served, answers = jax.block_until_ready(run(served, jax.random.fold_in(key, len(times)), env.params))
+        state, answers = jax.block_until_ready(work(state, 1 + len(times)))
         times.append(time.perf_counter() - start)
     if not bool(jnp.all(jnp.isfinite(answers))):
-        raise ValueError(f"{name} has answered with infinite or NaN signals.")
+        raise ValueError(f"{name} has answered with infinite or NaN numbers.")
     used = time.process_time() - used
-    return users * chunk / float(np.median(times)), len(times) * users * chunk / used
+    return steps / float(np.median(times)), len(times) * steps / used
 
 
 def main(config: Config) -> None:
     """Measures and prints."""
-    checkouts = {"recsim": config.recsim}
-    users, seconds, chunk = ((16,), 0.0, 2) if config.smoke else (config.users, config.seconds, 100)
+    checkouts = {"recsim": config.recsim, "sardine": config.sardine, "recogym": config.recogym}
+    users, seconds = ((16,), 0.0) if config.smoke else (config.users, config.seconds)
     rows: list[list[str | Number]] = []
     for name, simulator in SIMULATORS.items():
         if not name.startswith(config.only):
             continue
         peer = peer_steps(simulator, checkouts, seconds)
+        rates, chunk = (random_rates, 100) if simulator.reward is None else (learning_rates, 5)
         for count in users:
             measure = (lambda function, *args: function(*args)) if config.smoke else in_own_process
-            by_clock, by_core = measure(steps_a_second, name, count, seconds, chunk)
-            ours = [number(rate, "user-steps/s") for rate in (by_clock, by_core)]
-            times = ratio(None if peer is None else by_core / peer, 0)
+            found = measure(rates, name, count, seconds, 2 if config.smoke else chunk)
+            ours = [number(rate, "user-steps/s") for rate in (found.by_clock, found.by_core)]
+            ours.append(number(found.updates, "updates/s"))
+            times = ratio(None if peer is None else found.by_core / peer, 0)
             rows.append([name, simulator.setting, f"{count:,}", *ours, number(peer, "user-steps/s"), times])
-    headings = ["simulator", "setting", "users", "user-steps/s", "a core", "original, a core", "×"]
-    show(config, "simulators", "Simulators under random slates", headings, rows, ["jax", "numpy"])
+    headings = ["simulator", "setting", "users", "user-steps/s", "a core", "updates/s", "original, a core", "×"]
+    show(config, "simulators", "Simulators under random slates, or in the loop of an agent", headings, rows, PACKAGES)
 
 
 def peer_steps(simulator: Simulator, checkouts: dict[str, Path | None], seconds: float) -> float | None:

@@ -47,6 +47,7 @@ from recjax.agents.exploration import (
 )
 from recjax.agents.search import Evolution, EvolutionState, VectorPolicyState, evolution_strategy, vector_policy
 from recjax.agents.slates import SlatePolicy
+from recjax.agents.tuned import TunedState, tuned
 from recjax.agents.uniform import fill_uniformly
 from recjax.agents.value import (
     DQNHyper,
@@ -90,6 +91,7 @@ __all__ = [
     "TabularHyper",
     "TabularState",
     "TargetNetwork",
+    "TunedState",
     "Update",
     "VectorPolicyState",
     "agents",
@@ -115,5 +117,6 @@ __all__ = [
     "slate_q",
     "supervised",
     "supervised_greedy",
+    "tuned",
     "vector_policy",
 ]

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from recjax.loop.offline import OfflineConfig, OfflineResult, learn_offline
     from recjax.loop.program import LoopState, Program
     from recjax.loop.run import Result, Saving, run, run_program
+    from recjax.loop.sweep import Best, Sweep, sweep
 
 __all__ = [
+    "Best",
     "Episodes",
     "Interaction",
     "Interrupted",
@@ -33,12 +35,14 @@ __all__ = [
     "Program",
     "Result",
     "Saving",
+    "Sweep",
     "Users",
     "episode_runner",
     "follow",
     "learn_offline",
     "run",
     "run_program",
+    "sweep",
 ]
 
 lazy(__name__)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from recjax.catalogue import Choices, ItemIndex, dense_scorer, lookup, score_at
@@ -134,7 +137,8 @@ class CandidateSlateQ(SlateNetwork):
         return Choices(dense_scorer(odds), dense_scorer(values), nothing)
 
     def outcomes(self, observation: Observation, slate: Array, items: Items) -> Outcomes:
-        """See :class:`recjax.nn.SlateNetwork`."""
-        odds, values, nothing = self(observation, items)
-        odds, values = (jnp.take_along_axis(x, slate, axis=-1) for x in (odds, values))
-        return Outcomes(odds, values, nothing)
+        """See :class:`recjax.nn.SlateNetwork`; it reads these documents alone."""
+        if observation.candidates is not None:
+            at = lambda x: jnp.take_along_axis(x, slate.reshape(*slate.shape, *(1,) * (x.ndim - 2)), axis=1)  # noqa: E731
+            observation = dataclasses.replace(observation, candidates=jax.tree.map(at, observation.candidates))
+        return self(observation, items)

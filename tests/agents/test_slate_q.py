@@ -215,7 +215,12 @@ def test_slates_of_candidates_are_positions(search):
         assert ((slate >= 0) & (slate < 5) & (slate != 2)).all()
         assert (slate[:, 0] != slate[:, 1]).all()
     if search == "optimal":
-        outcomes = nn.CandidateSlateQ(hidden=(8, 4)).apply(state.params, seen, items)
+        network = nn.CandidateSlateQ(hidden=(8, 4))
+        outcomes = network.apply(state.params, seen, items)
+        shown = network.apply(state.params, seen, slate, items, method="outcomes")
+        for some, every in zip(shown[:2], outcomes[:2], strict=True):
+            np.testing.assert_allclose(some, np.take_along_axis(np.asarray(every), slate, axis=1), rtol=1e-5)
+        np.testing.assert_array_equal(shown.nothing, outcomes.nothing)
         pairs = list(itertools.combinations((0, 1, 3, 4), 2))
         for row, outcome in zip(slate, zip(*(np.float64(x) for x in outcomes), strict=True), strict=True):
             assert tuple(sorted(row.tolist())) == max(pairs, key=lambda pair: ratio(*outcome, list(pair)))
