@@ -7,6 +7,7 @@ goes through the host inside it and the replay buffer is written in place.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -54,6 +55,11 @@ class LoopState:
     step: Array = shared()
 
 
+def code_of(env: Environment) -> tuple:
+    """What a compiled loop of an environment follows from, beside the arrays that it is given."""
+    return env.spec, env.reset, env.step, env.init_world, env.tick
+
+
 class Program:
     """A closed loop, compiled: an environment, an agent and a schedule.
 
@@ -92,6 +98,20 @@ class Program:
         self._interaction = Interaction(env, agent, reward)
         self._compiled: dict[str, Callable] = {}
         self._axes: PyTree = None
+
+    def elsewhere(self, env: Environment) -> Program:
+        """The program in an environment that differs in ``params`` alone; what was compiled serves both.
+
+        Raises:
+          ValueError: they differ in more.
+        """
+        if code_of(env) != code_of(self.env):
+            raise ValueError("The environments differ in more than their params; make a Program of the other one.")
+        other = copy.copy(self)
+        other.env, other._interaction = env, self._interaction._replace(env=env)
+        # The first state is made of the params that are held; all else is given them.
+        other._compiled = {name: one for name, one in self._compiled.items() if not name.startswith("init")}
+        return other
 
     @property
     def updates_per_chunk(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from recjax.envs.base import Environment
 from recjax.eval import Accumulator, Interval, describe, mean_interval
 from recjax.fit import Progress
 from recjax.loop.config import LoopConfig
-from recjax.loop.program import Program
+from recjax.loop.program import Program, code_of
 from recjax.loop.run import run_program
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
@@ -180,22 +179,9 @@ def _programs(
     built: list[Program] = []
     for name, env in environments.items():
         for program in built:
-            if _code(program.env) == _code(env):
-                yield name, _elsewhere(program, env)
+            if code_of(program.env) == code_of(env):
+                yield name, program.elsewhere(env)
                 break
         else:
             built.append(build(env))
             yield name, built[-1]
-
-
-def _code(env: Environment) -> tuple:
-    """What a compiled loop of an environment follows from, beside arrays that it is given."""
-    return env.spec, env.reset, env.step, env.init_world, env.tick
-
-
-def _elsewhere(program: Program, env: Environment) -> Program:
-    """The program with another ``params``. Only the first state is made by a program that holds them."""
-    other = copy.copy(program)
-    other.env, other._interaction = env, program._interaction._replace(env=env)
-    other._compiled = {name: one for name, one in program._compiled.items() if not name.startswith("init")}
-    return other
