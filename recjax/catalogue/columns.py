@@ -56,7 +56,7 @@ def by_queries(
     exclude: Array | None,
     columns: Columns,
 ) -> tuple[Array, Array]:
-    """Answers about ``columns.queries`` queries at a time, and as many each time as can be."""
+    """Answers at most ``columns.queries`` queries at a time, in blocks of equal size."""
     batch = batch_of(queries)
     blocks = -(-batch // columns.queries)
     together = -(-batch // blocks)

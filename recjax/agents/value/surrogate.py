@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
+from recjax.fit import descend
 from recjax.losses import masked_mean
 from recjax.types import Array, PyTree, Response, Spec
 
@@ -123,9 +123,8 @@ class Surrogates:
             foretold: Any = self._index.apply(params, expected, answers)
             return masked_mean(0.5 * (foretold - target) ** 2, is_learned), foretold
 
-        (loss, foretold), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = self._optimizer.update(grads, state.opt_state)
-        return SurrogateState(optax.apply_updates(state.params, updates), opt_state), foretold, loss
+        done = descend(loss_fn, self._optimizer, state.params, state.opt_state)
+        return SurrogateState(done.params, done.opt_state), done.aux, done.loss
 
     @property
     def _index(self) -> SurrogateIndex:
