@@ -27,13 +27,25 @@ class DotProductSlateQ(Towers, SlateNetwork):
 
     ``logit(s, i) = (cos(u_o(s), v(i)) + L(s) + c(i)) / temperature`` is what choosing item ``i`` has over choosing
     nothing, ``q(s, i) = scale * cos(u_q(s), v(i)) + V(s) + b(i)`` what follows when it is chosen, and ``V_0(s)`` what
-    follows when nothing is. ``u_o`` and ``u_q`` are the user's vector and a linear map of it, which is zero at first.
-    Item vectors are ``[v, 1, b, c]``, so that one index serves both.
+    follows when nothing is, both in units of ``value_unit``. ``u_o`` and ``u_q`` are the user's vector and a linear map
+    of it, which is zero at first. Item vectors are ``[v, 1, b, c]``, so that one index serves both.
+
+    Attributes:
+      value_unit: rewards that are 1 in what is learned of values. An optimiser such as Adam moves all parameters by
+        steps of one size, which is little for the values of long sessions.
     """
 
+    value_unit: float = 1.0
+
     def setup(self) -> None:
-        """Declares the parameters."""
+        """Declares the parameters.
+
+        Raises:
+          ValueError: ``value_unit`` is not above 0, or the widths of the towers differ.
+        """
         super().setup()
+        if not self.value_unit > 0:
+            raise ValueError(f"value_unit is {self.value_unit}; it must be above 0.")
         self.scale = self.param("scale", nn.initializers.constant(INITIAL_SCALE), ())
         zeros = nn.initializers.zeros
         self.toward_odds = nn.Dense(self.user.dim, use_bias=False, kernel_init=zeros)
@@ -52,11 +64,11 @@ class DotProductSlateQ(Towers, SlateNetwork):
         """Queries of odds and of values, ``f32[B, dim + 3]`` each, and the value of nothing, ``f32[B]``."""
         user = self.represent(observation, items).astype(jnp.float32)
         value, nothing, level = jnp.split(self.levels(user), 3, axis=-1)
-        zero, one = jnp.zeros_like(value), jnp.ones_like(value)
+        zero, one, unit = jnp.zeros_like(value), jnp.ones_like(value), self.value_unit
         toward_odds, toward_value = (normalize(user + turn(user)) for turn in (self.toward_odds, self.toward_value))
         odds = jnp.concatenate([toward_odds, level + TEMPERATURE * USUAL_LOGIT, zero, one], axis=-1) / TEMPERATURE
-        values = jnp.concatenate([self.scale * toward_value, value, one, zero], axis=-1)
-        return odds, values, nothing[:, 0]
+        values = unit * jnp.concatenate([self.scale * toward_value, value, one, zero], axis=-1)
+        return odds, values, unit * nothing[:, 0]
 
     def item_vectors(self, ids: Array, items: Items) -> Array:
         """Rows ``ids: i32[...]`` of :meth:`item_index`, ``f32[..., dim + 3]``."""

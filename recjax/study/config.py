@@ -66,6 +66,8 @@ class LearnConfig:
     """How the learning rate changes over the updates of the loop: constant, or linear or cosine, which end at 0."""
     surrogates: tuple[str, ...] = ()
     """Answers such as satisfaction that foretell what follows; slate_q learns what an item is worth from them."""
+    value_unit: float = 1.0
+    """Rewards that are 1 in what slate_q learns of values; larger for the values of long sessions."""
     target_period: int = 100
     """Updates between copies of the Q-network to its target."""
     row_wise: bool | None = None

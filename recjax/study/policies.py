@@ -106,7 +106,7 @@ class PolicyContext:
         """SlateQ as the study configures it, for every discount, so that they share a compiled program."""
         learn, model = self.config.learn, self.recommendation
         return agents.slate_q(
-            DotProductSlateQ(item=model.item, user=model.user),
+            DotProductSlateQ(item=model.item, user=model.user, value_unit=learn.value_unit),
             self.optimizer(max_grad_norm=10.0),
             n_step=learn.n_step,
             discount=learn.discount,

@@ -24,6 +24,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "learn.n_step": 20,
             "learn.loss": "mse",
             "learn.learning_rate": 1.5e-3,
+            "learn.value_unit": 20.0,
             "learn.surrogates": ["satisfaction"],
         },
     }

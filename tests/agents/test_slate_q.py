@@ -17,7 +17,7 @@ from recjax.agents.value.slate_q import choice_cross_entropy
 from recjax.replay import Batch
 from recjax.study import first_seed
 from recjax.testing import Bait
-from recjax.types import PAD_ID, Candidates, Observation, Response, Spec, Step
+from recjax.types import PAD_ID, Candidates, Items, Observation, Response, Spec, Step
 
 SPEC = Spec(num_items=7, slate_size=2, history_length=3)
 USERS, N_STEP, GAMMA = 16, 2, 0.8
@@ -225,6 +225,18 @@ def test_slates_of_candidates_are_positions(search):
         pairs = list(itertools.combinations((0, 1, 3, 4), 2))
         for row, outcome in zip(slate, zip(*(np.float64(x) for x in outcomes), strict=True), strict=True):
             assert tuple(sorted(row.tolist())) == max(pairs, key=lambda pair: ratio(*outcome, list(pair)))
+
+
+def test_values_are_in_their_unit_and_odds_are_not():
+    observation = SPEC.empty_observation((3,))
+    items = Items(popularity=jnp.ones(SPEC.num_items), is_new=jnp.zeros(SPEC.num_items, bool))
+    params = moved(network().init(jax.random.key(0), observation, items), 1)
+    one, ten = (network().clone(value_unit=unit).apply(params, observation, items) for unit in (1.0, 10.0))
+    np.testing.assert_allclose(ten.values, 10 * one.values, rtol=1e-5)
+    np.testing.assert_allclose(ten.nothing, 10 * one.nothing, rtol=1e-5)
+    np.testing.assert_array_equal(ten.odds, one.odds)
+    with pytest.raises(ValueError, match="value_unit is 0"):
+        network().clone(value_unit=0.0).init(jax.random.key(0), observation, items)
 
 
 def test_empty_slots_are_not_chosen():
