@@ -128,13 +128,13 @@ def test_the_loss_is_that_of_every_prefix_alone(log, items):
     fitted = fit_sequences(
         network, log, items, config(batch_size=60, epochs=1), key=jax.random.key(0), start=Start(params)
     )  # the loss is that before the only update
-    losses = []
+    losses, apply = [], jax.jit(network.apply)
     for begin, end in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
         window = log.items[max(begin, end - L - 1) : end].tolist()
         first = 0 if len(window) <= L else 1  # a window that is full has no cold start
         for position in range(first, len(window)):
             prefix = jnp.array([[PAD_ID] * (L - position) + window[:position]])
-            logits = jax.jit(network.apply)(params, _observation(prefix), items)
+            logits = apply(params, _observation(prefix), items)
             losses.append(-jax.nn.log_softmax(logits)[0, window[position]])
     assert fitted.history[0]["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 

@@ -14,7 +14,7 @@ from recjax.study import Choice, StudyConfig, Trial, grid, random_search, ranked
 SMALL = {"training.epochs": 1, "training.history_length": 3, "network.dim": 4, "network.encoder": "mean"}
 CONFIG = StudyConfig(
     env="synthetic", items=20, slate_size=2, agent=("dqn",), seeds=2, steps=6, users=4, eval_users=6, eval_steps=3,
-    batch_size=4, learn_start=1, replay_capacity=100,
+    batch_size=4, learn_start=1, replay_capacity=100, oracles=False,
 ).with_options(SMALL)  # fmt: skip
 
 OPTIONS = [
