@@ -53,8 +53,9 @@ class Cell:
     learn: bool = True
 
     def seconds_a_step(self) -> float:
-        """About how long a step takes on one core: a nanosecond a score and a little more."""
-        return 1e-5 + self.users * (2e-6 + 1e-9 * self.items)
+        """About how long a step takes on one core: a nanosecond a score and a little more, and what an update takes."""
+        learning = 3e-9 * BATCH * self.items if self.learn else 0.0
+        return 1e-5 + learning + self.users * (2e-6 + 1e-9 * self.items)
 
     def program(self) -> Program:
         env = envs.synthetic(num_items=self.items, slate_size=SLATE, history_length=self.history)
@@ -89,13 +90,12 @@ def microseconds(seconds: float) -> Number:
 
 def row(cell: Cell, config: Config, rate: float) -> list[str | Number]:
     """Measures a loop with and without learning."""
-    program = cell.program()
-    shapes, chunk = program.shapes(), program.config.chunk
+    shapes = cell.program().shapes()
     costs, found = [], {}
     for learn in (False, True):
-        contender = partial(loop, dataclasses.replace(cell, learn=learn))
-        found = measure(contender, config.seconds, alone=not config.smoke)
-        costs.append(found["seconds"] / chunk / cell.users)
+        one = dataclasses.replace(cell, learn=learn)
+        found = measure(partial(loop, one), config.seconds, alone=not config.smoke)
+        costs.append(found["seconds"] / one.program().config.chunk / cell.users)
     floor = 2 * cell.items * (DIM + 1) / rate
     return [
         f"{cell.items:,}", f"{cell.users:,}", f"{cell.history}",
