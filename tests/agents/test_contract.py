@@ -32,6 +32,10 @@ def q_network():
     return nn.DotProductQ.of(num_items=SPEC.num_items, dim=8)
 
 
+def critic():
+    return nn.StateValue.of(num_items=SPEC.num_items, dim=8)
+
+
 def recommendation():
     return nn.Recommendation.of(num_items=SPEC.num_items, dim=8)
 
@@ -57,8 +61,19 @@ MAKE = {
     "q_learning": lambda: agents.agents.make("q_learning"),
     "sarsa": lambda: agents.agents.make("sarsa"),
     "expected_sarsa": lambda: agents.agents.make("expected_sarsa"),
+    "reinforce": lambda: agents.agents.make("reinforce", q_network(), optax.adam(1e-2), length=2),
+    "rloo": lambda: agents.agents.make("rloo", q_network(), optax.adam(1e-2), length=2),
+    "a2c": lambda: agents.agents.make("a2c", q_network(), critic(), optax.adam(1e-2), length=2),
+    "ppo": lambda: agents.agents.make("ppo", q_network(), critic(), optax.adam(1e-2), length=2),
+    "sac_discrete": lambda: agents.agents.make("sac_discrete", q_network(), q_network(), optax.adam(1e-2)),
+    "bc": lambda: agents.agents.make("bc", recommendation(), optax.adam(1e-2)),
+    "bcq": lambda: agents.agents.make("bcq", q_network(), recommendation(), optax.adam(1e-2)),
+    "cql": lambda: agents.agents.make("cql", q_network(), optax.adam(1e-2)),
+    "iql": lambda: agents.agents.make("iql", recommendation(), q_network(), critic(), optax.adam(1e-2)),
+    "crr": lambda: agents.agents.make("crr", recommendation(), q_network(), optax.adam(1e-2)),
 }
-STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning", "sarsa", "expected_sarsa")
+POLICIES = ("reinforce", "rloo", "a2c", "ppo", "sac_discrete", "bc", "iql", "crr")
+STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning", "sarsa", "expected_sarsa", *POLICIES)
 NEEDS_PARAMS = ("greedy", "similarity_prior")
 
 
