@@ -19,6 +19,9 @@ from recjax.losses import TD_LOSSES, masked_mean, td_error
 from recjax.nn import check_scores
 from recjax.types import Array, Observation, PyTree
 
+BELOW_ALL_VALUES = 1e5
+"""By how much unlikely items rank below likely ones, whatever these are worth."""
+
 
 @register("cql")
 def cql(
@@ -75,9 +78,8 @@ def bcq(
     """Batch-constrained Q-learning: the best item among those that the log would be likely to show.
 
     A second network learns the probability ``π_b`` with which the log shows each item. Items with
-    ``π_b(a | s) < τ max π_b(· | s)`` are neither shown nor valued; among the others it is double Q-learning, slot by
-    slot as :func:`recjax.agents.dqn`. At least the likeliest item is left: a slate that the others do not fill has
-    ``PAD_ID`` in its last slots, so a slate of many needs a small τ.
+    ``π_b(a | s) < τ max π_b(· | s)`` are neither valued nor shown, but to fill a slate that the others do not, the
+    likeliest first; among the others it is double Q-learning, slot by slot as :func:`recjax.agents.dqn`.
 
     Args:
       network: a :class:`recjax.nn.ScoringNetwork`, whose scores are values.
@@ -137,14 +139,18 @@ def by_likely_value(networks: Networks, observation: Observation, hparams: Offli
 
 
 def likely(values: Selection, behaviour: Selection, log_threshold: Array) -> Selection:
-    """The values, ``-inf`` of items that are less likely than a share of the likeliest, told by its logarithm."""
+    """The values of items that are at least a share, told by its logarithm, as likely as the likeliest; then the rest.
+
+    The rest, in the order of how likely they are, fill slates that the others do not.
+    """
     valued, logits = as_scorer(values.items), as_scorer(behaviour.items)
     largest = max_score(behaviour.queries, behaviour.items, exclude=behaviour.exclude)
-    # The likeliest one passes whatever rounding does to it.
+    # The likeliest passes, whatever rounding does to it.
     floor = jax.lax.stop_gradient(largest + jnp.minimum(log_threshold, -1e-5))
 
     def kept(queries: PyTree, value: Array, logit: Array) -> Array:
-        return jnp.where(logit >= queries[2][:, None], value, -jnp.inf)
+        floor = queries[2][:, None]
+        return jnp.where(logit >= floor, value, logit - floor - BELOW_ALL_VALUES)
 
     def of_block(queries: PyTree, start: Array | int, size: int) -> Array:
         value = valued.score_block(queries[0], start, size)
