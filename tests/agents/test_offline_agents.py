@@ -186,14 +186,27 @@ def biased_log(episodes=400):
     )  # fmt: skip
 
 
+class OfLast(linen.Module):
+    """Numbers that depend on the last item alone."""
+
+    size: int
+
+    @linen.compact
+    def __call__(self, observation, items):
+        found = linen.Dense(self.size)(jax.nn.one_hot(observation.history[:, -1] + 1, 1 + ITEMS))
+        return found if self.size > 1 else found[:, 0]
+
+
 def offline(name):
-    network = lambda: nn.MLPQ.of(num_items=ITEMS, dim=4, hidden=(16,))  # noqa: E731
-    value = nn.StateValue.of(ITEMS, 4, hidden=(16,))
-    parts = {"bc": (), "bcq": (network(),), "cql": (), "iql": (network(), value), "crr": (network(),)}[name]
-    options = {"cql": {"conservatism": 0.1}, "iql": {"expectile": 0.9}, "bcq": {"threshold": 0.2}}.get(name, {})
-    return agents.agents.make(
-        name, network(), *parts, optax.adam(optax.linear_schedule(3e-2, 0.0, 300)), **options, **ANY
-    )
+    network = nn.DenseNetwork(OfLast(ITEMS))
+    parts = {"bc": (), "bcq": (network,), "cql": (), "iql": (network, OfLast(1)), "crr": (network,)}[name]
+    options = {
+        "bcq": {"threshold": 0.2},
+        "cql": {"conservatism": 0.1},
+        "iql": {"expectile": 0.9, "temperature": 0.1, "target": agents.TargetNetwork(tau=0.1)},
+    }.get(name, {})
+    optimizer = optax.adam(optax.linear_schedule(5e-2, 0.0, 300))
+    return agents.agents.make(name, network, *parts, optimizer, **options, **ANY)
 
 
 @pytest.mark.parametrize("name", ["bc", "bcq", "cql", "iql", "crr"])

@@ -199,7 +199,8 @@ class _SAC:
         v_t = found.mean(self._smaller(state.target_critics, state, o_t)) + temperature * found.cross_entropy(found)
         discount_t = jnp.where(steps.terminated[:, 0], 0.0, state.hparams.discount)
         reward = steps.reward[:, 0]
-        return reward, *(jnp.broadcast_to(x[:, None], reward.shape) for x in (discount_t, v_t))
+        each_slot = lambda x: jnp.broadcast_to(x[:, None], reward.shape)  # noqa: E731
+        return reward, each_slot(discount_t), each_slot(v_t)
 
     def _critic_loss(
         self, params: PyTree, state: SACState, first: Step, target: tuple[Array, Array, Array], is_learned: Array
