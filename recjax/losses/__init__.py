@@ -27,7 +27,7 @@ from recjax.losses.policy_gradient import (
     importance_weight,
     leave_one_out,
     normalized,
-    policy_gradient,
+    policy_gradient_loss,
     top_k_correction,
 )
 from recjax.losses.sampled import Loss, bce, bpr, gbce, losses, sampled_softmax
@@ -57,7 +57,7 @@ __all__ = [
     "n_step_return",
     "normalized",
     "persistent_q_learning",
-    "policy_gradient",
+    "policy_gradient_loss",
     "q_learning",
     "quantile_regression",
     "quantile_td",

@@ -4,7 +4,7 @@ They take log-probabilities of what was shown, however a policy computes them; t
 array of every item of every user. No gradient flows into advantages and weights.
 
 >>> advantage = jnp.array([1.0, -1.0])
->>> policy_gradient(jnp.log(jnp.array([0.5, 0.25])), advantage).round(3).tolist()
+>>> policy_gradient_loss(jnp.log(jnp.array([0.5, 0.25])), advantage).round(3).tolist()
 [0.693..., -1.386...]
 >>> clipped_surrogate(jnp.log(jnp.array([2.0, 2.0])), advantage, 0.5).tolist()
 [-1.5, 2.0]
@@ -74,7 +74,7 @@ def normalized(advantage: Array, mask: Array) -> Array:
     return (advantage - mean) / jnp.sqrt(variance + 1e-8)
 
 
-def policy_gradient(log_prob: Array, advantage: Array) -> Array:
+def policy_gradient_loss(log_prob: Array, advantage: Array) -> Array:
     """``-log_prob * advantage``, whose gradient is that of the expected return, of one shape.
 
     References:

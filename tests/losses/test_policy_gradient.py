@@ -59,7 +59,7 @@ def test_the_policy_gradient_and_its_gradient_equal_rlax():
 
     def ours(logits):
         log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), a_t[:, None], axis=1)[:, 0]
-        return losses.policy_gradient(log_prob, advantage).mean()
+        return losses.policy_gradient_loss(log_prob, advantage).mean()
 
     theirs = lambda logits: rlax.policy_gradient_loss(logits, a_t, advantage, jnp.ones(ROWS))  # noqa: E731
     with warnings.catch_warnings():

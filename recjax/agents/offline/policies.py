@@ -14,7 +14,7 @@ from recjax.agents.offline.learner import Networks, OfflineAgent, OfflineHyper, 
 from recjax.agents.policy.distributions import Slates
 from recjax.agents.value.target import TargetNetwork
 from recjax.agents.value.windows import check_discount
-from recjax.losses import TD_LOSSES, masked_mean, policy_gradient, td_error
+from recjax.losses import TD_LOSSES, masked_mean, policy_gradient_loss, td_error
 from recjax.nn import check_scores
 from recjax.types import Array, Observation
 
@@ -186,7 +186,7 @@ def _imitated(networks: Networks, log: Transitions, advantage: Array, cap: float
     """The cross-entropy of what was shown, weighed by its advantage ``f32[B, K]`` over the temperature."""
     weight = jnp.minimum(jnp.exp(jax.lax.stop_gradient(advantage)), cap)
     log_prob = networks.policy("actor", log.o_tm1).of_items(log.a_tm1)
-    return masked_mean(policy_gradient(log_prob, weight), log.is_learned)
+    return masked_mean(policy_gradient_loss(log_prob, weight), log.is_learned)
 
 
 def _check(discount: float, temperature: float, *networks: Any) -> None:

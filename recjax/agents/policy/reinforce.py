@@ -14,7 +14,7 @@ from recjax.agents.policy.advantages import above_mean, above_others, slots_abov
 from recjax.agents.policy.distributions import Slates, VectorActor, actor_of
 from recjax.agents.policy.gradient import PolicyGradient, PolicyHyper, PolicyRegularizer, Samples
 from recjax.agents.value.windows import check_discount
-from recjax.losses import importance_weight, policy_gradient, top_k_correction
+from recjax.losses import importance_weight, policy_gradient_loss, top_k_correction
 from recjax.types import Array
 
 
@@ -51,7 +51,7 @@ class TopKCorrection:
         log_prob = found.of_items(rows.action)
         weight = importance_weight(log_prob, jnp.log(rows.propensity), self.cap)
         weight = weight * top_k_correction(log_prob, rows.action.shape[-1])
-        return policy_gradient(log_prob, weight * rows.advantage).sum(-1)
+        return policy_gradient_loss(log_prob, weight * rows.advantage).sum(-1)
 
 
 @register("reinforce")
@@ -144,4 +144,4 @@ def rloo(
 
 def of_returns(found: Any, rows: Samples, hparams: PolicyHyper) -> Array:
     """The loss of each row, ``f32[n]``: its log-probability, weighed by its advantage."""
-    return policy_gradient(found.log_prob(rows.action), rows.advantage)
+    return policy_gradient_loss(found.log_prob(rows.action), rows.advantage)
