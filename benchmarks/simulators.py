@@ -7,9 +7,10 @@ Run:    python benchmarks/simulators.py                       (a few minutes on 
 Smoke:  python benchmarks/simulators.py --smoke
 Prints: one table. A user-step is one user's answer to one slate; it includes drawing the slate, the candidates of the
         next step and the users who arrive, and no learning, but in rows that name an agent: these are the whole loop,
-        with two transitions drawn from replay for every user-step. "a core" is by the time that cores have spent on
-        it, which other work on the machine changes less. Originals run one user at a time, as they do, where a
-        checkout of them is given and can be imported (google-research/recsim needs the packages ``gym`` and ``six``,
+        with two transitions drawn from replay for every user-step, or, by PPO, four epochs over every rollout. "a core"
+        is by the time that cores have spent on it, which other work on the machine changes less. Originals run one user
+        at a time, as they do, where a checkout of them is given and can be imported (google-research/recsim needs the
+        packages ``gym`` and ``six``,
         criteo-research/reco-gym ``gym``, ``numba`` and ``pandas``, naver/sardine ``gymnasium``); "×" compares cores.
 """
 
@@ -22,6 +23,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +47,55 @@ PACKAGES = ["jax", "numpy", "gym", "gymnasium", "numba"]
 SAMPLED, BATCH = 2, 1024
 """Transitions drawn from replay for every user-step, and those of an update."""
 
+ROLLOUT, WIDTH = 16, 64
+"""Steps of a rollout, and the hidden layer of the networks that learn from it."""
+
 Peer = Callable[[Path, float], float]
 """``(checkout, seconds) -> steps a second of a core``."""
+
+
+class Learner(NamedTuple):
+    """An agent and how often it learns.
+
+    Attributes:
+      agent: the agent, which learns from the time that users watch.
+      batch: transitions of an update that are drawn from replay.
+      updates: calls of ``learn`` after each step of all users.
+      by_step: updates after each step of all users.
+      chunk: steps of a chunk.
+    """
+
+    agent: Agent
+    batch: int
+    updates: int
+    by_step: float
+    chunk: int
+
+
+class Topics(linen.Module):
+    """Logits of topics from what is known of a user's interests."""
+
+    @linen.compact
+    def __call__(self, observation: Any, items: Any) -> jax.Array:
+        return linen.Dense(items.num_items)(linen.relu(linen.Dense(WIDTH)(observation.context)))
+
+
+def slate_q(env: Environment, users: int) -> Learner:
+    """SlateQ from replay."""
+    batch = min(BATCH, users)
+    policy = agents.SlatePolicy(epsilon=0.1, exclude_history=False)
+    agent = agents.slate_q(nn.CandidateSlateQ(), optax.adam(1e-3), discount=0.99, policy=policy)
+    return Learner(agent, batch, SAMPLED * users // batch, SAMPLED * users // batch, 5)
+
+
+def ppo(env: Environment, users: int) -> Learner:
+    """PPO from rollouts."""
+    proximal = agents.Proximal(epochs=4, minibatches=4)
+    agent = agents.ppo(
+        nn.DenseNetwork(Topics()), nn.ContextValue((WIDTH,)), optax.adam(1e-3), length=ROLLOUT, discount=0.99,
+        proximal=proximal, exclude_history=False,
+    )  # fmt: skip
+    return Learner(agent, 1, 1, proximal.epochs * proximal.minibatches / ROLLOUT, ROLLOUT)
 
 
 class Simulator(NamedTuple):
@@ -56,13 +105,13 @@ class Simulator(NamedTuple):
       make: makes the environment.
       setting: in words.
       peer: what is compared with, and of which checkout, or None.
-      reward: what the agent learns from, as :func:`recjax.rewards.parse` takes it; None where slates are random.
+      learner: makes the agent of the whole loop, for so many users; None where slates are random.
     """
 
     make: Callable[[], Environment]
     setting: str
     peer: tuple[str, Peer] | None = None
-    reward: str | None = None
+    learner: Callable[[Environment, int], Learner] | None = None
 
 
 def _row(name: str, setting: str, peer: tuple[str, Peer] | None = None, **options: Any) -> Simulator:
@@ -82,9 +131,8 @@ SIMULATORS: dict[str, Simulator] = {
     ),
     "sardine": _row("sardine", "1,000 items, k=10", ("sardine", sardine_steps("SlateTopK-BoredInf-v0"))),
     "recogym": _row("recogym", "100 items, k=1", ("recogym", recogym_steps(100)), num_items=100),
-    "interest_evolution, slate_q": _row("interest_evolution", "k=3, m=10", slate_size=3, num_candidates=10)._replace(
-        reward="watch_time"
-    ),
+    "interest_evolution, slate_q": _row("interest_evolution", "k=3, m=10")._replace(learner=slate_q),
+    "interest_evolution, ppo": _row("interest_evolution", "k=3, m=10")._replace(learner=ppo),
 }
 """By name; an environment needs no more than a row here."""
 
@@ -166,23 +214,24 @@ def random_rates(name: str, users: int, seconds: float, chunk: int) -> Rates:
 
 
 def learning_rates(name: str, users: int, seconds: float, chunk: int) -> Rates:
-    """Of the whole loop: SlateQ acts, users respond, and two transitions a user-step are learned from."""
-    simulator, batch = SIMULATORS[name], min(BATCH, users)
-    env, updates = simulator.make(), SAMPLED * users // batch
-    policy = agents.SlatePolicy(epsilon=0.1, exclude_history=False)
-    agent = agents.slate_q(nn.CandidateSlateQ(), optax.adam(1e-3), discount=0.99, policy=policy)
+    """Of the whole loop: an agent acts, users respond, and it learns from the time that they watch."""
+    simulator = SIMULATORS[name]
+    assert simulator.learner is not None
+    env = simulator.make()
+    learner = simulator.learner(env, users)
+    chunk = max(chunk, learner.chunk)
     config = LoopConfig(
-        steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=batch, updates=updates,
-        replay_capacity=16 * users, learn_start=0,
+        steps=chunk, chunk=chunk, eval_every=chunk, users=users, seeds=1, batch_size=learner.batch,
+        updates=learner.updates, replay_capacity=16 * users, learn_start=0,
     )  # fmt: skip
-    program = Program(env, agent, config, parse(simulator.reward or "click"))
+    program = Program(env, learner.agent, config, parse("watch_time"))
 
     def work(state: Any, number: int) -> tuple[Any, jax.Array]:
         state, metrics = program.chunk(state)
         return state, metrics["learn/loss"]
 
     by_clock, by_core = _timed(name, work, program.init(jax.random.key(0)), seconds, users * chunk)
-    return Rates(by_clock, by_core, by_clock * updates / users)
+    return Rates(by_clock, by_core, by_clock * learner.by_step / users)
 
 
 def _timed(
@@ -211,7 +260,7 @@ def main(config: Config) -> None:
         if not name.startswith(config.only):
             continue
         peer = peer_steps(simulator, checkouts, seconds)
-        rates, chunk = (random_rates, 100) if simulator.reward is None else (learning_rates, 5)
+        rates, chunk = (random_rates, 100) if simulator.learner is None else (learning_rates, 1)
         for count in users:
             measure = (lambda function, *args: function(*args)) if config.smoke else in_own_process
             found = measure(rates, name, count, seconds, 2 if config.smoke else chunk)

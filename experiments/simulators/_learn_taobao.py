@@ -1,15 +1,18 @@
-"""VirtualTaobao: a cycle of vectors, found by an evolution strategy."""
+"""VirtualTaobao: a cycle of vectors, found by an evolution strategy and by PPO."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _learners import TESTING, TRAINING, Learned, Task, stacked
+from _learners import TESTING, TRAINING, Learned, Task, finite, in_a_loop, stacked
 
 from recjax import agents, envs, loop
+from recjax.nn import ContextValue, GaussianPolicy
 from recjax.types import Array, Items, Observation, PyTree
 
 TURNS = 50
@@ -70,6 +73,28 @@ def learn(env: envs.Environment, seeds: int, smoke: bool) -> Learned:
     return Learned(agent, stacked(states), shown, np.array(curves).T)
 
 
+USERS, ROLLOUT = 256, 10
+"""Of PPO: who are served side by side, and steps of a rollout."""
+
+
+def learn_ppo(env: envs.Environment, seeds: int, smoke: bool) -> Learned:
+    """Normal vectors around a cycle, by rollouts."""
+    steps = 2 * ROLLOUT if smoke else 1_536_000 // USERS
+    agent = agents.ppo(
+        GaussianPolicy(Cycle(period=5), 27, initial_std=0.5),
+        ContextValue((64,)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3)),
+        length=ROLLOUT,
+        discount=0.99,
+        regularizer=agents.PolicyRegularizer(entropy=0.0),
+    )
+    schedule = loop.LoopConfig(
+        steps=steps, users=8 if smoke else USERS, seeds=seeds, learn_start=0, eval_every=steps // 5,
+        eval_users=16 if smoke else 256, eval_steps=TURNS,
+    )  # fmt: skip
+    return in_a_loop(finite(env), agent, schedule, "clicks", scale=0.1)
+
+
 def make(smoke: bool) -> envs.Environment:
     """VirtualTaobao with CIRS's leaving rule, or users of small random networks in their place."""
     if not smoke:
@@ -84,16 +109,24 @@ def small_networks() -> dict[str, np.ndarray]:
     return parts | {f"{name}.0.bias": np.zeros(rows) for name, (rows, _) in shapes.items()}
 
 
+_EVOLVED = Task(
+    "virtual_taobao, 50 turns",
+    "evolution strategy, a cycle of 5 vectors, 3.8 M turns at most",
+    make,
+    learn,
+    "clicks=1",
+    TURNS,
+    62.79,
+    "CIRS",
+    cohort=64,
+)
+
 TASKS = (
-    Task(
-        "virtual_taobao, 50 turns",
-        "evolution strategy, a cycle of 5 vectors, 3.8 M turns at most",
-        make,
-        learn,
-        "clicks=1",
-        TURNS,
-        62.79,
-        "CIRS",
-        cohort=64,
+    _EVOLVED,
+    dataclasses.replace(
+        _EVOLVED,
+        name="virtual_taobao, 50 turns, ppo",
+        learner="PPO, a cycle of 5 vectors, 1.5 M turns",
+        learn=learn_ppo,
     ),
 )

@@ -346,8 +346,10 @@ def plackett_luce(
     return shown - jnp.logaddexp(rest[:, None], below)
 
 
-def tempered(queries: PyTree, items: Catalogue, temperature: Array | float) -> BlockScorer:
+def tempered(queries: PyTree, items: Catalogue, temperature: Array | float) -> Catalogue:
     """The same catalogue with every score divided by a temperature, for passes over all items."""
+    if isinstance(temperature, float) and temperature == 1.0:
+        return items
     scorer = as_scorer(items)
 
     def score_block(queries: PyTree, start: Array | int, size: int) -> Array:

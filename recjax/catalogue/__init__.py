@@ -15,6 +15,7 @@ differentiation.
 
 from recjax.catalogue.block_scores import block_size_of
 from recjax.catalogue.cross_entropy import mean_softmax_cross_entropy
+from recjax.catalogue.expectation import softmax_mean
 from recjax.catalogue.ids import distinct_ids
 from recjax.catalogue.index_cache import CachedIndex, build_index, refresh
 from recjax.catalogue.items import Catalogue, ItemIndex, as_scorer
@@ -70,6 +71,7 @@ __all__ = [
     "score_at",
     "slate_value",
     "softmax_cross_entropy",
+    "softmax_mean",
     "top_k",
     "value_and_row_grad",
 ]

@@ -107,11 +107,13 @@ def _backward(one_pass: _Pass, residuals: tuple, cotangent: Array) -> tuple:
         (q, with_q), (b, with_b), (c, with_c) = map(floating, (queries, block, closed))
 
         def scores(q: list, b: list, c: list) -> Array:
-            found = one_pass.score(with_q(q), with_b(b), with_c(c), rows.start).astype(jnp.float32)
-            return masked(found, rows, arranged)
+            return one_pass.score(with_q(q), with_b(b), with_c(c), rows.start).astype(jnp.float32)
 
         found, pull = jax.vjp(scores, q, b, c)
-        return *pull(cotangent[:, None] * one_pass.reduction.weights(found, rows.start, residual)), rows.start
+        # Masked beside the scores: long lists are looked up by a loop, which has no derivative in reverse.
+        left = masked(found, rows, arranged)
+        weights = jnp.where(left == -jnp.inf, 0.0, one_pass.reduction.weights(left, rows.start, residual))
+        return *pull(cotangent[:, None] * weights), rows.start
 
     def add(sums: tuple[list, ...], found: tuple[list, list, list, Array | int]) -> tuple[list, ...]:
         q, b, c, start = found

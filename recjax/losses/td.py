@@ -80,7 +80,7 @@ def lambda_returns(r_t: Array, discount_t: Array, v_t: Array, lambda_: Array | f
       r_t: ``f32[..., T]`` rewards, oldest first.
       discount_t: ``f32[..., T]``, 0 where the episode terminated.
       v_t: ``f32[..., T]`` value after each step.
-      lambda_: λ in [0, 1], a scalar that may be traced.
+      lambda_: λ in [0, 1], a scalar that may be traced, or ``f32[..., T]``, one for each step.
 
     Returns:
       ``f32[..., T]``.
@@ -90,13 +90,14 @@ def lambda_returns(r_t: Array, discount_t: Array, v_t: Array, lambda_: Array | f
     """
     chex.assert_equal_shape([r_t, discount_t, v_t])
 
-    def back(after: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        reward, discount, value = step
+    def back(after: Array, step: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+        reward, discount, value, lambda_ = step
         now = reward + discount * ((1 - lambda_) * value + lambda_ * after)
         return now, now
 
     first = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
-    _, returns = jax.lax.scan(back, v_t[..., -1], (first(r_t), first(discount_t), first(v_t)), reverse=True)
+    each = r_t, discount_t, v_t, jnp.broadcast_to(lambda_, r_t.shape)
+    _, returns = jax.lax.scan(back, v_t[..., -1], jax.tree.map(first, each), reverse=True)
     return jnp.moveaxis(returns, 0, -1)
 
 

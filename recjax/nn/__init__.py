@@ -16,6 +16,7 @@ learned from logs can start what is learned from rewards.
 (2,)
 """
 
+from recjax.nn.actor_critic import ContextValue, ContextVector, GaussianPolicy, StateValue
 from recjax.nn.adaptors import LinearAdaptor, MixtureAdaptor, MLPAdaptor, adaptors
 from recjax.nn.attention import RelativeBias, SelfAttention, TransformerBlock
 from recjax.nn.bidirectional import BidirectionalEncoder
@@ -65,6 +66,8 @@ __all__ = [
     "CandidateSlateQ",
     "Categorical",
     "CategoricalDotProductQ",
+    "ContextValue",
+    "ContextVector",
     "DenseDistributionalNetwork",
     "DenseNetwork",
     "DistributionalNetwork",
@@ -73,6 +76,7 @@ __all__ = [
     "DuelingDotProductQ",
     "FeatureEncoder",
     "GRUEncoder",
+    "GaussianPolicy",
     "HSTUBlock",
     "HSTUEncoder",
     "HistoryEncoder",
@@ -98,6 +102,7 @@ __all__ = [
     "SequenceModel",
     "Similarity",
     "SlateNetwork",
+    "StateValue",
     "Towers",
     "TransformerBlock",
     "UserTower",

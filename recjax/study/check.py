@@ -14,7 +14,7 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from recjax import agents, data, envs
+from recjax import data, envs
 from recjax.envs import Environment
 from recjax.loop.memory import check_memory, memory_of, memory_of_machine, tree_bytes
 from recjax.loop.program import Program
@@ -23,7 +23,15 @@ from recjax.nn import history_encoders, q_networks
 from recjax.rewards import Reward
 from recjax.rewards import parse as parse_reward
 from recjax.study.config import StudyConfig
-from recjax.study.policies import Policy, PolicyContext, build_recommendation, make_policy, policies, updates_rows
+from recjax.study.policies import (
+    Policy,
+    PolicyContext,
+    build_recommendation,
+    check_policy,
+    make_policy,
+    policies,
+    updates_rows,
+)
 from recjax.types import Spec
 
 STAND_IN_ITEMS = 64
@@ -64,8 +72,7 @@ def check_study(config: StudyConfig) -> None:
     if not config.agent:
         raise ValueError("A study needs at least one policy; agent is empty.")
     for name in config.agent:
-        if name not in agents.agents:
-            policies[name]
+        check_policy(name)
     envs.environments[config.env]
     history_encoders[config.network.encoder]
     q_networks[config.network.q_network]

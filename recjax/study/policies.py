@@ -155,6 +155,20 @@ def build_recommendation(config: StudyConfig, num_items: int) -> Recommendation:
     return Recommendation.of(num_items, network.dim, encoder=network.encoder, temperature=network.temperature)
 
 
+def check_policy(name: str) -> None:
+    """Raises ValueError where neither a policy has that name, nor an agent that is made with its defaults."""
+    if name in policies or name not in agents.agents:
+        policies[name]
+        return
+    try:
+        inspect.signature(agents.agents[name]).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"The agent {name!r} is not made with its defaults ({error}); register a policy that makes it, see"
+            " recjax.study.policies, and name that."
+        ) from None
+
+
 def make_policy(name: str, context: PolicyContext) -> Policy:
     """The policy of that name; an agent that was registered without one is made with its defaults.
 

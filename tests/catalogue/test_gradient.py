@@ -60,6 +60,18 @@ def as_blocks(index):
     return BlockScorer(score_block, index.num_items)
 
 
+@pytest.mark.parametrize("name", DENSE)
+def test_long_lists_in_front_of_many_blocks_have_a_gradient(problem, name):
+    """Lists that are longer than what every block looks up are sorted, and each block reads its own part."""
+    queries, index, exclude = problem
+    repeated = jnp.tile(exclude, (1, 8))
+    slope = lambda exclude: jax.grad(  # noqa: E731
+        lambda queries, index: getattr(catalogue, name)(queries, index, exclude=exclude, block_size=10).sum(), (0, 1)
+    )(queries, index)
+    for gradient, expected in zip(jax.tree.leaves(slope(repeated)), jax.tree.leaves(slope(exclude)), strict=True):
+        np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("block_size", [None, 1, 4, 10, 23])
 @pytest.mark.parametrize("kind", ["index", "blocks"])
 @pytest.mark.parametrize("name", DENSE)

@@ -215,6 +215,7 @@ def test_data_list_names_every_set(capsys):
     ("arguments", "message"),
     [
         ([*SMALL, "--agent", "dqm"], "no policy named 'dqm'"),
+        ([*SMALL, "--agent", "ppo"], "The agent 'ppo' is not made with its defaults"),
         (["loop", "--preset", "short-term"], "no preset 'short-term'; choose one of long-term"),
         (["loop", "--preset", "long-term", "--config", "a.json"], "Both --config a.json and --preset long-term"),
         ([*SMALL, "--reward", "clicks"], "no reward named 'clicks'"),
