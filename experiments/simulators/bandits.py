@@ -73,7 +73,7 @@ def kind(observation: Any) -> jax.Array:
     return observation.context.argmax(-1)
 
 
-ITEMS, DIM, KINDS, NOISE = 100, 10, 10, 0.3
+ITEMS, KINDS, NOISE = 100, 5, 0.3
 EPSILON = "ε-greedy"
 
 
@@ -99,21 +99,21 @@ BY_ITEM = {
 PROBLEMS = (
     Problem(
         "linear, one kind of users",
-        lambda: testing.linear_bandit(ITEMS, DIM, noise=NOISE),
+        lambda: testing.linear_bandit(ITEMS, 10, noise=NOISE),
         "earned=1",
         {"linear": Linear, "neural-linear": neural},
         BY_MODEL,
     ),
     Problem(
-        "linear, ten kinds of users",
-        lambda: testing.linear_bandit(ITEMS, DIM, kinds=KINDS, noise=NOISE),
+        "linear, five kinds of users",
+        lambda: testing.linear_bandit(ITEMS, 5, kinds=KINDS, noise=NOISE),
         "earned=1",
         {
             "linear, one for all": Linear,
             "linear, one for each kind": lambda: Linear(models=agents.user_models(kind, KINDS)),
             "linear, crossed": lambda: Linear(agents.crossed_features),
         },
-        BY_MODEL,
+        {rule: BY_MODEL[rule] for rule in (EPSILON, "UCB")},
     ),
     Problem("clicks on ten items", testing.bernoulli_bandit, "click", {"means": Means}, BY_ITEM),
 )

@@ -38,26 +38,27 @@ def batch(seed=0):
     return Batch(step, jnp.ones(USERS, bool).at[4].set(False), jnp.arange(USERS), jnp.ones(USERS))
 
 
-def begun(agent, kit, spread=1.0):
+def begun(agent, kit):
     """A state whose networks and targets all differ, and whose last layers say something."""
-    state = agent.init(jax.random.key(0), SPEC, kit.make_items(1))
+    items = kit.make_items(1)
 
     def moved(tree, seed):
         leaves, form = jax.tree.flatten(tree)
         keys = jax.random.split(jax.random.key(seed), len(leaves))
-        noisy = [
-            x + spread * jax.random.normal(key, x.shape) * (x.ndim > 0) for x, key in zip(leaves, keys, strict=True)
-        ]
+        noisy = [x + 0.3 * jax.random.normal(key, x.shape) * (x.ndim > 0) for x, key in zip(leaves, keys, strict=True)]
         return jax.tree.unflatten(form, noisy)
 
-    names = ("actor", "critic", "target_actor", "target_critic")
-    return state.replace(**{name: moved(getattr(state, name), seed) for seed, name in enumerate(names)})
+    def init(key):
+        state, names = agent.init(key, SPEC, items), ("actor", "critic", "target_actor", "target_critic")
+        return state.replace(**{name: moved(getattr(state, name), seed) for seed, name in enumerate(names)})
+
+    return jax.jit(init)(jax.random.key(0))
 
 
 def values(params, observation, vectors):
     """Of each critic, ``f64[C, B]``."""
-    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(len(jax.tree.leaves(params)[0]))]
-    return np.array([CRITIC.apply(one, observation, vectors[:, None], None)[:, 0] for one in each], float)
+    each = jax.jit(jax.vmap(lambda one: CRITIC.apply(one, observation, vectors[:, None], None)[:, 0]))
+    return np.asarray(each(params), float)
 
 
 def first(rows):
@@ -114,7 +115,7 @@ def test_the_actor_climbs_the_deterministic_policy_gradient(kit):
     def loss(params):
         vectors = ACTOR.apply(params, step.observation, None)
         slopes = jax.vmap(jax.grad(value))(vectors, step.observation.context)
-        return jnp.mean(jax.vmap(rlax.dpg_loss)(vectors, slopes)[valid])
+        return jnp.mean(jnp.sum(jax.vmap(rlax.dpg_loss)(vectors, slopes), axis=-1)[valid])
 
     wanted = jax.tree.map(lambda x, slope: x - 0.5 * slope, state.actor, jax.grad(loss)(state.actor))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), after.actor, wanted)
@@ -137,7 +138,7 @@ def test_td3_moves_actor_and_targets_at_every_second_update(kit):
 
 def test_sac_weighs_entropy_against_what_is_earned(kit):
     agent = agents.sac(GAUSSIAN, CRITIC, *OPTIMIZERS, discount=GAMMA, target=FOLLOW, temperature=0.3, entropy=-0.5)
-    state, rows = begun(agent, kit, 0.3), batch()
+    state, rows = begun(agent, kit), batch()
     step, valid = first(rows)
     after, metrics, _ = jax.jit(agent.learn)(jax.random.key(3), state, rows)
     next_key, actor_key = jax.random.split(jax.random.key(3))
@@ -207,54 +208,66 @@ def test_histories_are_read_by_an_encoder(kit):
 
 # On users whose best vectors and items are known.
 
+NETWORKS = agents.VectorCritic(), optax.adam(3e-3), optax.adam(1e-2)
 FAST = {"target": agents.TargetNetwork(tau=0.05), "discount": GAMMA}
-OF_ACTOR, OF_CRITIC = optax.adam(1e-3), optax.adam(5e-3)
 MAKE = {
-    "ddpg": lambda size, **options: agents.ddpg(
-        agents.VectorActor(size), agents.VectorCritic(), OF_ACTOR, OF_CRITIC, noise=0.3, **FAST, **options
-    ),
-    "td3": lambda size, **options: agents.td3(
-        agents.VectorActor(size), agents.VectorCritic(), OF_ACTOR, OF_CRITIC, noise=0.3, **FAST, **options
-    ),
-    "sac": lambda size, **options: agents.sac(
-        agents.GaussianActor(size), agents.VectorCritic(), optax.adam(3e-3), OF_CRITIC, **FAST, **options
-    ),
+    "ddpg": lambda **options: agents.ddpg(agents.VectorActor(2), *NETWORKS, noise=0.3, **FAST, **options),
+    "td3": lambda **options: agents.td3(agents.VectorActor(2), *NETWORKS, noise=0.3, **FAST, **options),
+    "sac": lambda **options: agents.sac(agents.GaussianActor(2), *NETWORKS, **FAST, **options),
 }
+
+
+def learned(agent, env, slates, updates=400):
+    """The state after updates from two answers of random users to each of ``slates [B, ...]``, and the world."""
+    rows = len(slates)
+
+    def run(key):
+        world, keys = env.world(key), jax.random.split(key, rows)
+        seen, users = jax.vmap(env.reset, in_axes=(0, None, None))(keys, env.params, world)
+        after = [jax.vmap(env.step, in_axes=(0, 0, 0, None, None))(keys, users, slates, env.params, world)]
+        after.append(jax.vmap(env.step, in_axes=(0, 0, 0, None, None))(keys, after[0].state, slates, env.params, world))
+        seen = (seen, after[0].observation)
+        flags = jnp.zeros((2 * rows, 1), bool)
+        both = lambda *trees: jax.tree.map(lambda *x: jnp.concatenate(x)[:, None], *trees)  # noqa: E731
+        response = both(*(each.response for each in after))
+        step = Step(
+            both(*seen), both(slates, slates), jnp.zeros((2 * rows, 1)), None, response, response["earned"],
+            both(*(each.terminated for each in after)), flags, both(*(each.observation for each in after)),
+        )  # fmt: skip
+        log = Batch(step, jnp.ones(2 * rows, bool), jnp.arange(2 * rows), jnp.ones(2 * rows))
+        learn = lambda state, key: (agent.learn(key, state, log).state, None)  # noqa: E731
+        return jax.lax.scan(learn, agent.init(key, env.spec, env.items), jax.random.split(key, updates))[0], world
+
+    return jax.jit(run)(jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_the_best_vectors_are_found(name):
-    env, agent = testing.vector_targets(), MAKE[name](2)
-    config = loop.LoopConfig(
-        steps=600, users=16, seeds=1, chunk=300, batch_size=64, replay_capacity=4096, eval_every=600, eval_steps=2
-    )
-    found = loop.run(env, agent, config, key=jax.random.key(0), reward="earned=1")
-    before, after = found.evaluations["session_reward"][:, 0]
-    assert after > 1.9 > 1.5 > before
-    critic = jax.tree.map(lambda x: x[0, 0], found.state.agent.critic)
-    seen, (kind, _) = env.reset(jax.random.key(1), env.params, None)
-    one = jax.tree.map(lambda x: x[None], seen)
-    worth = agents.VectorCritic().apply(critic, one, env.params[kind][None, None], None)
-    np.testing.assert_allclose(worth, 1 + GAMMA, atol=0.3)
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_the_contract_is_kept(name):
-    testing.check_agent(MAKE[name](2), testing.vector_targets())
-    items = testing.linear_bandit(num_items=12, dim=3, kinds=2, slate_size=2)
-    testing.check_agent(MAKE[name](3, nearest=agents.NearestItems(neighbours=4, exclude_history=False)), items)
+    """From random vectors alone: what is learned is not bound to what was shown."""
+    env, agent = testing.vector_targets(), MAKE[name]()
+    vectors = jax.random.uniform(jax.random.key(1), (128, 2), minval=-1.0)
+    state, _ = learned(agent, env, vectors)
+    seen = env.spec.empty_observation((2,)).replace(context=jnp.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
+    shown = jax.jit(agent.act, static_argnames="explore")(jax.random.key(2), state, seen, explore=False).slate
+    np.testing.assert_allclose(shown, env.params, atol=0.15)
+    critic = jax.tree.map(lambda x: x[0], state.critic)
+    worth = agents.VectorCritic().apply(critic, seen, env.params[:, None], env.items)[:, 0]
+    np.testing.assert_allclose(worth, 1 + GAMMA, atol=0.25)
 
 
 def test_the_best_items_are_found_near_vectors():
-    env = testing.linear_bandit(num_items=200, dim=3, kinds=2, noise=0.1)
-    agent = MAKE["ddpg"](3, nearest=agents.NearestItems(neighbours=10, exclude_history=False))
-    config = loop.LoopConfig(
-        steps=400, users=16, seeds=2, chunk=200, batch_size=64, replay_capacity=8192, eval_every=400, eval_steps=1
-    )
-    found = loop.run(env, agent, config, key=jax.random.key(0), reward="earned=1")
-    before, after = found.evaluations["regret_per_slot"]
-    assert (after < 0.15).all()
-    assert (before > 0.4).all()
+    env = testing.linear_bandit(num_items=60, dim=2, kinds=2, noise=0.1)
+    agent = MAKE["ddpg"](nearest=agents.NearestItems(neighbours=5, exclude_history=False))
+    slates = jax.random.randint(jax.random.key(1), (128, 1), 0, 60)
+    state, world = learned(agent, env, slates)
+    seen = env.spec.empty_observation((2,)).replace(context=jnp.eye(2))
+    slate = jax.jit(agent.act, static_argnames="explore")(jax.random.key(2), state, seen, explore=False).slate
+    regret = world.best[:, 0] - world.means[jnp.arange(2), slate[:, 0]]
+    assert (regret < 0.1).all()
+
+
+def test_densities_keep_the_contract():
+    testing.check_agent(MAKE["sac"](), testing.vector_targets())
 
 
 def test_the_probe_keeps_the_contract_and_its_optimum_earns_the_most():
