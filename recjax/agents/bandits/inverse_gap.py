@@ -55,17 +55,19 @@ def draw(
       gamma: ``f32[B]`` γ, at least 0, which is uniform.
       exclude: ``i32[B, E]`` items not to show; at least ``K`` must be left.
     """
-    shown: list[Array] = []
-    log_probs: list[Array] = []
-    for own in jax.random.split(key, slots):
+
+    def fill(shown: Array, one: tuple[Array, Array]) -> tuple[Array, Array]:
+        place, own_key = one
         slot = _slot(queries, items, shown, gamma, exclude)
-        whether_key, which_key = jax.random.split(own)
+        whether_key, which_key = jax.random.split(own_key)
         other = sample(which_key, *slot.others, 1, exclude=slot.taken)[:, 0]
         explores = jnp.log(jax.random.uniform(whether_key, other.shape)) < slot.log_explored
-        shown.append(jnp.where(explores & (other != PAD_ID), other, slot.best))
-        log_probs.append(slot.log_prob(shown[-1]))
-    each = jnp.stack(log_probs, axis=1)
-    return Action(jnp.stack(shown, axis=1), jnp.sum(each, axis=1), {"propensity": jnp.exp(each)})
+        item = jnp.where(explores & (other != PAD_ID), other, slot.best)
+        return shown.at[:, place].set(item), slot.log_prob(item)
+
+    empty = jnp.full((len(gamma), slots), PAD_ID, jnp.int32)
+    slate, each = jax.lax.scan(fill, empty, (jnp.arange(slots), jax.random.split(key, slots)))
+    return Action(slate, jnp.sum(each, axis=0), {"propensity": jnp.exp(each).T})
 
 
 def slot_log_probs(
@@ -80,14 +82,17 @@ def slot_log_probs(
       gamma: see :func:`draw`.
       exclude: see :func:`draw`.
     """
-    columns = jnp.unstack(slate, axis=1)
-    slots = (_slot(queries, items, list(columns[:place]), gamma, exclude) for place in range(len(columns)))
-    return jnp.stack([slot.log_prob(item) for slot, item in zip(slots, columns, strict=True)], axis=1)
+
+    def of_slot(place: Array) -> Array:
+        above = jnp.where((jnp.arange(slate.shape[1]) < place)[None], slate, PAD_ID)
+        return _slot(queries, items, above, gamma, exclude).log_prob(slate[:, place])
+
+    return jax.lax.map(of_slot, jnp.arange(slate.shape[1])).T
 
 
-def _slot(queries: PyTree, items: Catalogue, above: list[Array], gamma: Array, exclude: Array | None) -> Slot:
-    lists = ([] if exclude is None else [exclude]) + [item[:, None] for item in above]
-    taken = jnp.concatenate(lists, axis=1) if lists else None
+def _slot(queries: PyTree, items: Catalogue, above: Array, gamma: Array, exclude: Array | None) -> Slot:
+    """The slot below ``above: i32[B, K]``, padded with ``PAD_ID``."""
+    taken = above if exclude is None else jnp.concatenate([exclude, above], axis=1)
     best = argmax(queries, items, exclude=taken)
     top = score_at(queries, items, best[:, None])[:, 0]
     scorer, left = as_scorer(items), num_allowed(as_scorer(items).num_items, len(best), taken).astype(jnp.float32)
@@ -104,5 +109,5 @@ def _slot(queries: PyTree, items: Catalogue, above: list[Array], gamma: Array, e
         block_size_of(items, queries),
     )
     asked = queries, top, left, gamma
-    taken = best[:, None] if taken is None else jnp.concatenate([taken, best[:, None]], axis=1)
+    taken = jnp.concatenate([taken, best[:, None]], axis=1)
     return Slot(best, (asked, others), taken, logsumexp(asked, others, exclude=taken))
