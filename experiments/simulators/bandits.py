@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _results import Result
 from runner import Options, Study, run
 
-from recjax import agents, envs, loop, testing
+from recjax import agents, envs, loop, rewards, testing
 from recjax.agents import Agent, Linear, Means, Regression
-from recjax.eval import mean_interval, paired_difference
+from recjax.eval import mean_interval, paired_difference, signal_metrics
 
 POINTS = 20
 """Of a curve of regret."""
@@ -50,6 +51,10 @@ class Config(Options):
     """Problems whose names begin with this; all by default."""
 
 
+Rules = dict[str, Callable[[Regression], Agent]]
+"""By name, ``(regression) -> Agent``."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """What is to be found, and who looks for it.
@@ -58,15 +63,13 @@ class Problem:
       name: of the problem.
       make: ``() -> Environment``.
       reward: as :func:`recjax.rewards.parse` takes it.
-      regressions: what is learned, by name; functions, because optimisers are made anew for each policy.
-      rules: by name, ``(regression) -> Agent``.
+      regressions: by name, ``() -> Regression`` and the rules that explore with it.
     """
 
     name: str
     make: Callable[[], envs.Environment]
     reward: str
-    regressions: dict[str, Callable[[], Regression]]
-    rules: dict[str, Callable[[Regression], Agent]]
+    regressions: dict[str, tuple[Callable[[], Regression], Rules]]
 
 
 def kind(observation: Any) -> jax.Array:
@@ -79,6 +82,10 @@ EPSILON = "ε-greedy"
 
 def epsilon_greedy(regression: Regression) -> Agent:
     return agents.epsilon_greedy_bandit(regression, policy=agents.SlatePolicy(epsilon=0.1, exclude_history=False))
+
+
+def by_kind() -> Regression:
+    return Linear(models=agents.user_models(kind, KINDS))
 
 
 def neural() -> Regression:
@@ -96,26 +103,25 @@ BY_ITEM = {
     "UCB": lambda regression: agents.ucb(regression, exclude_history=False),
     "SquareCB": lambda regression: agents.square_cb(regression, exclude_history=False),
 }
+OF_A_NETWORK = {rule: BY_MODEL[rule] for rule in (EPSILON, "Thompson")}
+OF_KINDS = {rule: BY_MODEL[rule] for rule in (EPSILON, "UCB")}
 PROBLEMS = (
     Problem(
         "linear, one kind of users",
         lambda: testing.linear_bandit(ITEMS, 10, noise=NOISE),
         "earned=1",
-        {"linear": Linear, "neural-linear": neural},
-        BY_MODEL,
+        {"linear": (Linear, BY_MODEL), "neural-linear": (neural, OF_A_NETWORK)},
     ),
+    Problem("clicks on ten items", testing.bernoulli_bandit, "click", {"means": (Means, BY_ITEM)}),
     Problem(
         "linear, five kinds of users",
         lambda: testing.linear_bandit(ITEMS, 5, kinds=KINDS, noise=NOISE),
         "earned=1",
         {
-            "linear, one for all": Linear,
-            "linear, one for each kind": lambda: Linear(models=agents.user_models(kind, KINDS)),
-            "linear, crossed": lambda: Linear(agents.crossed_features),
+            "linear, one for all": (Linear, OF_KINDS),
+            "linear, one for each kind": (by_kind, OF_KINDS),
         },
-        {rule: BY_MODEL[rule] for rule in (EPSILON, "UCB")},
     ),
-    Problem("clicks on ten items", testing.bernoulli_bandit, "click", {"means": Means}, BY_ITEM),
 )
 
 
@@ -123,32 +129,38 @@ def policies(problem: Problem) -> list[tuple[str, str, Callable[[], Agent]]]:
     """Regression, rule and how to make the policy; at last the random one."""
     found: list[tuple[str, str, Callable[[], Agent]]] = [
         (regression, rule, lambda make=make, explore=explore: explore(make()))
-        for regression, make in problem.regressions.items()
-        for rule, explore in problem.rules.items()
+        for regression, (make, rules) in problem.regressions.items()
+        for rule, explore in rules.items()
     ]
     return [*found, ("", RANDOM, lambda: agents.random(exclude_history=False))]
 
 
 def measure(problem: Problem, make: Callable[[], Agent], config: Config) -> dict[str, Any]:
     """Regret up to some steps, by number of the seed."""
-    every = max(1, config.steps // POINTS)
+    env, every = problem.make(), max(1, config.steps // POINTS)
     schedule = loop.LoopConfig(
         steps=every * POINTS,
         users=config.users,
         seeds=config.seeds,
         chunk=every,
+        eval_every=every * POINTS,
         replay_capacity=config.users,
         learn_start=0,
-        eval_every=every * POINTS,
-        eval_steps=1,
-        eval_users=1,
     )
-    found = loop.run(problem.make(), make(), schedule, key=jax.random.key(0), reward=problem.reward)
-    regret = np.cumsum(found.online["regret_per_slot"] * every * config.users, axis=0)
+    metrics = [signal_metrics(env.spec.signals)]
+    program = loop.Program(env, make(), schedule, rewards.parse(problem.reward), metrics)
+    state, found, seconds = program.init(jax.random.key(0)), [], 0.0
+    for chunk in range(POINTS):
+        begun = time.perf_counter()
+        state, chunk_metrics = program.chunk(state)
+        found.append(np.asarray(chunk_metrics["regret_per_slot"], np.float64) * every * config.users)
+        # The first waits for the compiler.
+        seconds += time.perf_counter() - begun if chunk else 0.0
+    regret, shown = np.cumsum(found, axis=0), every * np.arange(1, POINTS + 1)
     return {
-        "curve": {str(step): _numbered(values) for step, values in zip(found.online_at, regret, strict=True)},
-        "exponent": _numbered(exponents(found.online_at, regret)),
-        "seconds": found.seconds,
+        "curve": {str(step): _numbered(values) for step, values in zip(shown, regret, strict=True)},
+        "exponent": _numbered(exponents(shown, regret)),
+        "seconds": seconds,
     }
 
 
@@ -163,7 +175,8 @@ def main(study: Study) -> None:
     config = study.config
     assert isinstance(config, Config)
     lines: list[Any] = []
-    for problem in (problem for problem in PROBLEMS if problem.name.startswith(config.only)):
+    problems = PROBLEMS[1:2] if config.smoke else PROBLEMS
+    for problem in (problem for problem in problems if problem.name.startswith(config.only)):
         results = {}
         for regression, rule, make in policies(problem):
             condition = {"problem": problem.name, "regression": regression, "rule": rule, "seeds": config.seeds}
@@ -176,8 +189,8 @@ def main(study: Study) -> None:
 
 def _cells(problem: Problem, regression: str, rule: str, results: dict[tuple[str, str], Result]) -> list[str]:
     """A line of the table."""
-    own = results[regression, rule]
-    less = ""
+    own, less = results[regression, rule], ""
+    shown = [int(step) for step in own.found["curve"]]
     if (regression, EPSILON) in results and rule != EPSILON:
         less = paired_difference(_final(results[regression, EPSILON]), _final(own)).plus_minus()
     return [
@@ -187,7 +200,7 @@ def _cells(problem: Problem, regression: str, rule: str, results: dict[tuple[str
         mean_interval(_final(own)).plus_minus(),
         less,
         mean_interval([*own.found["exponent"].values()]).plus_minus(),
-        f"{own.found['seconds'] / max(map(int, own.found['curve'])) * 1e6:.0f}",
+        f"{own.found['seconds'] / (max(shown) - min(shown)) * 1e6:.0f}",
     ]
 
 
