@@ -94,7 +94,7 @@ def neural() -> Regression:
 
 BY_MODEL = {
     EPSILON: epsilon_greedy,
-    "UCB": lambda regression: agents.ucb(regression, width=0.5, exclude_history=False),
+    "UCB": lambda regression: agents.ucb(regression, exclude_history=False),
     "Thompson": lambda regression: agents.thompson(regression, width=NOISE, exclude_history=False),
     "SquareCB": lambda regression: agents.square_cb(regression, exclude_history=False),
 }
