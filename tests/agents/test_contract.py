@@ -40,6 +40,12 @@ def recommendation():
     return nn.Recommendation.of(num_items=SPEC.num_items, dim=8)
 
 
+def of_vectors(name, actor, **options):
+    nearest = agents.NearestItems(np.random.default_rng(0).normal(size=(SPEC.num_items, 4)), neighbours=6)
+    networks = actor(4, widths=(8,)), agents.VectorCritic(widths=(8,))
+    return agents.agents.make(name, *networks, optax.adam(1e-3), optax.adam(1e-2), nearest=nearest, **options)
+
+
 def neighbours():
     distance = jnp.arange(SPEC.num_items)[:, None] - jnp.arange(SPEC.num_items)[None]
     return Neighbours(jnp.exp(-jnp.abs(distance).astype(jnp.float32)))
@@ -71,12 +77,21 @@ MAKE = {
     "cql": lambda: agents.agents.make("cql", q_network(), optax.adam(5e-2)),
     "iql": lambda: agents.agents.make("iql", recommendation(), q_network(), critic(), optax.adam(1e-2)),
     "crr": lambda: agents.agents.make("crr", recommendation(), q_network(), optax.adam(1e-2)),
+    "epsilon_greedy_bandit": lambda: agents.agents.make("epsilon_greedy_bandit", agents.Means()),
+    "ucb": lambda: agents.agents.make("ucb", agents.Means()),
+    "thompson": lambda: agents.agents.make("thompson", agents.Linear(agents.context_features, agents.item_models())),
+    "square_cb": lambda: agents.agents.make("square_cb", agents.Means()),
+    "ddpg": lambda: of_vectors("ddpg", agents.VectorActor, noise=1.0),
+    "td3": lambda: of_vectors("td3", agents.VectorActor, noise=1.0),
+    "sac": lambda: of_vectors("sac", agents.GaussianActor),
 }
 POLICIES = ("reinforce", "rloo", "a2c", "ppo", "sac_discrete", "bc", "iql", "crr")
 STOCHASTIC = ("random", "supervised", "dqn", "slate_q", "q_learning", "sarsa", "expected_sarsa", *POLICIES)
+STOCHASTIC += ("epsilon_greedy_bandit", "thompson", "square_cb", "ddpg", "td3", "sac")
 SAME_CODE = {"rloo": "reinforce", "a2c": "ppo", "bc": "iql", "crr": "iql", "cql": "bcq"}
 """Agents that differ from others in the formula of their loss alone, which has tests of its own."""
 NEEDS_PARAMS = ("greedy", "similarity_prior")
+RATES_NO_ITEMS = ("random", "ddpg", "td3", "sac")
 
 
 def test_every_registered_agent_is_here():
@@ -125,19 +140,22 @@ def case(request, kit):
 
 @pytest.mark.parametrize("explore", [True, False])
 def test_slates(case, explore):
-    name, _, _, act, _, state = case
+    name, agent, _, act, _, state = case
     observation = observations((USERS,))
     slate, log_prob, extras = act(jax.random.key(1), state, observation, explore=explore)
-    assert slate.shape == extras["propensity"].shape == (USERS, SPEC.slate_size)
+    assert slate.shape == (USERS, SPEC.slate_size)
     assert slate.dtype == jnp.int32
-    assert extras["propensity"].dtype == jnp.float32
     for shown, history in zip(np.asarray(slate), np.asarray(observation.history), strict=True):
         assert len(set(shown.tolist())) == SPEC.slate_size
         assert ((shown >= 0) & (shown < SPEC.num_items)).all()
         assert not set(shown.tolist()) & set(history.tolist())
     assert log_prob.shape == (USERS,)
     assert (np.asarray(log_prob) <= 1e-6).all()
+    if agent.log_prob is None:
+        return
     propensity = np.asarray(extras["propensity"])
+    assert propensity.shape == slate.shape
+    assert propensity.dtype == np.float32
     assert ((propensity > 0) & (propensity <= 1)).all()
     if not explore and name != "random":
         assert (propensity == 1).all()
@@ -146,7 +164,7 @@ def test_slates(case, explore):
 
 def test_scores_are_what_the_greedy_slate_ranks(case):
     name, agent, _, act, _, state = case
-    assert (agent.scores is None) == (name == "random")
+    assert (agent.scores is None) == (name in RATES_NO_ITEMS)
     if agent.scores is None:
         pytest.skip("does not rate items")
     observation = observations((USERS,))
@@ -158,6 +176,8 @@ def test_scores_are_what_the_greedy_slate_ranks(case):
 @pytest.mark.parametrize("explore", [True, False])
 def test_log_prob_is_that_of_the_slate_shown(case, explore):
     name, agent, _, act, _, state = case
+    if agent.log_prob is None:
+        pytest.skip("its probabilities cannot be told")
     observation = observations((USERS,))
     action = act(jax.random.key(1), state, observation, explore=explore)
     log_prob = jax.jit(agent.log_prob, static_argnames="explore")

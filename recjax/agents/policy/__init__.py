@@ -3,15 +3,15 @@
 from recjax.agents.policy.actor_critic import Proximal, a2c, ppo
 from recjax.agents.policy.gradient import PolicyHyper, PolicyRegularizer, PolicyState
 from recjax.agents.policy.reinforce import TopKCorrection, reinforce, rloo
-from recjax.agents.policy.sac import SACHyper, SACState, sac_discrete
+from recjax.agents.policy.sac import SACDiscreteHyper, SACDiscreteState, sac_discrete
 
 __all__ = [
     "PolicyHyper",
     "PolicyRegularizer",
     "PolicyState",
     "Proximal",
-    "SACHyper",
-    "SACState",
+    "SACDiscreteHyper",
+    "SACDiscreteState",
     "TopKCorrection",
     "a2c",
     "ppo",

@@ -27,7 +27,7 @@ from recjax.types import PAD_ID, Array, Items, Observation, PyTree, Spec, Step, 
 
 
 @struct.dataclass
-class SACHyper:
+class SACDiscreteHyper:
     """Hyper-parameters of :func:`sac_discrete`; scalars that may be traced, and mapped over seeds.
 
     Attributes:
@@ -40,14 +40,14 @@ class SACHyper:
 
 
 @struct.dataclass
-class SACState:
+class SACDiscreteState:
     """Everything that soft actor-critic carries from update to update.
 
     Attributes:
       params: ``{"actor": ..., "critics": (..., ...), "log_temperature": f32[]}``.
       target_critics: variables of the two critics that value what comes next.
       opt_state: state of the optimiser.
-      hparams: :class:`SACHyper`.
+      hparams: :class:`SACDiscreteHyper`.
       spec: static shape of the problem.
       step: ``i32[]`` updates done.
       items: features of the catalogue.
@@ -56,7 +56,7 @@ class SACState:
     params: PyTree
     target_critics: PyTree
     opt_state: optax.OptState
-    hparams: SACHyper
+    hparams: SACDiscreteHyper
     spec: Spec = struct.field(pytree_node=False)
     step: Array = shared()
     items: Items = shared()
@@ -112,19 +112,19 @@ def sac_discrete(
     algorithm = _SAC(SlateActor(network, exclude_history), critic, optimizer, loss, target, temperature)
     if not 0 <= entropy_share <= 1:
         raise ValueError(f"entropy_share is {entropy_share}; it must be in [0, 1].")
-    defaults = SACHyper(float(discount), float(entropy_share))
+    defaults = SACDiscreteHyper(float(discount), float(entropy_share))
 
-    def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> SACState:
+    def init(key: Array, spec: Spec, items: Items, hparams: Any = None, params: PyTree = None) -> SACDiscreteState:
         return algorithm.init(key, spec, items, hyper_parameters(hparams, defaults), params)
 
-    def act(key: Array, state: SACState, observation: Observation, *, explore: bool = True) -> Action:
+    def act(key: Array, state: SACDiscreteState, observation: Observation, *, explore: bool = True) -> Action:
         found = algorithm.policy(state.params, state, observation)
         return found.sample(key) if explore else found.mode()
 
-    def log_prob(state: SACState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
+    def log_prob(state: SACDiscreteState, observation: Observation, slate: Array, *, explore: bool = True) -> Array:
         return algorithm.policy(state.params, state, observation).told(slate, explore=explore)
 
-    def scores(state: SACState, observation: Observation) -> tuple[PyTree, Catalogue]:
+    def scores(state: SACDiscreteState, observation: Observation) -> tuple[PyTree, Catalogue]:
         found = algorithm.policy(state.params, state, observation)
         return found.choices.queries, found.choices.items
 
@@ -149,7 +149,7 @@ class _SAC:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0.")
 
-    def init(self, key: Array, spec: Spec, items: Items, hparams: SACHyper, params: PyTree) -> SACState:
+    def init(self, key: Array, spec: Spec, items: Items, hparams: SACDiscreteHyper, params: PyTree) -> SACDiscreteState:
         self.actor.check(spec, items)
         keys, seen = jax.random.split(key, 3), spec.empty_observation((1,))
         start = jax.jit(self.critic.init)
@@ -158,7 +158,7 @@ class _SAC:
             "critics": (start(keys[1], seen, items), start(keys[2], seen, items)),
             "log_temperature": jnp.float32(math.log(self.temperature)),
         }
-        return SACState(
+        return SACDiscreteState(
             params=own,
             target_critics=owned(own["critics"]),
             opt_state=self.optimizer.init(own),
@@ -168,10 +168,10 @@ class _SAC:
             items=owned(items),
         )
 
-    def policy(self, params: PyTree, state: SACState, observation: Observation) -> Slates:
+    def policy(self, params: PyTree, state: SACDiscreteState, observation: Observation) -> Slates:
         return self.actor(params["actor"], state.spec, observation, state.items)
 
-    def learn(self, key: Array, state: SACState, batch: Batch) -> Update:
+    def learn(self, key: Array, state: SACDiscreteState, batch: Batch) -> Update:
         del key
         check_windows("Soft actor-critic", batch, 1)
         first: Step = jax.tree.map(lambda x: x[:, 0], batch.experience)
@@ -191,7 +191,7 @@ class _SAC:
         changed: dict[str, Any] = {"params": done.params, "target_critics": followed, "opt_state": done.opt_state}
         return Update(dataclasses.replace(state, step=step, **changed), done.aux)
 
-    def _target(self, state: SACState, steps: Step) -> tuple[Array, Array, Array]:
+    def _target(self, state: SACDiscreteState, steps: Step) -> tuple[Array, Array, Array]:
         """``(r_t, discount_t, v_t)`` that every slot of a step is learned from, ``f32[B, K]`` each."""
         o_t = seen_after(steps, jnp.zeros(steps.terminated.shape[0], jnp.int32))
         found = self.policy(state.params, state, o_t)
@@ -203,7 +203,12 @@ class _SAC:
         return reward, each_slot(discount_t), each_slot(v_t)
 
     def _critic_loss(
-        self, params: PyTree, state: SACState, first: Step, target: tuple[Array, Array, Array], is_learned: Array
+        self,
+        params: PyTree,
+        state: SACDiscreteState,
+        first: Step,
+        target: tuple[Array, Array, Array],
+        is_learned: Array,
     ) -> tuple[Array, Array]:
         """The summed TD loss of both critics, and what the first says of the shown items, ``f32[B, K]``."""
         shown = jnp.maximum(shown_items(first.slate, first.observation), 0)
@@ -215,7 +220,7 @@ class _SAC:
         return sum((masked_mean(each, is_learned) for each in losses), jnp.float32(0.0)), values[0]
 
     def _actor_loss(
-        self, params: PyTree, state: SACState, observation: Observation, valid: Array
+        self, params: PyTree, state: SACDiscreteState, observation: Observation, valid: Array
     ) -> tuple[Array, dict[str, Array]]:
         """How far the policy is from the best soft value, and the temperature from its entropy."""
         found = self.policy(params, state, observation)
@@ -228,7 +233,7 @@ class _SAC:
         metrics = {"actor_loss": actor_loss, "entropy": masked_mean(entropy, valid), "temperature": temperature}
         return actor_loss + params["log_temperature"] * surplus, metrics
 
-    def _smaller(self, critics: PyTree, state: SACState, observation: Observation) -> tuple[PyTree, Catalogue]:
+    def _smaller(self, critics: PyTree, state: SACDiscreteState, observation: Observation) -> tuple[PyTree, Catalogue]:
         """The smaller of what two critics say of what may be chosen, without a gradient."""
         one, other = (
             self.actor.choices(self.critic, jax.lax.stop_gradient(each), state.spec, observation, state.items)
