@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recjax.ope.evaluation import ESTIMATORS, evaluate
     from recjax.ope.feedback import Feedback, feedback, feedback_of_actions
     from recjax.ope.fitted_q import fitted_q
-    from recjax.ope.intervals import bernstein_interval, bootstrap_intervals, by_unit
+    from recjax.ope.intervals import bernstein_interval, biased_interval, bootstrap_intervals, by_unit
     from recjax.ope.logs import bandit_log
     from recjax.ope.policies import ByItem, Policy, Probabilities, Uniform
     from recjax.ope.reward_model import ItemRewards, fit_item_rewards
@@ -56,6 +56,7 @@ __all__ = [
     "Uniform",
     "bandit_log",
     "bernstein_interval",
+    "biased_interval",
     "bootstrap_intervals",
     "by_unit",
     "cascade_dr",

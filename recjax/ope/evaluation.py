@@ -18,7 +18,7 @@ from recjax.eval import Interval
 from recjax.ope.bandits import direct, dr, dr_shrinkage, ips, sndr, snips, switch_dr
 from recjax.ope.columns import LogColumns
 from recjax.ope.feedback import Feedback, feedback
-from recjax.ope.intervals import bootstrap_intervals, by_unit
+from recjax.ope.intervals import biased_interval, bootstrap_intervals, by_unit
 from recjax.ope.logs import Shown, column, numbers
 from recjax.ope.policies import Policy, of_rows
 from recjax.ope.reward_model import ItemRewards, fit_item_rewards
@@ -39,6 +39,9 @@ ESTIMATORS: Mapping[str, Estimator] = {
 
 WITHOUT_MODEL = frozenset({"ips", "snips"})
 """Those that read no predictions."""
+
+BIASED = frozenset({"direct", "switch_dr", "dr_shrinkage"})
+"""Those that take the interval of ``dr``, drawn out to their own value (:func:`biased_interval`)."""
 
 LOGGED = "logged"
 """The row of the policy that was logged: the mean reward, with which all others are compared."""
@@ -70,7 +73,8 @@ def evaluate(
       One row for each policy and estimator, first the policy that was logged. ``value``, ``low`` and ``high`` are the
       estimate and its interval; ``gain``, ``gain_low`` and ``gain_high`` the difference to the logged policy;
       ``effective``, ``mean_weight``, ``overlap``, ``largest_weight`` and ``pareto_k`` are those of :class:`Support`.
-      Where the log has no support for a policy, ``problem`` says why and its numbers are null.
+      Estimators with a bias (``direct``, ``switch_dr``, ``dr_shrinkage``) have the interval of ``dr``, drawn out to
+      their own value. Where the log has no support for a policy, ``problem`` says why and its numbers are null.
 
     Raises:
       ValueError: a column is missing or has what it must not have, or a name is unknown.
@@ -152,15 +156,22 @@ class _Rows:
         names = [each for each in estimators if each in WITHOUT_MODEL or of.expected is not None]
         if covered.problem or not names:
             return [_row(name, each, covered, None, None) for each in names]
-        values = np.asarray(_contributions(of, tuple(names)))
-        both = self.intervals(np.concatenate([values, values - np.asarray(of.reward)]), level, seed)
-        pairs = zip(names, both[: len(names)], both[len(names) :], strict=True)
-        return [_row(name, each, covered, value, gain) for each, value, gain in pairs]
+        computed = (*names, *({"dr"} - set(names) if BIASED & set(names) else ()))
+        values = np.asarray(_contributions(of, computed))
+        both = [self.intervals(each, level, seed) for each in (values, values - np.asarray(of.reward))]
+        value, gain = (_of_names(computed, each) for each in both)
+        return [_row(name, each, covered, value[each], gain[each]) for each in names]
 
     def intervals(self, contributions: np.ndarray, level: float, seed: int) -> list[Interval]:
         """Those of ``f32[m, n]``."""
         units = contributions if self.unit is None else by_unit(contributions, self.unit)
         return bootstrap_intervals(units, level=level, seed=seed)
+
+
+def _of_names(names: Sequence[str], intervals: Sequence[Interval]) -> dict[str, Interval]:
+    """The interval of each estimator by name."""
+    found = dict(zip(names, intervals, strict=True))
+    return {name: biased_interval(each.mean, found["dr"]) if name in BIASED else each for name, each in found.items()}
 
 
 @functools.partial(jax.jit, static_argnames="names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
@@ -106,6 +107,22 @@ def bernstein_interval(contributions: ArrayLike, bound: float, *, level: float =
     log = math.log(4 / (1 - level))
     half = math.sqrt(2 * float(row.var(ddof=1)) * log / count) + 7 * bound * log / (3 * (count - 1))
     return Interval(mean, mean - half, mean + half, level, count)
+
+
+def biased_interval(value: float, unbiased: Interval) -> Interval:
+    """The interval of an estimate whose bias nobody knows: that of an estimate without bias, drawn out to its value.
+
+    What a biased estimate varies by says nothing of how far it is off, and whoever chose among estimates saw the log.
+
+    Args:
+      value: a biased estimate, such as that of :func:`direct`, or of settings that :func:`slope` chose.
+      unbiased: the interval of another from the same log, such as :func:`dr`.
+
+    >>> print(biased_interval(0.5, Interval(mean=0.2, low=0.1, high=0.3, level=0.95, count=100)))
+    0.5 [0.1, 0.5]
+    """
+    low, high = min(value, unbiased.low), max(value, unbiased.high)
+    return dataclasses.replace(unbiased, mean=value, low=low, high=high)
 
 
 def by_unit(contributions: ArrayLike, unit: ArrayLike) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recjax import ope
+from recjax import data, ope
 from recjax.cli import main
 
 ITEMS, SLOTS, ROWS = 5, 2, 1500
@@ -70,10 +70,17 @@ def test_estimates_are_near_what_policies_earn(table, truth, log, name, of):
     value = slots @ (policy * truth[2]).sum(1)
     logged = log["click"].mean()
     for row in rows_of(table, name).values():
-        assert row["low"] < row["value"] < row["high"]
+        assert row["low"] <= row["value"] <= row["high"]
         assert row["value"] == pytest.approx(value, abs=0.04)
         assert row["gain"] == pytest.approx(row["value"] - logged, abs=1e-6)
         assert row["gain_high"] - row["gain_low"] < 0.15
+
+
+@pytest.mark.parametrize("name", ["direct", "switch_dr", "dr_shrinkage"])
+def test_a_bias_that_nobody_knows_is_in_the_interval(table, name):
+    rows = rows_of(table, "new")
+    assert rows[name]["low"] == min(rows["dr"]["low"], rows[name]["value"])
+    assert rows[name]["gain_high"] == max(rows["dr"]["gain_high"], rows[name]["gain"])
 
 
 def test_probabilities_of_items_are_those_of_rows(table):
@@ -149,6 +156,12 @@ def test_bad_arguments_are_named(log, message):
     policies, columns, options = BAD[message]
     with pytest.raises(ValueError, match=message):
         ope.evaluate(log, policies, columns, **options)
+
+
+def test_a_data_set_without_propensities_is_no_log():
+    dataset = data.Dataset("small", data.Interactions([0], [0]), data.IdMap(("a",)), data.IdMap(("x",)))
+    with pytest.raises(ValueError, match="'small' has no propensities"):
+        ope.bandit_log(dataset)
 
 
 def test_empty_and_missing_values_are_named(log):

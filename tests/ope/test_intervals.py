@@ -78,6 +78,9 @@ def test_units_have_the_mean_of_rows_and_the_spread_of_a_ratio():
     assert found.mean() == pytest.approx(row.mean(), rel=1e-5)
     without = [row[unit != u].mean() for u in range(200)]
     assert found.std() / math.sqrt(200) == pytest.approx(np.std(without) * 199 / math.sqrt(200), rel=0.05)
+    by_rows, by_units = (ope.estimate(row, np.ones(2200), interval="student", unit=of) for of in (None, unit))
+    assert by_units.value == pytest.approx(by_rows.value, rel=1e-5)
+    assert by_units.interval.half_width > 2 * by_rows.interval.half_width
     # Rows of one unit agree, so they tell less than as many rows of others would.
     assert found.std() / math.sqrt(200) > 2 * row.std() / math.sqrt(len(row))
 
