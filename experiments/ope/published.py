@@ -134,7 +134,8 @@ def synthetic(runs: int = 20, count: int = 10_000, actions: int = 30, width: int
             of_context, of_action, of_both = (of_world.uniform(-1, 1, size=size) for size in sizes)
             x, a = np.c_[np.ones(count), context], np.c_[np.ones(actions), np.eye(actions)]
             logit = (x @ of_context)[:, None] + a @ of_action + x @ of_both @ a.T
-            click = 1 / (1 + np.exp(-(logit - logit.mean() / logit.std())))
+            # As it was when the numbers were published; later versions take the mean over the deviation away instead.
+            click = 1 / (1 + np.exp(-(logit - logit.mean()) / logit.std()))
             logging = softmax(-3 * click)
             action, rows = drawn(logging, run), np.arange(count)
             return context, action, stream.binomial(1, click[rows, action]), logging[rows, action], click

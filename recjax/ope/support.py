@@ -21,7 +21,7 @@ HEAVY_TAIL = 0.7
 """Pareto k above which means of weights settle too slowly to be relied upon."""
 
 SHORTEST_TAIL = 5
-"""Weights from which a tail is fitted."""
+"""Different weights from which a tail is fitted."""
 
 
 class NoSupportError(ValueError):
@@ -40,7 +40,7 @@ class Support:
       overlap: ``mean(min(w, 1))``, what the two policies show in common, from 0 to 1.
       largest_weight: the largest.
       pareto_k: shape of the tail of weights. Above 0.5 their variance is infinite, above 0.7 intervals are not to be
-        relied upon, above 1 not even the mean exists. NaN where there is no tail, as the largest weights are all equal.
+        relied upon, above 1 not even the mean exists. NaN where there is no tail (:func:`pareto_k`).
     """
 
     count: int
@@ -128,7 +128,8 @@ def pareto_k(weight: ArrayLike) -> float:
       weight: ``f32[n]``.
 
     Returns:
-      NaN where the tail has fewer than :data:`SHORTEST_TAIL` weights above all others.
+      NaN where there is no tail to speak of: fewer than :data:`SHORTEST_TAIL` different weights, or mostly weights that
+      occur more than once, as those of policies that look at no context do; these have a largest one.
 
     References:
       Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto Smoothed Importance Sampling", JMLR 25, 2024; the fit is that of
@@ -141,7 +142,7 @@ def pareto_k(weight: ArrayLike) -> float:
         return math.nan
     largest = np.sort(np.partition(w, len(w) - size - 1)[len(w) - size - 1 :])
     tail = largest[largest > largest[0]] - largest[0]
-    if len(tail) < SHORTEST_TAIL or tail[0] == tail[-1]:
+    if len(np.unique(tail)) < max(SHORTEST_TAIL, len(tail) / 2):
         return math.nan
     prior = 10
     return (len(tail) * _zhang_stephens(tail) + prior * 0.5) / (len(tail) + prior)

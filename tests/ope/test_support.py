@@ -29,7 +29,10 @@ def test_pareto_k_does_not_change_with_the_unit():
     assert ope.pareto_k(1e3 * weight) == pytest.approx(ope.pareto_k(weight), rel=1e-9)
 
 
-@pytest.mark.parametrize("weight", [np.ones(1000), UNIFORM, np.ones(1), np.arange(20.0), np.zeros(100)])
+FEW_VALUES = np.repeat(np.geomspace(1e-3, 30, 25), 40)
+
+
+@pytest.mark.parametrize("weight", [np.ones(1000), UNIFORM, np.ones(1), np.arange(20.0), np.zeros(100), FEW_VALUES])
 def test_weights_without_a_tail_have_no_k(weight):
     assert np.isnan(ope.pareto_k(weight))
 
