@@ -9,7 +9,7 @@ import pytest
 from recjax import data, ope
 from recjax.cli import main
 
-ITEMS, SLOTS, ROWS = 5, 2, 1500
+ITEMS, SLOTS, ROWS = 5, 2, 600
 COLUMNS = ope.LogColumns("click", "propensity", item="product", position="slot")
 
 
@@ -32,7 +32,7 @@ def log(truth):
     return pl.DataFrame({
         "product": [f"p{i}" for i in item], "slot": [("top", "below")[k] for k in slot],
         "click": (rng.uniform(size=ROWS) < click[slot, item]).astype(int), "propensity": logging[slot, item],
-        "pi": policy[slot, item], "user": rng.integers(0, 300, ROWS),
+        "pi": policy[slot, item], "user": rng.integers(0, 150, ROWS),
     })  # fmt: skip
 
 
@@ -71,9 +71,9 @@ def test_estimates_are_near_what_policies_earn(table, truth, log, name, of):
     logged = log["click"].mean()
     for row in rows_of(table, name).values():
         assert row["low"] <= row["value"] <= row["high"]
-        assert row["value"] == pytest.approx(value, abs=0.04)
+        assert row["value"] == pytest.approx(value, abs=0.06)
         assert row["gain"] == pytest.approx(row["value"] - logged, abs=1e-6)
-        assert row["gain_high"] - row["gain_low"] < 0.15
+        assert row["gain_high"] - row["gain_low"] < 0.25
 
 
 @pytest.mark.parametrize("name", ["direct", "switch_dr", "dr_shrinkage"])

@@ -22,15 +22,14 @@ def by_definition(row, level, resamples, rng):
     return mean - high * error, mean - low * error
 
 
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_bootstrap_agrees_with_its_definition(level):
-    (found,) = ope.bootstrap_intervals(SKEWED, level=level, resamples=8000)
-    expected = by_definition(SKEWED[0].astype(float), level, 8000, np.random.default_rng(1))
+def test_bootstrap_agrees_with_its_definition():
+    (found,) = ope.bootstrap_intervals(SKEWED, level=0.9, resamples=6000)
+    expected = by_definition(SKEWED[0].astype(float), 0.9, 6000, np.random.default_rng(1))
     width = expected[1] - expected[0]
     np.testing.assert_allclose([found.low, found.high], expected, atol=0.03 * width)
     assert found.mean == pytest.approx(SKEWED.mean(dtype=float), rel=1e-6)
     assert found.high - found.mean > found.mean - found.low
-    assert (found.level, found.count) == (level, 300)
+    assert (found.level, found.count) == (0.9, 300)
 
 
 def test_estimates_are_drawn_together_and_again_alike():
