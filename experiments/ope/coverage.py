@@ -51,9 +51,9 @@ BIASED = {"switch_dr", "dr_shrinkage"}
 class Config:
     only: str = ""
     """Environments whose names begin with this; all by default."""
-    repetitions: int = 500
+    repetitions: int = 1000
     """Logs of each environment."""
-    users: int = 1000
+    users: int = 3000
     """Users of each log."""
     truth: int = 2**19
     """Users from whom the true value comes."""
@@ -122,13 +122,12 @@ def server(env: envs.Environment, reward: str, temperature: float, steps: int) -
     return serve
 
 
-def truth(serve: Callable[[Array, int], Log], config: Config, rounds: bool) -> float:
+def truth(serve: Callable[[Array, int], Log], config: Config) -> float:
     """What a policy earns a user."""
     found, at_once = [], min(config.truth, 2**15)
     for key in jax.random.split(jax.random.key(config.seed + 1), config.truth // at_once):
         reward = serve(key, at_once).reward
-        powers = DISCOUNT ** jnp.arange(1 if rounds else len(reward))
-        found.append(float((powers @ reward[: len(powers)]).mean()))
+        found.append(float((DISCOUNT ** jnp.arange(len(reward)) @ reward).mean()))
     return float(np.mean(found))
 
 
@@ -187,9 +186,9 @@ def main(config: Config) -> None:
         if not name.startswith(config.only):
             continue
         env = envs.environments.make(name, num_items=ITEMS, slate_size=1, history_length=10)
-        logged, own = (server(env, reward, temperature, config.steps) for temperature in (LOGGING, EVALUATED))
-        for kind, make in {"rounds": of_rounds, "episodes": of_episodes}.items():
-            value = truth(own, config, kind == "rounds")
+        for kind, make, steps in (("rounds", of_rounds, 1), ("episodes", of_episodes, config.steps)):
+            logged, own = (server(env, reward, temperature, steps) for temperature in (LOGGING, EVALUATED))
+            value = truth(own, config)
             found = list(intervals(logged, make, config))
             effective = np.mean([each.effective for _, each in found])
             k = np.nanmean([each.pareto_k for _, each in found])

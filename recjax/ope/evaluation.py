@@ -154,7 +154,12 @@ class _Rows:
         """The rows of a policy."""
         covered = support(of.weight)
         names = [each for each in estimators if each in WITHOUT_MODEL or of.expected is not None]
-        if covered.problem or not names:
+        if not names:
+            raise ValueError(
+                f"{', '.join(estimators)} need predicted rewards, and policy {name!r} has none: give a policy of items"
+                f" and their column, columns of predictions, or the estimators {' and '.join(sorted(WITHOUT_MODEL))}."
+            )
+        if covered.problem:
             return [_row(name, each, covered, None, None) for each in names]
         computed = (*names, *({"dr"} - set(names) if BIASED & set(names) else ()))
         values = np.asarray(_contributions(of, computed))

@@ -147,6 +147,9 @@ BAD = {
         {"a": ope.ByItem({"item": ["p1"], "position": ["top"], "probability": [0.5]})}, COLUMNS, {},
     ),
     r"Column 'product' must hold numbers; it has 'p\d'": ({}, ope.LogColumns("product"), {}),
+    r"dr need predicted rewards, and policy 'a' has none": (
+        {"a": ope.Probabilities("pi")}, NO_ITEM, {"estimators": ["dr"]},
+    ),
     r"Expected rewards need predicted ones": ({"a": ope.Probabilities("pi", "pi")}, NO_ITEM, {}),
 }  # fmt: skip
 
