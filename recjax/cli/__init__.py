@@ -1,4 +1,4 @@
-"""The command line: ``recjax loop | recommend | compare | sweep | data``."""
+"""The command line: ``recjax loop | recommend | compare | sweep | evaluate | data``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ COMMANDS = {
         "recjax.cli.sweep",
         "sweep",
         "Run one policy under many values of options, and rank them: a grid, at random, or with Optuna.",
+    ),
+    "evaluate": Command(
+        "recjax.cli.evaluate",
+        "evaluate",
+        "Estimate what policies would earn, from a log of another one that tells its probabilities.",
     ),
     "data": Command(
         "recjax.cli.datasets",

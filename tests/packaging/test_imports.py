@@ -71,7 +71,9 @@ for room in {ROOMS}:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["loop", "--help"], ["recommend", "--help"], ["data", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["loop", "--help"], ["recommend", "--help"], ["evaluate", "--help"], ["data", "list"]]
+)
 def test_a_command_line_speaks_before_jax_is_imported(arguments):
     code = f"""
 import sys
