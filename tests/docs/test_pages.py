@@ -57,13 +57,14 @@ def test_tutorial_from_pieces(tutorial, run_small):
 def test_tutorial_from_a_study_to_an_artifact(tutorial, run_small):
     small = {
         "    steps=300,\n    seeds=3,": f"    {SMALL}, oracles=False,\n    training=models.TwoTowerConfig(epochs=1),",
-        '"random", "popularity", "greedy", "slate_q"': '"slate_q",',
+        '"random", "popularity", "greedy", "slate_q"': '"greedy",',
+        '{"slate_q": books.policy("slate_q")}': '{"greedy": books.policy("greedy")}',
         "import data,": "import data, models,",
     }
     study, saved, served = (block(tutorial, text) for text in ("run_study(", "export.save(", "serve.load("))
     run_small(study + saved, small)
     assert Path("books.html").exists()
-    found = run_small(served, {"runs/books/artifact": "artifact"})["found"]
+    found = run_small(served, {"runs/books/artifact": "artifact", '"slate_q"': '"greedy"'})["found"]
     assert len(found) == 2
     assert found.to_csv().splitlines()[0] == "user,rank,item,title,score"
     assert found.to_csv().splitlines()[1].startswith("Žofie 7,1,книга-")
