@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -179,9 +179,9 @@ def make(smoke: bool, *, of: Any, **options: Any) -> envs.Environment:
 
 
 def tasks(
-    name: str, shown: Shown, bar: float, whose: str, mode: str | None, gradients: Mapping[str, int]
+    name: str, shown: Shown, bar: float, whose: str, mode: str | None = None, gradients: Iterable[str] = ()
 ) -> list[Task]:
-    """EasyRL4Rec's Coat in a mode, or clicks where there is none, by DQN and by policy gradients that show so much."""
+    """EasyRL4Rec's Coat in a mode, or clicks where there is none, by DQN and by policy gradients."""
     signal = "rating" if shown.is_rated else "click"
     env = partial(make, of=envs.coat, mode=mode, faithful=True) if mode else partial(make, of=envs.coat_clicks)
     discounted = f"γ={shown.discount:g}"
@@ -193,20 +193,17 @@ def tasks(
         dataclasses.replace(
             by_dqn,
             name=f"{name}, {short}",
-            learner=f"{GRADIENTS[short]}, {discounted}, {count // 1000} k coats",
-            learn=partial(learn_policy, shown=shown._replace(coats=count), name=short),
+            learner=f"{GRADIENTS[short]}, {discounted}, {shown.coats // 1000} k coats",
+            learn=partial(learn_policy, shown=shown, name=short),
         )
-        for short, count in gradients.items()
+        for short in gradients
     ]
 
 
 _OURS = "a list that is the same for all"
-_COUNTS = {"reinforce": 1_536_000, "a2c": 1_536_000, "ppo": 1_536_000}
 
 TASKS = (
-    *tasks("coat, FreeB", Shown(512_000, True, 0.6, True), 87.7, f"{_OURS}; A2C 81.80", "FreeB", _COUNTS),
-    *tasks("coat, NX_0", Shown(512_000, True, 0.6, False), 75.65, "A2C", "NX_0", _COUNTS),
-    *tasks(
-        "coat_clicks", Shown(512_000, False, 0.0, False), 3.414, f"{_OURS}; DQN with the best encoder 2.955", None, {}
-    ),
+    *tasks("coat, FreeB", Shown(512_000, True, 0.6, True), 87.7, f"{_OURS}; A2C 81.80", "FreeB", GRADIENTS),
+    *tasks("coat, NX_0", Shown(512_000, True, 0.6, False), 75.65, "A2C", "NX_0", GRADIENTS),
+    *tasks("coat_clicks", Shown(512_000, False, 0.0, False), 3.414, f"{_OURS}; DQN with the best encoder 2.955"),
 )
