@@ -358,11 +358,12 @@ def vectors():
 
 def test_vectors_follow_the_context():
     env = vectors()
+    rate = optax.cosine_decay_schedule(1e-2, 8 * 300)
     agent = agents.ppo(
-        nn.GaussianPolicy(nn.ContextVector(2, (16,)), 2), nn.ContextValue((16,)), optax.adam(1e-2), length=4,
+        nn.GaussianPolicy(nn.ContextVector(2, (16,)), 2), nn.ContextValue((16,)), optax.adam(rate), length=4,
         proximal=agents.Proximal(epochs=4, minibatches=2), regularizer=OFF,
     )  # fmt: skip
-    state, _ = trained(env, agent, rounds=150, users=64)
+    state, _ = trained(env, agent, rounds=300, users=64)
     wanted = jnp.array([[0.4, -0.4], [-0.4, 0.4], [0.3, 0.3], [0, 0]])
     observation = env.spec.empty_observation((4,)).replace(context=wanted)
     found = agent.act(jax.random.key(0), state, observation, explore=False).slate

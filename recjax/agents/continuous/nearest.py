@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
@@ -68,5 +69,5 @@ class NearestItems:
         number = min(self.neighbours, spec.num_items)
         _, near = top_k(vector, ItemIndex(table), number, exclude=unwanted)
         values = jnp.where(near == PAD_ID, -jnp.inf, value(table[near]))
-        best = jnp.argsort(-values, axis=1)[:, : spec.slate_size]
-        return jnp.take_along_axis(near, best, axis=1)
+        _, ranked = jax.lax.sort((-values, near), dimension=1, num_keys=1)
+        return ranked[:, : spec.slate_size]

@@ -40,6 +40,11 @@ class SACHyper:
     entropy: Array | float = -1.0
 
 
+def least(values: Array) -> Array:
+    """The least of ``f32[C, ...]`` over C; ``jnp.min`` has the gradient 0 / 0 where a compiler rounds values twice."""
+    return jnp.take_along_axis(values, jnp.argmin(values, axis=0)[None], axis=0)[0]
+
+
 @register("sac")
 def sac(
     actor: nn.Module,
@@ -153,7 +158,7 @@ class _SAC:
             vector, log_prob = self._draw(actor_key, actor, state.items, seen.observation)
             value = self.critics.values(critics.params, seen.observation, vector[:, None], state.items)
             temperature = jax.lax.stop_gradient(jnp.exp(actor["log_temperature"]))
-            worth = temperature * log_prob - jnp.min(value, axis=0)[:, 0]
+            worth = temperature * log_prob - least(value)[:, 0]
             wanted = state.hparams.entropy * vector.shape[-1]
             balance = temperature_loss(actor["log_temperature"], log_prob, wanted)
             is_learned = jnp.any(seen.is_learned, axis=1)
