@@ -70,8 +70,8 @@ class Config:
             chosen |= {"learn.surrogates": []}
         if self.smoke:
             chosen |= {
-                "env": "synthetic", "items": 40, "training.epochs": 1, "eval_steps": 5, "steps": 20, "eval_every": 20,
-                "users": 16, "eval_users": 16, "batch_size": 16,
+                "env": "synthetic", "items": 40, "training.epochs": 1, "network.encoder": "mean", "eval_steps": 5,
+                "steps": 20, "eval_every": 20, "users": 16, "eval_users": 16, "batch_size": 16,
             }  # fmt: skip
         return study.preset("long-term").with_options(chosen)
 

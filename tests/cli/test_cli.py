@@ -19,7 +19,7 @@ SMALL = [
     "loop", "--quiet", "--env", "synthetic", "--items", "60", "--slate-size", "3",
     "--seeds", "2", "--steps", "8", "--chunk", "4", "--eval-every", "4", "--users", "8", "--eval-users", "8",
     "--eval-steps", "4", "--batch-size", "8", "--learn-start", "2", "--replay-capacity", "1000",
-    "--training.epochs", "1", "--training.history-length", "5", "--network.dim", "8",
+    "--training.epochs", "1", "--training.history-length", "5", "--network.dim", "8", "--network.encoder", "mean",
     "--agent", "random", "greedy", "myopic", "slate_q", "--no-oracles",
 ]  # fmt: skip
 

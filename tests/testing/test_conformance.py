@@ -31,7 +31,6 @@ def q_network():
 AGENTS = {
     "random": agents.random,
     "popularity": agents.popularity,
-    "dqn": lambda: agents.dqn(q_network(), optax.adam(1e-2), n_step=2),
     "dqn with all that may be given": lambda: agents.dqn(
         nn.QuantileDotProductQ.of(num_items=20, dim=4, noisy=True),
         optax.adam(1e-2),
