@@ -58,7 +58,8 @@ class Result:
         """The condition and the seed in words, and the hash of condition and options."""
         config = config_hash(self.condition, self.config)
         words = [self.config.get("data", ""), *_words(self.condition), config, str(self.seed)]
-        return "-".join(filter(None, (re.sub(r"[^\w.+-]+", "_", str(word)).strip("_") for word in words)))
+        plain = (re.sub(r"[^\w.+-]+", "_", str(word), flags=re.ASCII).strip("_") for word in words)
+        return "-".join(filter(None, plain))
 
 
 class Row(NamedTuple):
