@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,8 @@ from flax import struct
 
 from recjax.agents.base import Action
 from recjax.agents.continuous.nearest import NearestItems
-from recjax.agents.state import started
+from recjax.agents.state import owned, started
+from recjax.agents.value.target import TargetNetwork
 from recjax.agents.value.windows import check_windows
 from recjax.fit import Descent, Optimizer, descend
 from recjax.losses import TD_LOSSES, masked_mean, td_error
@@ -111,13 +113,19 @@ class Critics:
         found: Any = jax.vmap(lambda one: self.network.apply(one, observation, vectors, items))(params)
         return found
 
+    def least(self, params: PyTree, observation: Observation, vectors: Array, items: Items) -> Array:
+        """The least that a critic says of vectors ``f32[B, M, A]``, ``f32[B, M]``."""
+        values = self.values(params, observation, vectors, items)
+        # The gradient of jnp.min is 0 / 0 where a compiler rounds values twice.
+        return jnp.take_along_axis(values, jnp.argmin(values, axis=0)[None], axis=0)[0]
+
     def shown(self, state: ActorCriticState, params: PyTree, vector: Array, observation: Observation) -> Array:
         """The slate ``i32[B, K]`` for vectors ``f32[B, A]``, valued by the critics ``params``."""
         assert self.nearest is not None
         assert state.table is not None
 
         def value(vectors: Array) -> Array:
-            return jnp.min(self.values(params, observation, vectors, state.items), axis=0)
+            return self.least(params, observation, vectors, state.items)
 
         return self.nearest.slate(state.table, vector, observation, state.spec, value)
 
@@ -132,8 +140,7 @@ class Critics:
         """What showing vectors ``f32[B, A]`` is worth, by the target critics: ``f32[B]``, of items that of the best."""
         if self.nearest is not None and state.table is not None:
             vector = state.table[self.shown(state, state.target_critic, vector, observation)[:, 0]]
-        values = self.values(state.target_critic, observation, vector[:, None], state.items)
-        return jnp.min(values, axis=0)[:, 0]
+        return self.least(state.target_critic, observation, vector[:, None], state.items)[:, 0]
 
     def learn(self, state: ActorCriticState, seen: Transitions, v_t: Array) -> Descent:
         """One update of all critics towards the reward and what comes next, ``v_t: f32[B]``; ``aux`` are metrics."""
@@ -151,12 +158,61 @@ class Critics:
         return descend(loss_fn, self.optimizer, state.critic, state.critic_opt)
 
 
-def begun_actor(network: nn.Module, key: Array, spec: Spec, items: Items, params: PyTree) -> tuple[PyTree, int]:
-    """Variables of an actor, which ``params`` may start, and the size of its vectors."""
-    observation = spec.empty_observation((1,))
-    own = started(jax.jit(network.init)(key, observation, items), params)
-    found = jax.tree.leaves(jax.eval_shape(network.apply, own, observation, items))[0]
-    return own, found.shape[-1]
+@dataclasses.dataclass(frozen=True)
+class ActorCritic:
+    """What every actor-critic of vectors begins with; the fields are arguments of its agent.
+
+    Attributes:
+      network: the actor.
+      critics: what its vectors are valued by.
+      optimizer: of the actor.
+      target: how target networks follow.
+    """
+
+    network: nn.Module
+    critics: Critics
+    optimizer: Optimizer
+    target: TargetNetwork
+
+    def begin(
+        self,
+        key: Array,
+        spec: Spec,
+        items: Items,
+        hparams: Any,
+        params: PyTree,
+        learned: Callable[[PyTree], PyTree] = lambda network: network,
+    ) -> ActorCriticState:
+        """The state before the first update, without a target actor; ``params`` may start the actor's network.
+
+        Args:
+          key: a PRNG key.
+          spec: static shape of the problem.
+          items: what is known of them.
+          hparams: of the agent.
+          params: variables of the network, or None.
+          learned: from variables of the network to all that the actor learns.
+        """
+        actor_key, critic_key = jax.random.split(key)
+        table = self.critics.table(spec, items)
+        observation = spec.empty_observation((1,))
+        network = started(jax.jit(self.network.init)(actor_key, observation, items), params)
+        size = jax.tree.leaves(jax.eval_shape(self.network.apply, network, observation, items))[0].shape[-1]
+        check_size(size, spec, table)
+        actor, critic = learned(network), self.critics.init(critic_key, spec, items, size)
+        return ActorCriticState(
+            actor=actor,
+            critic=critic,
+            target_actor=None,
+            target_critic=owned(critic),
+            actor_opt=self.optimizer.init(actor),
+            critic_opt=self.critics.optimizer.init(critic),
+            hparams=hparams,
+            spec=spec,
+            step=jnp.zeros((), jnp.int32),
+            items=owned(items),
+            table=table,
+        )
 
 
 def check_size(size: int, spec: Spec, table: Array | None) -> None:

@@ -13,11 +13,10 @@ from flax import struct
 from recjax import replay
 from recjax.agents.base import Action, Agent, Update, register
 from recjax.agents.continuous.actor_critic import (
+    ActorCritic,
     ActorCriticState,
     Critics,
     Transitions,
-    begun_actor,
-    check_size,
     transitions,
 )
 from recjax.agents.continuous.nearest import NearestItems
@@ -140,13 +139,9 @@ def td3(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Deterministic:
+class _Deterministic(ActorCritic):
     """The algorithm; its fields are arguments of :func:`td3`."""
 
-    network: nn.Module
-    critics: Critics
-    optimizer: Optimizer
-    target: TargetNetwork
     delay: int
 
     def agent(self, discount: float, noise: float, target_noise: float, noise_clip: float) -> Agent:
@@ -165,24 +160,8 @@ class _Deterministic:
     def init(
         self, key: Array, spec: Spec, items: Items, hparams: DeterministicHyper, params: PyTree
     ) -> ActorCriticState:
-        actor_key, critic_key = jax.random.split(key)
-        table = self.critics.table(spec, items)
-        actor, size = begun_actor(self.network, actor_key, spec, items, params)
-        check_size(size, spec, table)
-        critic = self.critics.init(critic_key, spec, items, size)
-        return ActorCriticState(
-            actor=actor,
-            critic=critic,
-            target_actor=owned(actor),
-            target_critic=owned(critic),
-            actor_opt=self.optimizer.init(actor),
-            critic_opt=self.critics.optimizer.init(critic),
-            hparams=hparams,
-            spec=spec,
-            step=jnp.zeros((), jnp.int32),
-            items=owned(items),
-            table=table,
-        )
+        state = self.begin(key, spec, items, hparams, params)
+        return dataclasses.replace(state, target_actor=owned(state.actor))
 
     def act(self, key: Array, state: ActorCriticState, observation: Observation, *, explore: bool = True) -> Action:
         vector: Any = self.network.apply(state.actor, observation, state.items)

@@ -12,11 +12,11 @@ from flax import struct
 
 from recjax import replay
 from recjax.agents.base import Action, Agent, Update, register
-from recjax.agents.continuous.actor_critic import ActorCriticState, Critics, begun_actor, check_size, transitions
+from recjax.agents.continuous.actor_critic import ActorCritic, ActorCriticState, Critics, transitions
 from recjax.agents.continuous.deterministic import SLOWLY
 from recjax.agents.continuous.losses import drawn_log_prob, squashed, squashed_log_prob, temperature_loss
 from recjax.agents.continuous.nearest import NearestItems
-from recjax.agents.state import hyper_parameters, owned
+from recjax.agents.state import hyper_parameters
 from recjax.agents.value.target import TargetNetwork
 from recjax.agents.value.windows import check_discount
 from recjax.fit import Optimizer, descend
@@ -38,11 +38,6 @@ class SACHyper:
     discount: Array | float = 0.95
     temperature: Array | float = 0.1
     entropy: Array | float = -1.0
-
-
-def least(values: Array) -> Array:
-    """The least of ``f32[C, ...]`` over C; ``jnp.min`` has the gradient 0 / 0 where a compiler rounds values twice."""
-    return jnp.take_along_axis(values, jnp.argmin(values, axis=0)[None], axis=0)[0]
 
 
 @register("sac")
@@ -99,35 +94,12 @@ def sac(
     return Agent(init, algorithm.act, algorithm.learn, log_prob, memory=replay.uniform(), hparams=defaults)
 
 
-@dataclasses.dataclass(frozen=True)
-class _SAC:
+class _SAC(ActorCritic):
     """The algorithm; its fields are arguments of :func:`sac`."""
 
-    network: nn.Module
-    critics: Critics
-    optimizer: Optimizer
-    target: TargetNetwork
-
     def init(self, key: Array, spec: Spec, items: Items, hparams: SACHyper, params: PyTree) -> ActorCriticState:
-        actor_key, critic_key = jax.random.split(key)
-        table = self.critics.table(spec, items)
-        network, size = begun_actor(self.network, actor_key, spec, items, params)
-        check_size(size, spec, table)
-        actor = {"network": network, "log_temperature": jnp.log(hparams.temperature)}
-        critic = self.critics.init(critic_key, spec, items, size)
-        return ActorCriticState(
-            actor=actor,
-            critic=critic,
-            target_actor=None,
-            target_critic=owned(critic),
-            actor_opt=self.optimizer.init(actor),
-            critic_opt=self.critics.optimizer.init(critic),
-            hparams=hparams,
-            spec=spec,
-            step=jnp.zeros((), jnp.int32),
-            items=owned(items),
-            table=table,
-        )
+        wanted = lambda network: {"network": network, "log_temperature": jnp.log(hparams.temperature)}  # noqa: E731
+        return self.begin(key, spec, items, hparams, params, wanted)
 
     def act(self, key: Array, state: ActorCriticState, observation: Observation, *, explore: bool = True) -> Action:
         mean, log_std = self._policy(state.actor, state.items, observation)
@@ -156,9 +128,9 @@ class _SAC:
 
         def loss_fn(actor: PyTree) -> tuple[Array, tuple[Array, Array]]:
             vector, log_prob = self._draw(actor_key, actor, state.items, seen.observation)
-            value = self.critics.values(critics.params, seen.observation, vector[:, None], state.items)
+            value = self.critics.least(critics.params, seen.observation, vector[:, None], state.items)
             temperature = jax.lax.stop_gradient(jnp.exp(actor["log_temperature"]))
-            worth = temperature * log_prob - least(value)[:, 0]
+            worth = temperature * log_prob - value[:, 0]
             wanted = state.hparams.entropy * vector.shape[-1]
             balance = temperature_loss(actor["log_temperature"], log_prob, wanted)
             is_learned = jnp.any(seen.is_learned, axis=1)
